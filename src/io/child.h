@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * child: processes of ours: spawn, watch by pidfd, end, reap.
+ *
+ * Our own spawn (vfork-like clone or fork+exec), since libuv's hides the pid race and its signal handler would
+ * change dispositions of a library's host.  A child lives in its own session (setsid), gets exactly the descriptors it is
+ * given (everything else is close-on-exec), the soft NOFILE limit asked for, an oom_score_adj and no core dumps by default.
+ */
+#ifndef MANTA_IO_CHILD_H
+#define MANTA_IO_CHILD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+#include "loop.h"
+
+struct child_descriptor {
+    int source; /* here */
+    int target; /* number in the child, >= 3 */
+};
+
+struct child_spawn {
+    const char                    *path;        /* absolute executable */
+    const char *const             *arguments;   /* argv, null-terminated */
+    const char *const             *environment; /* null: ours */
+    const char                    *directory;   /* null: ours */
+    const struct child_descriptor *descriptors; /* beside 0, 1, 2 */
+    size_t                         descriptor_count;
+    int                            output, error_output; /* -1: inherit */
+    uint64_t                       nofile_soft; /* 0: as ours was before it was raised */
+    int                            oom_score_adj; /* 0: leave */
+    bool                           core_dumps;
+};
+
+struct child {
+    struct loop_watch watch; /* on the pidfd */
+    pid_t             pid;   /* 0 when none */
+    int               pidfd;
+    void            (*exit)(void *owner, struct child *child, int exit_code, int signal_number); /* exit_code -1 when by signal */
+    void             *owner;
+};
+
+/* Starts and watches.  A failed exec is reported here, not as an exit. */
+int  child_start(struct child *child, struct loop *loop, const struct child_spawn *spawn,
+                 void (*exit)(void *owner, struct child *child, int exit_code, int signal_number), void *owner,
+                 struct error *reterr);
+/* Watches a process that is not (any more) our child: exit status unknown (exit_code -1, signal 0). */
+int  child_adopt(struct child *child, struct loop *loop, pid_t pid,
+                 void (*exit)(void *owner, struct child *child, int exit_code, int signal_number), void *owner,
+                 struct error *reterr);
+/* To the process; `whole_session` also to its process group, so that its descendants end with it. */
+void child_signal(struct child *child, int signal_number, bool whole_session);
+void child_close(struct child *child); /* stops watching; does not end the process */
+
+/* This process: raise the soft NOFILE limit to the hard one (remembering the old for children); adopt orphans; reap the unknown ones. */
+void child_raise_nofile(void);
+int  child_become_subreaper(void);
+void child_reap_orphans(void (*reaped)(void *owner, pid_t pid, int status), void *owner);
+
+#endif

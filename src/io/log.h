@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * log: lines for people and machines, that never block the process.
+ *
+ * Lines go into a bounded buffer and from there to the sink (a rotated file, or stderr) by a small thread; when the
+ * buffer is full, lines are dropped and counted.  TEXT: "<LEVEL> <time> <component> <id> [<request id> ]-- <message>"
+ * (Ray Serve's layout); JSON: one object per line with Ray Serve's keys (asctime, levelname, component_name,
+ * component_id, request_id, message, ...).
+ */
+#ifndef MANTA_IO_LOG_H
+#define MANTA_IO_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bytes.h"
+#include "error.h"
+
+enum log_level { LOG_DEBUG = 10, LOG_INFO = 20, LOG_WARNING = 30, LOG_ERROR = 40, LOG_CRITICAL = 50 };
+enum log_encoding { LOG_TEXT, LOG_JSON };
+
+struct log_config {
+    const char       *path;          /* null: stderr */
+    enum log_encoding encoding;
+    enum log_level    level;
+    const char       *component;     /* "proxy", "controller", "<app>_<deployment>" */
+    const char       *component_id;
+    size_t            queue_limit;   /* bytes */
+    uint64_t          rotate_size;   /* bytes */
+    uint32_t          rotate_count;  /* files kept */
+};
+
+int  log_open(const struct log_config *config, struct error *reterr);
+void log_close(void); /* writes what is queued, at most a second */
+bool log_enabled(enum log_level level);
+void log_print(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* With the request's id (empty: none). */
+void log_request(enum log_level level, struct bytes request_id, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+uint64_t log_dropped(void);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * value: MessagePack for values that cross a language, on msgpack-c.
+ *
+ * The writer appends to a text; the reader is a cursor over a slice: it checks the whole document once
+ * (nesting, lengths, trailing bytes) at value_read_init and then walks without allocation.  Extension type 1 is a
+ * tensor (dtype, shape, strides, data).  A deployment's call arguments are an array of positional values, or an
+ * array [positional array, keyword map] marked by content type (see VALUE_CONTENT_TYPE).
+ */
+#ifndef MANTA_PROTO_VALUE_H
+#define MANTA_PROTO_VALUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bytes.h"
+#include "text.h"
+
+#define VALUE_CONTENT_TYPE "application/msgpack"
+enum { VALUE_DEPTH_LIMIT = 64, VALUE_EXTENSION_TENSOR = 1, VALUE_EXTENSION_HANDLE = 2 };
+
+enum value_type {
+    VALUE_NIL, VALUE_BOOL, VALUE_INT /* fits int64_t */, VALUE_UINT /* above INT64_MAX */, VALUE_FLOAT,
+    VALUE_STRING, VALUE_BINARY, VALUE_ARRAY, VALUE_MAP, VALUE_EXTENSION, VALUE_TYPE_COUNT
+};
+
+/* Writing.  Failure (limit, memory) shows in out->failed. */
+void value_write_nil(struct text *out);
+void value_write_bool(struct text *out, bool value);
+void value_write_int(struct text *out, int64_t value);
+void value_write_uint(struct text *out, uint64_t value);
+void value_write_float(struct text *out, double value);
+void value_write_string(struct text *out, struct bytes value);
+void value_write_binary(struct text *out, struct bytes value);
+void value_write_array(struct text *out, uint32_t count);  /* then `count` values */
+void value_write_map(struct text *out, uint32_t count);    /* then `count` pairs key, value */
+void value_write_extension(struct text *out, int8_t type, struct bytes value);
+
+/* One decoded item.  Arrays and maps: `count`; their items follow in the cursor. */
+struct value {
+    enum value_type type;
+    union {
+        bool     boolean;
+        int64_t  integer;
+        uint64_t unsigned_integer;
+        double   number;
+    };
+    struct bytes bytes;     /* string, binary, extension payload: slices of the input */
+    uint32_t     count;     /* array items, map pairs */
+    int8_t       extension; /* extension type */
+    struct bytes raw;       /* the item whole, its children included */
+};
+
+struct value_reader {
+    struct bytes rest;
+};
+
+/* Checks that `document` is exactly one well-formed value within the depth limit: 0, or -1 and *ret_offset. */
+int  value_check(struct bytes document, size_t *ret_offset);
+void value_read_init(struct value_reader *reader, struct bytes document); /* checked before */
+/* The next item; false at the end. */
+bool value_next(struct value_reader *reader, struct value *ret_value);
+/* The next item with everything inside it. */
+bool value_skip(struct value_reader *reader);
+/* Looks a string key up in a map document; false when absent. */
+bool value_map_find(struct bytes map_document, struct bytes key, struct value *ret_value);
+/* The item at an index of an array document. */
+bool value_array_at(struct bytes array_document, uint32_t index, struct value *ret_value);
+/* JSON for people and logs (binary as base64). */
+void value_print(struct bytes document, struct text *out);
+
+#endif
