@@ -25,7 +25,7 @@ enum value_type {
     VALUE_STRING, VALUE_BINARY, VALUE_ARRAY, VALUE_MAP, VALUE_EXTENSION, VALUE_TYPE_COUNT
 };
 
-/* Writing.  Failure (limit, memory) shows in out->failed. */
+/* Writing.  Failure (limit, memory, a payload of 4 GiB and more) shows in out->failed. */
 void value_write_nil(struct text *out);
 void value_write_bool(struct text *out, bool value);
 void value_write_int(struct text *out, int64_t value);
@@ -56,18 +56,27 @@ struct value_reader {
     struct bytes rest;
 };
 
-/* Checks that `document` is exactly one well-formed value within the depth limit: 0, or -1 and *ret_offset. */
+/*
+ * Checks that `document` is exactly one well-formed value, at most VALUE_DEPTH_LIMIT arrays and maps inside each other:
+ * 0, or -1 and *ret_offset, where the first item that breaks it begins (null is fine).  Strings are not checked to be UTF-8.
+ *
+ * The functions below take documents that were checked; on others they stay inside the slice and say false early.
+ */
 int  value_check(struct bytes document, size_t *ret_offset);
 void value_read_init(struct value_reader *reader, struct bytes document); /* checked before */
-/* The next item; false at the end. */
+/* The next item; false at the end.  `raw` of an array or a map costs a walk over what is inside. */
 bool value_next(struct value_reader *reader, struct value *ret_value);
 /* The next item with everything inside it. */
 bool value_skip(struct value_reader *reader);
-/* Looks a string key up in a map document; false when absent. */
+/* Looks a string key up in a map document; the first one counts; false when absent or not a map. */
 bool value_map_find(struct bytes map_document, struct bytes key, struct value *ret_value);
-/* The item at an index of an array document. */
+/* The item at an index of an array document; false beyond its end or when it is not an array. */
 bool value_array_at(struct bytes array_document, uint32_t index, struct value *ret_value);
-/* JSON for people and logs (binary as base64). */
+/*
+ * JSON for people and logs.  What JSON lacks: binary is base64, an extension {"ext":type,"data":base64}, a float that is
+ * not finite null, a map key that is no string the string of its JSON.  A document that value_check refuses prints as
+ * {"broken_at":offset}.
+ */
 void value_print(struct bytes document, struct text *out);
 
 #endif

@@ -17,9 +17,11 @@
 #include "wire.def"
 
 enum {
-    WIRE_HEADER_SIZE = 16,
-    WIRE_VERSION     = 1,          /* highest spoken here */
-    WIRE_MAGIC       = 0x61746E4D, /* "Mnta" */
+    WIRE_HEADER_SIZE   = 16,
+    WIRE_VERSION_LEAST = 1,          /* lowest spoken here */
+    WIRE_VERSION       = 1,          /* highest spoken here */
+    WIRE_MAGIC         = 0x61746E4D, /* "Mnta" */
+    WIRE_TEXT_LIMIT    = 65535,      /* bytes; longer texts are cut when written */
 };
 
 enum wire_frame {
@@ -31,7 +33,8 @@ enum wire_frame {
 };
 
 enum wire_role { WIRE_ROLE_NONE, WIRE_ROLE_NODE, WIRE_ROLE_CONTROLLER, WIRE_ROLE_PROXY, WIRE_ROLE_REPLICA,
-                 WIRE_ROLE_HANDLE /* any owner of handles */, WIRE_ROLE_COMMAND /* the command line, manta_run */ };
+                 WIRE_ROLE_HANDLE /* any owner of handles */, WIRE_ROLE_COMMAND /* the command line, manta_run */,
+                 WIRE_ROLE_COUNT };
 enum wire_request_kind { WIRE_KIND_CALL = 0, WIRE_KIND_HTTP = 1 };
 
 #define WIRE_C_u8   uint8_t
@@ -43,7 +46,10 @@ enum wire_request_kind { WIRE_KIND_CALL = 0, WIRE_KIND_HTTP = 1 };
 #define WIRE_C_text struct bytes
 #define WIRE_C_blob struct bytes
 
-/* struct wire_hello { uint32_t magic; ... struct bytes body; }; a frame without a body has an empty one. */
+/*
+ * struct wire_hello { uint32_t magic; ... struct bytes body; }; a frame without a body has an empty one (writing
+ * ensures that, so structs are initialised whole).
+ */
 #define WIRE_MEMBER(type, name, since, sentence) WIRE_C_##type name;
 #define WIRE_STRUCT(number, name, NAME, has_body, since, sentence) \
     struct wire_##name {                                           \
@@ -68,7 +74,8 @@ void wire_header_write(const struct wire_header *header, uint8_t *at);
 /*
  * wire_x_size: header, fields and body, bytes.  wire_x_write: the whole frame, the body included unless
  * `body_apart`, in which case header.size counts it but the caller sends it behind; returns bytes written.  Texts longer than
- * 65535 bytes are cut.  wire_x_read: from a payload; 0, or -1 when a length points outside.
+ * 65535 bytes are cut.  wire_x_read: from a payload; 0, or -1 when a length points outside or the payload ends inside
+ * a field (every member is set even then: the fields from the broken one on are zero).
  */
 #define WIRE_DECLARE(number, name, NAME, has_body, since, sentence)                                       \
     size_t wire_##name##_size(const struct wire_##name *frame);                                           \
@@ -80,15 +87,22 @@ WIRE_FRAMES(WIRE_DECLARE)
 
 /* "request", or "unknown". */
 const char *wire_frame_name(uint8_t type);
-/* One line for traces: name, stream, flags, fields. */
+/* One line for traces, without a line end: name, stream, flags, fields; texts cut, blobs and bodies as sizes. */
 struct text;
 void wire_print(const struct wire_header *header, struct bytes payload, struct text *out);
 
-/* Our hello, filled in; and the judgement of the peer's: 0 and the common version, or -1 with a reason. */
+/*
+ * Our hello, filled in: magic, versions, role, id, name, and the limits with the settings' defaults.  The caller
+ * sets pid, taken_count and the limits that its own settings change.
+ */
 void wire_hello_fill(struct wire_hello *hello, enum wire_role role, uint64_t id, struct bytes name);
+/* The judgement of the peer's: 0 and the highest common version, or -1 with a reason (a constant string). */
 int  wire_hello_check(const struct wire_hello *hello, uint16_t *ret_version, const char **ret_reason);
 
-/* Field blocks (headers, trailers): append one (returns its size, 0 when room lacks), and walk. */
+/*
+ * Field blocks (headers, trailers): append one (returns its size; 0 when room lacks or name or value is longer than
+ * 65535), and walk.  A block carries any bytes: whoever writes a value as HTTP checks it for line ends.
+ */
 size_t wire_field_write(uint8_t *at, size_t room, struct bytes name, struct bytes value);
 /* True and the next field, *rest moved on; false at the end or at a broken block (then rest->size > 0). */
 bool   wire_field_next(struct bytes *rest, struct bytes *ret_name, struct bytes *ret_value);
