@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# ./dev bench
+
+bench_help()
+{
+    cat <<'END'
+./dev bench: measures Manta beside a raw epoll server, nginx and HAProxy
+usage: ./dev bench [options]          HTTP, interleaved, ratios against the targets
+       ./dev bench start [options]    time to the first answer, memory and idle CPU
+
+Everything runs on this machine over loopback, for a bounded time, and is ended afterwards; nginx and
+HAProxy run by hand with their own configuration in a temporary directory.
+
+  --only LIST       of raw,nginx,haproxy,manta (default: all that can run)
+  --rounds N        interleaved rounds (default 5); medians are reported
+  --seconds N       measured seconds of a cell (default 3)
+  --connections L   of 1,16,64,256
+  --quick           one short round, to see that everything runs; its figures mean little
+  --compare FILE    sets an earlier result beside this one
+  --out FILE        where the JSON goes (default: bench/results/<time>.json, and a table in .md beside it)
+
+bench/run.py --help has the rest.
+END
+}
+
+bench_main()
+{
+    need build bench
+    compile_build release || exit 1
+    if [ "${1:-}" = start ]; then
+        shift
+        exec "$python" bench/start.py "$@"
+    fi
+    exec "$python" bench/run.py "$@"
+}
