@@ -91,6 +91,7 @@ struct dispatch_event {
     int                      code;
     uint16_t                 status;
     uint64_t                 body_size;
+    bool                     more;     /* DATA: the item goes on in the next one (WIRE_MORE) */
     bool                     end;      /* REPLY: its body is whole; a DISPATCH_END with code 0 is folded into it: the call is gone */
     struct bytes             content_type, headers, body, trailers, text;
     struct buffer           *buffer;   /* holds the slices; buffer_ref it to keep them; null: copied, valid until next */

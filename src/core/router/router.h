@@ -72,7 +72,8 @@ enum router_effect_type {
     ROUTER_SEND,     /* send `request` to `replica`; its state is IN_FLIGHT */
     ROUTER_REFUSE,   /* `request` is over with `code` (TIMEOUT, BUSY, UNAVAILABLE, NOT_FOUND, LIMIT, MEMORY): answer it */
     ROUTER_CONNECT,  /* a replica is new in the snapshot: connect to `address` (valid until the next snapshot) */
-    ROUTER_DISCONNECT, /* a replica is neither in the snapshot nor holds a request of ours: close its channel */
+    ROUTER_DISCONNECT, /* a replica is neither in the snapshot nor holds a request of ours: close its channel and stop trying to connect; exactly one for each CONNECT */
+    ROUTER_PROBE,      /* ping `replica`; its pong comes back as router_replica_alive.  At most one is out per replica, and the owner pings of itself never: the router says when. */
 };
 struct router_effect {
     enum router_effect_type type;
@@ -81,7 +82,11 @@ struct router_effect {
     int                     code;    /* of REFUSE: negative ERROR_ code */
     struct bytes            address; /* of CONNECT */
 };
-/* The caller's list; grows by itself within request_limit. */
+/*
+ * The caller's list, zeroed before first use; the caller performs the effects in order and sets count to 0.
+ * Grows by itself.  When memory for that lacks, what does not fit is put off, not lost: router_deadline_ns is then in the
+ * past and router_timer (or any other event) goes on.
+ */
 struct router_effects {
     struct router_effect *at;
     uint32_t              count, capacity;
@@ -105,11 +110,19 @@ struct router_submit {
     int64_t              deadline_ns; /* 0: none */
     struct bytes         model_id;    /* empty: none; copied */
 };
-/* Yields SEND or REFUSE for this request at once, or neither: it waits. */
-void router_submit(struct router *router, int64_t now_ns, const struct router_submit *submit,
+/*
+ * Yields SEND or REFUSE for this request at once, or neither: it waits.  The index of the request's id must be below
+ * request_limit, and the id must not be given out again before the router forgot it: REFUSE, router_done, or
+ * router_cancel that returned false.  0, or ERROR_MEMORY when not even a refusal could be noted: nothing happened.
+ */
+int router_submit(struct router *router, int64_t now_ns, const struct router_submit *submit,
                    struct router_effects *effects);
-/* The answer's head came: it was accepted; queue length as the replica says. */
-void router_accepted(struct router *router, int64_t now_ns, struct request_id request, uint32_t queue_length);
+/* For `queue_length` when nobody told one. */
+#define ROUTER_LENGTH_UNKNOWN UINT32_MAX
+
+/* The answer's head came: it was accepted; queue length as the replica says; may SEND waiting ones. */
+void router_accepted(struct router *router, int64_t now_ns, struct request_id request, uint32_t queue_length,
+                     struct router_effects *effects);
 /* The request ended at its replica (answered whole, or failed there): the slot is free; may SEND waiting ones. */
 void router_done(struct router *router, int64_t now_ns, struct request_id request, uint32_t queue_length,
                  struct router_effects *effects);
@@ -118,10 +131,14 @@ void router_rejected(struct router *router, int64_t now_ns, struct request_id re
                      bool draining, struct router_effects *effects);
 /* The client is gone or cancelled: forgets the request wherever it is.  If it was in flight its slot stays counted until router_done. True when it was in flight (then send a cancel). */
 bool router_cancel(struct router *router, int64_t now_ns, struct request_id request, struct router_effects *effects);
-/* The connection to a replica ended.  The caller says for each request in flight there what becomes of it: router_rejected (it was not taken) or router_done (it was) -- before this call -- and then this. */
+/*
+ * The connection to a replica ended: nothing is sent there until router_connected.  Call this first, then say for each
+ * request in flight there what becomes of it: router_rejected (it was not taken) or router_done (it was).  (In the
+ * other order a freed slot would draw a waiting request to the dead replica.)
+ */
 void router_replica_gone(struct router *router, int64_t now_ns, struct replica_id replica,
                          struct router_effects *effects);
-/* Any sign of life (a pong). */
+/* A pong: the replica lives, and this is its queue length. */
 void router_replica_alive(struct router *router, int64_t now_ns, struct replica_id replica, uint32_t queue_length,
                           struct router_effects *effects);
 /* Deadlines of waiting requests; silence.  `late`: this turn came too late, nobody is judged silent. */

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * call: from manta_call to its result.
+ *
+ * The arguments become one MessagePack array, the dispatch carries it, and its events come back through
+ * runtime_pull.  A unary result is a slice of the received buffer, kept by a reference, checked once.  A streamed
+ * result is a list of items; taking one gives its bytes back as credit, so that the slower side sets the pace.  Waiting means
+ * steering the loop on the waiting thread (helm.h).
+ */
+#include "call.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "args.h"
+#include "ensure.h"
+#include "mem.h"
+#include "request_inner.h"
+#include "value.h"
+#include "wire.h"
+
+static const int64_t SECOND_NS = 1000000000;
+
+static int64_t due_after(struct runtime *runtime, double timeout_s)
+{
+    if (timeout_s < 0 || timeout_s > 1e9)
+        return 0;
+    return loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s * (double)SECOND_NS) + 1;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+static void call_release(struct manta_call *call)
+{
+    struct list_link *link;
+    while ((link = list_pop_front(&call->items)))
+        mem_free(list_entry(link, struct call_item, link));
+    mem_free(call->item);
+    buffer_unref(call->buffer);
+    mem_free(call->copy);
+    list_remove(&call->link);
+    list_remove(&call->parent_link);
+    mem_free(call);
+}
+
+static void call_end(struct manta_call *call)
+{
+    ensure_tag(R1, !call->over);
+    call->over          = true;
+    call->dispatch_call = NULL;
+    list_remove(&call->parent_link);
+    if (call->background)
+        helm_steer_in_background(call->runtime->helm, false);
+    call->background = false;
+    helm_changed(call->runtime->helm);
+    if (call->done) {
+        call->in_done = true;
+        call->done(call, call->owner);
+        call->in_done = false;
+        if (call->freed) {
+            struct runtime *runtime = call->runtime;
+            call_release(call);
+            /* Not the last reference: whoever holds the helm came in through one. */
+            atomic_fetch_sub(&runtime->references, 1);
+        }
+    }
+}
+
+static void call_fail(struct manta_call *call, int code, struct bytes text)
+{
+    if (text.size)
+        error_set(&call->error, code, "%.*s", BYTES_PRINT(text));
+    else
+        error_set(&call->error, code, "%s", error_text(code));
+    call_end(call);
+}
+
+void call_cancel(struct manta_call *call, int code)
+{
+    if (call->over)
+        return;
+    if (call->dispatch_call)
+        dispatch_cancel(call->dispatch_call, code);
+    call_fail(call, code, (struct bytes){0});
+}
+
+void call_close(struct manta_call *call)
+{
+    if (!call->over && call->dispatch_call)
+        dispatch_cancel(call->dispatch_call, ERROR_CLOSED);
+    if (!call->over)
+        call_fail(call, ERROR_CLOSED, BYTES("the instance is shut down"));
+}
+
+/* ---- results ------------------------------------------------------------------------------------ */
+
+/* Keeps `body` alive: by reference when it lies in a received buffer, else by copy. */
+static bool call_keep(struct manta_call *call, struct buffer *buffer, struct bytes body)
+{
+    if (buffer) {
+        call->buffer = buffer_ref(buffer);
+    } else {
+        call->copy = mem_try(body.size ? body.size : 1);
+        if (!call->copy)
+            return false;
+        if (body.size)
+            memcpy(call->copy, body.at, body.size);
+        body.at = call->copy;
+    }
+    call->value = (struct manta_value){body.at, body.size};
+    return true;
+}
+
+/* A result that is not MessagePack (an HTTP style answer to a call) is given as one binary value. */
+static bool call_keep_binary(struct manta_call *call, struct bytes body)
+{
+    struct text text;
+    text_init(&text, SIZE_MAX / 2);
+    value_write_binary(&text, body);
+    bool kept = !text.failed && call_keep(call, NULL, text_bytes(&text));
+    text_done(&text);
+    return kept;
+}
+
+static void call_result(struct manta_call *call, const struct dispatch_event *event)
+{
+    bool   typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
+    size_t offset;
+    if (typed && value_check(event->body, &offset) < 0)
+        error_set(&call->error, ERROR_PROTOCOL, "the answer of the deployment is no MessagePack at byte %zu", offset);
+    else if (typed ? !call_keep(call, event->buffer, event->body) : !call_keep_binary(call, event->body))
+        error_set(&call->error, ERROR_MEMORY, "no memory for the answer");
+}
+
+/* One part of a streamed answer; parts marked `more` grow one item. */
+static void call_add_item(struct manta_call *call, struct bytes part, bool begins)
+{
+    struct list_link *last = begins ? NULL : list_last(&call->items);
+    struct call_item *old = last ? list_entry(last, struct call_item, link) : NULL;
+    size_t            old_size = old ? old->size : 0;
+    struct call_item *item     = mem_try(sizeof *item + old_size + part.size);
+    if (!item) {
+        call_cancel(call, ERROR_MEMORY);
+        return;
+    }
+    item->size = old_size + part.size;
+    if (old) {
+        memcpy(item->data, old->data, old_size);
+        list_remove(&old->link);
+        mem_free(old);
+    }
+    if (part.size)
+        memcpy(item->data + old_size, part.at, part.size);
+    list_push_back(&call->items, &item->link);
+    helm_changed(call->runtime->helm);
+}
+
+void call_event(struct manta_call *call, const struct dispatch_event *event)
+{
+    switch (event->type) {
+    case DISPATCH_REPLY:
+        call->stream_typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
+        if (event->code < 0) {
+            call_fail(call, event->code, event->text);
+            return;
+        }
+        if (!call->stream)
+            call_result(call, event);
+        else if (event->body.size)
+            call_add_item(call, event->body, true);
+        if (event->end)
+            call_end(call);
+        return;
+    case DISPATCH_DATA:
+        call_add_item(call, event->body, !call->item_open);
+        call->item_open = event->more;
+        return;
+    case DISPATCH_END:
+        if (event->code < 0)
+            call_fail(call, event->code, event->text);
+        else
+            call_end(call);
+        return;
+    default:
+        return;
+    }
+}
+
+/* ---- the public face ---------------------------------------------------------------------------- */
+
+static bool call_find_deployment(struct manta_handle *handle, struct dispatch *dispatch, struct deployment_id *ret_id)
+{
+    const struct router *router = dispatch_router(dispatch);
+    struct bytes         app    = bytes_of_string(handle->app);
+    if (!handle->deployment[0])
+        return router_find_app(router, app, ret_id);
+    return router_find_deployment(router, app, bytes_of_string(handle->deployment), ret_id);
+}
+
+struct snapshot_wait {
+    struct manta_handle *handle;
+    struct dispatch     *dispatch;
+    struct deployment_id id;
+};
+
+static bool snapshot_has_deployment(void *owner)
+{
+    struct snapshot_wait *wait = owner;
+    return call_find_deployment(wait->handle, wait->dispatch, &wait->id) || wait->handle->runtime->closed;
+}
+
+static bool snapshot_came(void *owner)
+{
+    struct snapshot_wait *wait = owner;
+    return router_version(dispatch_router(wait->dispatch)) > 0 || wait->handle->runtime->closed;
+}
+
+/* The first call of a process waits for the first snapshot; an application just deployed may be one snapshot away. */
+static int call_resolve(struct manta_handle *handle, struct dispatch *dispatch, struct deployment_id *ret_id,
+                        struct error *reterr)
+{
+    struct runtime      *runtime = handle->runtime;
+    struct snapshot_wait wait    = {.handle = handle, .dispatch = dispatch};
+    if (!call_find_deployment(handle, dispatch, &wait.id) && !runtime->pulling) {
+        int64_t due = loop_refresh_now_ns(runtime->loop) + 5 * SECOND_NS;
+        if (router_version(dispatch_router(dispatch)) == 0)
+            helm_wait(runtime->helm, snapshot_came, &wait, due);
+        helm_wait(runtime->helm, snapshot_has_deployment, &wait, loop_refresh_now_ns(runtime->loop) + SECOND_NS / 4);
+    }
+    if (runtime->closed)
+        return error_set(reterr, ERROR_CLOSED, "the instance is shut down");
+    if (!call_find_deployment(handle, dispatch, ret_id))
+        return error_set(reterr, ERROR_UNAVAILABLE, "deployment '%s' of application '%s' is not running",
+                         handle->deployment, handle->app);
+    return 0;
+}
+
+static struct manta_call_options options_of(const struct manta_call_options *given)
+{
+    struct manta_call_options options = {MANTA_CALL_OPTIONS};
+    if (given)
+        memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
+    return options;
+}
+
+static int call_submit(struct manta_call *call, struct manta_handle *handle, const struct manta_call_options *options,
+                       struct bytes body, struct error *reterr)
+{
+    struct runtime  *runtime  = call->runtime;
+    struct dispatch *dispatch = runtime_dispatch(runtime, reterr);
+    if (!dispatch)
+        return reterr->code;
+    struct dispatch_request request = {
+        .kind         = WIRE_KIND_CALL,
+        .stream       = options->stream,
+        .body_whole   = true,
+        .body_size    = body.size,
+        .method       = options->method ? bytes_of_string(options->method) : BYTES("__call__"),
+        .content_type = BYTES(VALUE_CONTENT_TYPE),
+        .model_id     = bytes_of_string(options->model_id),
+        .deadline_ns  = due_after(runtime, options->timeout_s),
+        .body         = body,
+    };
+    if (options->parent && request_adopt(options->parent, call, &request) < 0)
+        return error_set(reterr, ERROR_CANCELLED, "the parent request is cancelled");
+    if (call_resolve(handle, dispatch, &request.deployment, reterr) < 0)
+        return reterr->code;
+    call->dispatch_call = dispatch_submit(dispatch, &request, call, reterr);
+    return call->dispatch_call ? 0 : reterr->code;
+}
+
+int manta_call(struct manta_handle *handle, const struct manta_call_options *given, const struct manta_arg *args,
+               size_t count, struct manta_call **ret_call, struct manta_error *reterr)
+{
+    struct error              error   = {0};
+    struct manta_call_options options = options_of(given);
+    struct text               body;
+    struct manta_call        *call = mem_try(sizeof *call);
+    text_init(&body, UINT32_MAX);
+    if (!call || args_write(&body, args, count, &error) < 0) {
+        if (!error.code)
+            error_set(&error, ERROR_MEMORY, "no memory for the call");
+        text_done(&body);
+        mem_free(call);
+        return runtime_error(reterr, &error);
+    }
+    bool nested   = runtime_enter(handle->runtime);
+    *call         = (struct manta_call){.runtime = runtime_ref(handle->runtime), .stream = options.stream};
+    list_init(&call->items);
+    list_push_back(&call->runtime->calls, &call->link);
+    int code = call_submit(call, handle, &options, text_bytes(&body), &error);
+    if (code < 0) {
+        call_release(call);
+        atomic_fetch_sub(&handle->runtime->references, 1);
+    } else {
+        call->done  = options.done;
+        call->owner = options.owner;
+        if (call->done) {
+            call->background = true;
+            helm_steer_in_background(call->runtime->helm, true);
+        }
+        *ret_call = call;
+        channel_set_flush(&handle->runtime->channels);
+        runtime_pull(handle->runtime);
+    }
+    runtime_leave(handle->runtime, nested);
+    text_done(&body);
+    return code < 0 ? runtime_error(reterr, &error) : 0;
+}
+
+static bool call_is_over(void *owner)
+{
+    return ((struct manta_call *)owner)->over;
+}
+
+/* Waits unless this thread is inside a callback, which would wait for itself. */
+static int call_wait(struct manta_call *call, bool nested, bool (*done)(void *), double timeout_s, struct error *reterr)
+{
+    if (done(call))
+        return 0;
+    if (nested)
+        return error_set(reterr, ERROR_INVALID, "a callback may not wait");
+    channel_set_flush(&call->runtime->channels);
+    if (!helm_wait(call->runtime->helm, done, call, due_after(call->runtime, timeout_s)))
+        return error_set(reterr, ERROR_TIMEOUT, "the call is not over after %g s", timeout_s);
+    return 0;
+}
+
+int manta_call_wait(struct manta_call *call, double timeout_s, struct manta_error *reterr)
+{
+    struct error error  = {0};
+    bool         nested = runtime_enter(call->runtime);
+    if (call_wait(call, nested, call_is_over, timeout_s, &error) == 0 && call->error.code)
+        error = call->error;
+    runtime_leave(call->runtime, nested);
+    return error.code ? runtime_error(reterr, &error) : 0;
+}
+
+bool manta_call_over(struct manta_call *call)
+{
+    bool nested = runtime_enter(call->runtime);
+    bool over   = call->over;
+    runtime_leave(call->runtime, nested);
+    return over;
+}
+
+const struct manta_value *manta_call_value(const struct manta_call *call)
+{
+    return &call->value;
+}
+
+static bool call_has_item(void *owner)
+{
+    struct manta_call *call = owner;
+    return call->over || call->items.length > (call->item_open ? 1 : 0);
+}
+
+/* A raw part is given as a binary value: its MessagePack head is written in front. */
+static int call_wrap_item(struct manta_call *call, struct manta_value *ret_item)
+{
+    if (call->stream_typed) {
+        size_t offset;
+        if (value_check(bytes_of(call->item->data, call->item->size), &offset) < 0)
+            return ERROR_PROTOCOL;
+        *ret_item = (struct manta_value){call->item->data, call->item->size};
+        return 0;
+    }
+    struct text text;
+    text_init(&text, SIZE_MAX / 2);
+    value_write_binary(&text, bytes_of(call->item->data, call->item->size));
+    mem_free(call->copy);
+    call->copy = text.failed ? NULL : mem_try(text.size);
+    if (call->copy) {
+        memcpy(call->copy, text.at, text.size);
+        *ret_item = (struct manta_value){call->copy, text.size};
+    }
+    text_done(&text);
+    return call->copy ? 0 : ERROR_MEMORY;
+}
+
+static int call_take_item(struct manta_call *call, struct manta_value *ret_item, struct error *reterr)
+{
+    struct list_link *link = list_pop_front(&call->items);
+    if (!link && call->error.code) {
+        *reterr = call->error;
+        return call->error.code;
+    }
+    if (!link)
+        return 0;
+    mem_free(call->item);
+    call->item = list_entry(link, struct call_item, link);
+    if (call->dispatch_call) {
+        dispatch_grant(call->dispatch_call, call->item->size);
+        channel_set_flush(&call->runtime->channels);
+    }
+    int code = call_wrap_item(call, ret_item);
+    return code < 0 ? error_set(reterr, code, "an item of the stream could not be read") : 1;
+}
+
+int manta_call_next(struct manta_call *call, double timeout_s, struct manta_value *ret_item, struct manta_error *reterr)
+{
+    struct error error  = {0};
+    bool         nested = runtime_enter(call->runtime);
+    int          result = -1;
+    if (!call->stream)
+        error_set(&error, ERROR_INVALID, "the call was made without .stream");
+    else if (call_wait(call, nested, call_has_item, timeout_s, &error) == 0)
+        result = call_take_item(call, ret_item, &error);
+    runtime_leave(call->runtime, nested);
+    return error.code ? runtime_error(reterr, &error) : result;
+}
+
+void manta_call_cancel(struct manta_call *call)
+{
+    bool nested = runtime_enter(call->runtime);
+    call_cancel(call, ERROR_CANCELLED);
+    channel_set_flush(&call->runtime->channels);
+    runtime_leave(call->runtime, nested);
+}
+
+struct manta_call *manta_call_free(struct manta_call *call)
+{
+    if (!call)
+        return NULL;
+    struct runtime *runtime = call->runtime;
+    bool            nested  = runtime_enter(runtime);
+    if (call->in_done) {
+        call->freed = true;
+        runtime_leave(runtime, nested);
+        return NULL;
+    }
+    call->done = NULL;
+    call_cancel(call, ERROR_CANCELLED);
+    call_release(call);
+    channel_set_flush(&runtime->channels);
+    runtime_leave(runtime, nested);
+    if (nested)
+        atomic_fetch_sub(&runtime->references, 1);
+    else
+        runtime_unref(runtime);
+    return NULL;
+}
+
+/* ---- handles ------------------------------------------------------------------------------------ */
+
+struct manta_handle *handle_new(struct runtime *runtime, struct bytes app, struct bytes deployment)
+{
+    struct manta_handle *handle = mem_try(sizeof *handle);
+    if (!handle)
+        return NULL;
+    handle->runtime    = runtime_ref(runtime);
+    handle->app        = mem_copy_string((const char *)app.at, app.size);
+    handle->deployment = mem_copy_string(deployment.size ? (const char *)deployment.at : "", deployment.size);
+    return handle;
+}
+
+struct manta_handle *manta_handle_free(struct manta_handle *handle)
+{
+    if (!handle)
+        return NULL;
+    runtime_unref(handle->runtime);
+    mem_free(handle->app);
+    mem_free(handle->deployment);
+    return mem_free(handle);
+}
+
+const char *manta_handle_application(const struct manta_handle *handle)
+{
+    return handle->app;
+}
+
+const char *manta_handle_deployment(const struct manta_handle *handle)
+{
+    return handle->deployment;
+}
