@@ -40,7 +40,7 @@ bool wire_field_next(struct bytes *rest, struct bytes *ret_name, struct bytes *r
         return false;
     *ret_name = bytes_of(rest->at + FIELD_HEAD_SIZE, lengths[0]);
     *ret_value = bytes_of(rest->at + FIELD_HEAD_SIZE + lengths[0], lengths[1]);
-    *rest = bytes_skip(*rest, size);
+    *rest = bytes_of(rest->at + size, rest->size - size);
     ensure(ret_value->at + ret_value->size == rest->at);
     return true;
 }
