@@ -24,7 +24,10 @@ struct error {
     char text[ERROR_TEXT_SIZE]; /* one impersonal line (more when it carries a trace), zero-terminated */
 };
 
-/* Fills *reterr (null is fine) and returns the code, so that a caller writes return error_set(...). */
+/*
+ * Fills *reterr (null is fine) and returns the code, so that a caller writes return error_set(...).  A text that is
+ * too long is cut at a whole character.  The arguments may point into *reterr: a caller may put words in front.
+ */
 int error_set(struct error *reterr, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The public name without its prefix ("NOT_FOUND"), the table's text, the HTTP status, the gRPC status. */
 const char *error_name(int code);

@@ -8,7 +8,7 @@
  *     struct map_entry *entry;
  *     map_each (entry, &map) { entry->number, entry->name, entry->value }
  *
- * The current entry may be removed inside map_each.
+ * The current entry may be removed inside map_each; no other may.  A map is of one face for life.
  */
 #ifndef MANTA_BASE_MAP_H
 #define MANTA_BASE_MAP_H
@@ -47,7 +47,8 @@ static inline size_t map_count(const struct map *map)
 }
 
 void *map_get(const struct map *map, uint64_t number);                      /* null when absent */
-int   map_try_put(struct map *map, uint64_t number, void *value);           /* replaces; -1: limit or memory */
+/* Adds, or replaces the value in its old place; -1: limit or memory.  The value is not null. */
+int   map_try_put(struct map *map, uint64_t number, void *value);
 void *map_remove(struct map *map, uint64_t number);                         /* the value, or null */
 
 void *map_get_name(const struct map *map, struct bytes name);

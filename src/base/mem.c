@@ -100,8 +100,10 @@ struct mem_count mem_count(void)
     return (struct mem_count){.allocations = made, .live = made >= gone ? made - gone : 0};
 }
 
-void mem_fail_at(uint64_t nth)
+uint64_t mem_fail_at(uint64_t nth)
 {
     ensure(nth <= INT64_MAX);
-    atomic_store_explicit(&failure_in, (int_fast64_t)nth, memory_order_relaxed);
+    int_fast64_t left = atomic_exchange_explicit(&failure_in, (int_fast64_t)nth, memory_order_relaxed);
+    ensure(left >= 0);
+    return (uint64_t)left;
 }

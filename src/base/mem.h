@@ -26,7 +26,10 @@ struct mem_count {
 };
 struct mem_count mem_count(void);
 
-/* Test door: the `nth` allocation from now on (1 = the next) fails; 0 turns it off.  Plain forms still die. */
-void mem_fail_at(uint64_t nth);
+/*
+ * Test door: the `nth` allocation from now on (1 = the next) fails; 0 turns it off.  Plain forms still die.
+ * Returns what was left of the countdown before: 0 when that failure happened, or none was set.
+ */
+uint64_t mem_fail_at(uint64_t nth);
 
 #endif

@@ -3,8 +3,9 @@
  * text: a growing byte string that cannot be made without a maximum.
  *
  * Always zero-terminated, may hold any byte.  An append that would pass the limit, or for which
- * memory lacks, appends nothing and sets `failed`, which stays set until text_clear: a writer makes
- * many appends and asks once.
+ * memory lacks, appends nothing and sets `failed`, which stays set until text_clear; while it is set
+ * nothing more is appended.  A writer makes many appends and asks once; what stands there is then
+ * the whole front of what was meant, without holes.
  */
 #ifndef MANTA_BASE_TEXT_H
 #define MANTA_BASE_TEXT_H
