@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * accessors: what a replica may ask about itself (manta_replica_*).
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "log.h"
+#include "runner.h"
+
+const struct manta_args *manta_replica_args(const struct manta_replica *replica)
+{
+    return &replica->args;
+}
+
+const char *manta_replica_application(const struct manta_replica *replica)
+{
+    return replica->app;
+}
+
+const char *manta_replica_deployment(const struct manta_replica *replica)
+{
+    return replica->name;
+}
+
+const char *manta_replica_id(const struct manta_replica *replica)
+{
+    return replica->id;
+}
+
+const char *manta_replica_user_config(const struct manta_replica *replica)
+{
+    return replica->target.user_config.size ? replica->user_config : "null";
+}
+
+void *manta_replica_state(const struct manta_replica *replica)
+{
+    return replica->state;
+}
+
+void manta_replica_log(struct manta_replica *replica, int level, const char *format, ...)
+{
+    char    text[1024];
+    va_list arguments;
+    (void)replica;
+    if (!log_enabled((enum log_level)level))
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    log_print((enum log_level)level, "%s", text);
+}

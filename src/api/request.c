@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request: what was asked: the reading half of <manta/request.h>.  The answering half is answer.c.
+ *
+ * Slices of the received frame become zero-terminated strings in the request's arena on first use, so that a request
+ * whose path nobody reads pays nothing for it.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "call.h"
+#include "ensure.h"
+#include "request_inner.h"
+#include "runner.h"
+#include "value.h"
+#include "wire.h"
+
+static const double NS = 1e-9;
+
+struct manta_request *request_new(struct manta_replica *replica, struct taker_request *taken)
+{
+    struct manta_request *request = arena_try(&taken->arena, sizeof *request);
+    if (!request)
+        return NULL;
+    request->taken   = taken;
+    request->replica = replica;
+    request->args    = (struct manta_args){.runtime = replica->runtime, .arena = &taken->arena};
+    list_init(&request->children);
+    taken->owner = request;
+    return request;
+}
+
+/* Zero-terminated copy of a slice; "" when memory lacks. */
+static const char *request_string(struct manta_request *request, struct bytes bytes)
+{
+    if (!bytes.size)
+        return "";
+    bool  nested = runtime_enter(request->replica->runtime);
+    char *string = arena_copy_string(&request->taken->arena, bytes);
+    runtime_leave(request->replica->runtime, nested);
+    return string ? string : "";
+}
+
+bool manta_request_is_http(const struct manta_request *request)
+{
+    return request->taken->kind == WIRE_KIND_HTTP;
+}
+
+const char *manta_request_method(struct manta_request *request)
+{
+    return request_string(request, request->taken->method);
+}
+
+const char *manta_request_path(struct manta_request *request)
+{
+    return request_string(request, request->taken->path);
+}
+
+const char *manta_request_query(struct manta_request *request)
+{
+    return request_string(request, request->taken->query);
+}
+
+const char *manta_request_route_prefix(struct manta_request *request)
+{
+    return request_string(request, request->taken->route_prefix);
+}
+
+const char *manta_request_content_type(struct manta_request *request)
+{
+    return request_string(request, request->taken->content_type);
+}
+
+const char *manta_request_id(struct manta_request *request)
+{
+    return request_string(request, request->taken->request_id);
+}
+
+const char *manta_request_model_id(struct manta_request *request)
+{
+    return request_string(request, request->taken->model_id);
+}
+
+const char *manta_request_header(struct manta_request *request, const char *name)
+{
+    struct bytes value;
+    if (!wire_field_find(request->taken->headers, bytes_of_string(name), &value))
+        return NULL;
+    return request_string(request, value);
+}
+
+bool manta_request_header_at(struct manta_request *request, size_t index, const char **ret_name, const char **ret_value)
+{
+    struct bytes rest = request->taken->headers, name, value;
+    for (size_t i = 0; wire_field_next(&rest, &name, &value); i++)
+        if (i == index) {
+            *ret_name  = request_string(request, name);
+            *ret_value = request_string(request, value);
+            return true;
+        }
+    return false;
+}
+
+/* The body of a call is checked once, when its arguments are first asked for. */
+const struct manta_args *manta_request_args(struct manta_request *request)
+{
+    size_t offset;
+    if (request->taken->kind == WIRE_KIND_CALL && !request->args.document.size &&
+        value_check(request->taken->body, &offset) == 0)
+        request->args.document = request->taken->body;
+    return &request->args;
+}
+
+const void *manta_request_body(struct manta_request *request, size_t *ret_size)
+{
+    *ret_size = request->taken->body.size;
+    return request->taken->body.at;
+}
+
+static bool content_is(struct bytes content_type, struct bytes wanted)
+{
+    ptrdiff_t semicolon = bytes_find(content_type, ';');
+    if (semicolon >= 0)
+        content_type = bytes_head(content_type, (size_t)semicolon);
+    return bytes_equal_nocase(bytes_trim(content_type), wanted);
+}
+
+static int request_parse_json(struct manta_request *request, struct manta_error *reterr)
+{
+    struct manta_value packed;
+    struct manta_pack *pack = manta_pack_new();
+    struct bytes       body = request->taken->body;
+    if (!pack)
+        return manta_error_set(reterr, MANTA_EMEMORY, "no memory for the body");
+    int code = manta_pack_json(pack, (const char *)body.at, body.size, reterr);
+    if (code == 0)
+        code = manta_pack_value(pack, &packed, reterr);
+    if (code == 0) {
+        bool         nested = runtime_enter(request->replica->runtime);
+        struct bytes copy   = arena_copy(&request->taken->arena, bytes_of(packed.at, packed.size));
+        runtime_leave(request->replica->runtime, nested);
+        request->value = (struct manta_value){copy.at, copy.size};
+        if (!copy.at)
+            code = manta_error_set(reterr, MANTA_ELIMIT, "the body of %zu bytes is too large for a parsed copy", body.size);
+    }
+    manta_pack_free(pack);
+    return code;
+}
+
+int manta_request_value(struct manta_request *request, struct manta_value *ret_value, struct manta_error *reterr)
+{
+    struct bytes body = request->taken->body;
+    size_t       offset;
+    int          code = 0;
+    if (request->value.at) {
+        *ret_value = request->value;
+        return 0;
+    }
+    if (content_is(request->taken->content_type, BYTES(VALUE_CONTENT_TYPE))) {
+        if (value_check(body, &offset) < 0)
+            return manta_error_set(reterr, MANTA_EINVALID, "the body is no MessagePack at byte %zu", offset);
+        request->value = (struct manta_value){body.at, body.size};
+    } else {
+        code = request_parse_json(request, reterr);
+    }
+    if (code == 0)
+        *ret_value = request->value;
+    return code;
+}
+
+/* ---- streamed bodies ------------------------------------------------------------------------------ */
+
+static bool request_can_read(void *owner)
+{
+    struct taker_request *taken = ((struct manta_request *)owner)->taken;
+    return taken->body.size || taken->body_ended || taken->cancelled;
+}
+
+static int64_t request_due(struct runtime *runtime, double timeout_s)
+{
+    if (timeout_s < 0 || timeout_s > 1e9)
+        return 0;
+    return loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s / NS) + 1;
+}
+
+static int64_t request_read(struct manta_request *request, void *at, size_t room, struct error *reterr)
+{
+    struct taker_request *taken = request->taken;
+    if (taken->cancelled)
+        return error_set(reterr, ERROR_CANCELLED, "the client has left");
+    if (!taken->body.size && taken->body_error)
+        return error_set(reterr, taken->body_error, "the body broke off");
+    size_t size = taken->body.size < room ? taken->body.size : room;
+    if (size) {
+        memcpy(at, taken->body.at, size);
+        taker_consume(request->replica->taker, taken, size);
+        channel_set_flush(&request->replica->runtime->channels);
+    }
+    return (int64_t)size;
+}
+
+int64_t manta_request_read(struct manta_request *request, void *at, size_t room, double timeout_s,
+                           struct manta_error *reterr)
+{
+    struct runtime *runtime = request->replica->runtime;
+    struct error    error   = {0};
+    int64_t         size    = -1;
+    bool            nested  = runtime_enter(runtime);
+    if (!request_can_read(request) && nested)
+        error_set(&error, ERROR_INVALID, "a callback may not wait");
+    else if (!request_can_read(request)) {
+        channel_set_flush(&runtime->channels);
+        if (!helm_wait(runtime->helm, request_can_read, request, request_due(runtime, timeout_s)))
+            error_set(&error, ERROR_TIMEOUT, "no more of the body came in %g s", timeout_s);
+    }
+    if (!error.code)
+        size = request_read(request, at, room, &error);
+    runtime_leave(runtime, nested);
+    return error.code ? runtime_error(reterr, &error) : size;
+}
+
+/* ---- cancellation and deadline ------------------------------------------------------------------- */
+
+bool manta_request_cancelled(struct manta_request *request)
+{
+    bool nested    = runtime_enter(request->replica->runtime);
+    bool cancelled = request->taken->cancelled;
+    runtime_leave(request->replica->runtime, nested);
+    return cancelled;
+}
+
+void manta_request_on_cancel(struct manta_request *request, void (*cancelled)(void *owner), void *owner)
+{
+    bool nested              = runtime_enter(request->replica->runtime);
+    request->cancelled       = cancelled;
+    request->cancelled_owner = owner;
+    if (request->taken->cancelled)
+        request_on_cancelled(request);
+    runtime_leave(request->replica->runtime, nested);
+}
+
+void request_on_cancelled(struct manta_request *request)
+{
+    struct list_link *link, *after;
+    list_each_safe (link, after, &request->children)
+        call_cancel(list_entry(link, struct manta_call, parent_link), ERROR_CANCELLED);
+    if (request->cancelled) {
+        void (*cancelled)(void *) = request->cancelled;
+        request->cancelled        = NULL;
+        cancelled(request->cancelled_owner);
+    }
+}
+
+double manta_request_time_left_s(struct manta_request *request)
+{
+    struct runtime *runtime = request->replica->runtime;
+    if (!request->taken->deadline_ns)
+        return (double)INFINITY;
+    bool   nested = runtime_enter(runtime);
+    double left   = (double)(request->taken->deadline_ns - loop_refresh_now_ns(runtime->loop)) * NS;
+    runtime_leave(runtime, nested);
+    return left;
+}
+
+struct manta_replica *manta_request_replica(struct manta_request *request)
+{
+    return request->replica;
+}
+
+int request_adopt(struct manta_request *parent, struct manta_call *call, struct dispatch_request *request)
+{
+    struct taker_request *taken = parent->taken;
+    if (taken->cancelled)
+        return ERROR_CANCELLED;
+    request->request_id = taken->request_id;
+    request->trace      = taken->trace;
+    if (taken->deadline_ns && (!request->deadline_ns || taken->deadline_ns < request->deadline_ns))
+        request->deadline_ns = taken->deadline_ns;
+    list_push_back(&parent->children, &call->parent_link);
+    return 0;
+}
