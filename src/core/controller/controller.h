@@ -7,14 +7,26 @@
  * heals.  Store first: nothing after a STORE effect is performed before the event STORED with its token (C1).
  * A step cannot fail.  Only the life of a replica is a state machine (tables/states.def):
  *
- *   WANTED -> STARTING -> RUNNING -> DRAINING -> STOPPING -> GONE
- *     ^          |           |                      ^
- *     |          +-- failed -+--- gone -------> GONE|
- *     +--- back-off ---------+   STARTING, RUNNING -+ (not wanted any more; a failed start)
+ *   WANTED --> STARTING --> RUNNING --> DRAINING --> STOPPING --> GONE
+ *     |          |  |          |           |            ^          ^
+ *     |          |  |          |           +-- timeout -+          |
+ *     |          |  +- failed start, not wanted any more +          |
+ *     +----------+-------------+--- its process is gone, or it never had one
+ *
+ * A replica that failed is never started again: another one, with an id of its own, is WANTED in its place and waits
+ * out the back-off there.
  *
  * A deployment's version is a content hash given with the target; another version means other replicas: new ones start
  * and prove themselves before old ones drain (C2).  A version whose replicas keep failing to start stops its rollout, the
- * old version serves on, and the status says why.
+ * deployment goes back to the last goal that it reached, and the status says why.  An application's deployments that
+ * its new target lacks serve on until the others have reached theirs; so does the old ingress until the new one can.
+ *
+ * After a restart of the controller: DEPLOY with `stored` for each stored target, ADOPT for each replica that runs, then
+ * LOADED.  Until then nothing of a stored target is started or stopped, and nothing is published before every adopted
+ * replica has said who it is (or adopt_grace_ms passed): readers keep the snapshot that they have.
+ *
+ * Memory: the copy of a target may fail (ERROR_MEMORY, nothing changes); everything else is small and dies on
+ * exhaustion, so that a step cannot fail.
  */
 #ifndef MANTA_CORE_CONTROLLER_H
 #define MANTA_CORE_CONTROLLER_H
@@ -59,11 +71,14 @@ enum application_status {
 struct controller_config {
     struct settings     settings; /* back-off, limits, timeouts */
     const struct trace *trace;
+    /* The highest numbers given out before a restart, as far as known: what is given out now lies above.  Zero at first. */
+    uint64_t            application_last, deployment_last, replica_last, snapshot_last;
 };
 
 /* What an application should be.  The mind copies what it keeps. */
 struct controller_deployment_target {
     struct bytes name;
+    struct deployment_id id;                  /* as it was stored with; none: a new one or that of the name */
     uint64_t     version;                     /* content hash of what needs other processes when it changes */
     uint32_t     replicas;                    /* num_replicas */
     uint32_t     max_ongoing;                 /* LightWeight: changes touch no process but are told to replicas */
@@ -74,6 +89,7 @@ struct controller_deployment_target {
     struct bytes body;                        /* opaque to the mind: what the engine needs to start a replica (MessagePack) */
 };
 struct controller_app_target {
+    struct application_id id;                 /* as it was stored with; none: a new one or that of the name */
     struct bytes name, route_prefix;          /* prefix empty: none */
     struct bytes ingress;                     /* deployment name */
     const struct controller_deployment_target *deployments;
@@ -83,12 +99,14 @@ struct controller_app_target {
 /* ---- effects ---------------------------------------------------------------------------------- */
 
 enum controller_effect_type {
-    CONTROLLER_STORE,        /* make the target of `app` durable (its deletion when target is null); then event stored(token) */
+    CONTROLLER_STORE,        /* make `target` of `app` durable (its deletion when null), ids included; then event STORED(token).
+                                Always the last in a list: what is before it does not depend on it */
     CONTROLLER_START,        /* engine: start `replica` of `deployment` with `body` */
-    CONTROLLER_STOP,         /* engine: end its process; `kill`: SIGKILL */
+    CONTROLLER_STOP,         /* engine: end its process; `kill`: SIGKILL.  Repeated until GONE: an engine that does not know
+                                the replica answers GONE */
     CONTROLLER_DRAIN,        /* tell the replica: accept nothing more, finish within timeout_ns, then end */
     CONTROLLER_CONFIGURE,    /* tell the replica its new max_ongoing */
-    CONTROLLER_PUBLISH,      /* the routing snapshot changed: publish controller_snapshot */
+    CONTROLLER_PUBLISH,      /* the routing snapshot changed: publish it (R3: the first in its list, before any DRAIN) */
     CONTROLLER_OUTCOME,      /* the operation `token` ended with `code` and `message` */
     CONTROLLER_PROGRESS,     /* a line for whoever waits for the operation `token` */
     CONTROLLER_ENDED,        /* everything is gone after a shutdown: end the instance */
@@ -101,6 +119,8 @@ struct controller_effect {
     struct deployment_id  deployment;
     struct replica_id     replica;
     struct bytes          app_name, deployment_name, body; /* valid until the next step */
+    const struct controller_app_target *target;            /* STORE; valid until the next step */
+    uint64_t              version;                         /* START: what the replica is to say it runs */
     int64_t               timeout_ns;
     uint32_t              max_ongoing;
     bool                  kill;
@@ -111,6 +131,7 @@ struct controller_effects {
     struct controller_effect *at;
     uint32_t count, capacity;
 };
+/* A zeroed list is empty; a step replaces what is in it. */
 void controller_effects_done(struct controller_effects *effects);
 
 /* ---- events ----------------------------------------------------------------------------------- */
@@ -122,11 +143,13 @@ enum controller_event_type {
     CONTROLLER_STORED,       /* token of the STORE effect, code */
     CONTROLLER_STARTED,      /* engine: replica's process runs, pid (informative) */
     CONTROLLER_READY,        /* replica: constructed and checked, address */
-    CONTROLLER_FAILED,       /* replica or engine: its start failed, code, text */
+    CONTROLLER_FAILED,       /* replica or engine: its start failed, code, text; when there is no process either, GONE follows */
     CONTROLLER_GONE,         /* engine: its process is gone, exit_code, signal, text */
     CONTROLLER_ADOPT,        /* engine or replica after a controller restart: this one runs (app, deployment, version, address, draining) */
     CONTROLLER_HEALTH,       /* replica: check_health said, healthy, text */
     CONTROLLER_TIME,         /* time passed */
+    CONTROLLER_LOADED,       /* after a restart: every stored target and every running replica was told; version: the
+                                highest snapshot version that a reader has, 0: not known */
     CONTROLLER_EVENT_COUNT
 };
 struct controller_event {
@@ -141,6 +164,8 @@ struct controller_event {
     int32_t           pid;
     bool              healthy, draining;
     bool              late;              /* TIME: a turn that came too late: suspend verdicts */
+    bool              stored;            /* DEPLOY: the target comes from the store, it is durable already */
+    int64_t           timeout_ns;        /* SHUTDOWN: longest drain; 0: each deployment's own */
 };
 
 struct controller *controller_new(const struct controller_config *config, uint64_t seed);
@@ -152,11 +177,14 @@ int64_t controller_deadline_ns(const struct controller *controller); /* 0: none 
 
 /* ---- questions -------------------------------------------------------------------------------- */
 
-/* Rows of the routing snapshot in id order; addresses and names valid until the next step. */
+/*
+ * The routing snapshot: the apps and deployments below that are `published`, and these rows, all in id order;
+ * addresses and names valid until the next step.
+ */
 struct controller_snapshot_row { /* one replica */
     struct replica_id replica; struct deployment_id deployment; struct bytes address;
 };
-uint64_t controller_version(const struct controller *controller);
+uint64_t controller_version(const struct controller *controller); /* grows by one with each PUBLISH (R4) */
 struct controller_deployment_view {
     struct deployment_id    id;
     struct bytes            app, name, message;
@@ -166,12 +194,14 @@ struct controller_deployment_view {
     uint32_t                target_replicas, max_ongoing;
     int64_t                 max_queued;
     bool                    available, streams_body;
+    bool                    published; /* belongs to the routing snapshot */
 };
 struct controller_app_view {
     struct application_id   id;
     struct bytes            name, route_prefix, message;
     enum application_status status;
-    struct deployment_id    ingress;
+    struct deployment_id    ingress;     /* who gets its requests now; during a rollout perhaps still the old one */
+    bool                    published;   /* belongs to the routing snapshot: not while it is deleted, nor before its target is stored */
     int64_t                 deployed_ns; /* monotonic time of the last deploy */
 };
 struct controller_replica_view {
@@ -182,7 +212,8 @@ struct controller_replica_view {
     int32_t              pid;
     struct bytes         address;
 };
-/* Index from 0 until false; order of creation. */
+/* Index from 0 until false; order of ids, which is that of creation.  Each is one look into a table. */
+bool controller_snapshot_at(const struct controller *controller, uint32_t index, struct controller_snapshot_row *ret_row);
 bool controller_app_at(const struct controller *controller, uint32_t index, struct controller_app_view *ret_view);
 bool controller_deployment_at(const struct controller *controller, uint32_t index, struct controller_deployment_view *ret_view);
 bool controller_replica_at(const struct controller *controller, uint32_t index, struct controller_replica_view *ret_view);
@@ -192,7 +223,10 @@ const char *deployment_trigger_word(enum deployment_trigger trigger);
 const char *application_status_word(enum application_status status);
 const char *replica_state_word(enum replica_state state);
 
-void controller_check(const struct controller *controller); /* C1 C2 C3 C4, R4 */
+/* How many deployments and applications were looked at since the beginning: what the steps cost (O(changes)). */
+uint64_t controller_visits(const struct controller *controller);
+
+void controller_check(const struct controller *controller); /* C1 C2 C3 C4, R4; walks everything: tests and simulation */
 void controller_dump(const struct controller *controller, struct text *out);
 
 #endif
