@@ -17,13 +17,13 @@
 
 enum {
     ALIGNMENT = 16,
-    GAP       = POISON_ON ? 16 : 0, /* poisoned bytes behind every piece */
+    GAP = POISON_ON ? 16 : 0, /* poisoned bytes behind every piece */
 };
 
 struct arena_block {
     struct arena_block *next;
-    size_t              capacity; /* bytes at data */
-    size_t              used;     /* of them, handed out */
+    size_t capacity; /* bytes at data */
+    size_t used;     /* of them, handed out */
     _Alignas(ALIGNMENT) uint8_t data[];
 };
 
@@ -58,7 +58,7 @@ void arena_blocks_done(struct arena_blocks *blocks)
     ensure_tag(M1, blocks->live_count == 0);
     while (blocks->free) {
         struct arena_block *block = blocks->free;
-        blocks->free              = block->next;
+        blocks->free = block->next;
         blocks->free_count--;
         block_free(block);
     }
@@ -87,8 +87,8 @@ static void blocks_give(struct arena_blocks *blocks, struct arena_block *block)
         return;
     }
     poison_lay(block->data, block->capacity);
-    block->used  = 0;
-    block->next  = blocks->free;
+    block->used = 0;
+    block->next = blocks->free;
     blocks->free = block;
     blocks->free_count++;
 }
@@ -99,19 +99,19 @@ void arena_init(struct arena *arena, struct arena_blocks *blocks, size_t limit)
     *arena = (struct arena){.blocks = blocks, .limit = limit};
 }
 
-/* A block with `room` free bytes at its front of cutting, chained into the arena; null when memory lacks. */
+/* A block of the arena with `room` bytes still to be cut; null when memory lacks. */
 static struct arena_block *block_with_room(struct arena *arena, size_t room)
 {
     struct arena_block *first = arena->first;
     if (first && first->capacity - first->used >= room)
         return first;
-    bool                ordinary = room <= ORDINARY_CAPACITY;
-    struct arena_block *block    = ordinary ? blocks_take(arena->blocks) : block_new(room);
+    bool ordinary = room <= ORDINARY_CAPACITY;
+    struct arena_block *block = ordinary ? blocks_take(arena->blocks) : block_new(room);
     if (!block)
         return NULL;
     arena->blocks->live_count++;
     if (ordinary || !first) {
-        block->next  = first;
+        block->next = first;
         arena->first = block;
     } else {
         block->next = first->next;
@@ -159,7 +159,7 @@ void arena_clear(struct arena *arena)
 {
     while (arena->first) {
         struct arena_block *block = arena->first;
-        arena->first              = block->next;
+        arena->first = block->next;
         blocks_give(arena->blocks, block);
     }
     arena->used = 0;

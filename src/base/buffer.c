@@ -2,9 +2,10 @@
 /*
  * buffer: the store of free buffers and the count of references.
  *
- * The free list is last-in first-out, so that the warmest buffer comes back first.  Its lock is held
- * for a handful of instructions and never around the heap.  The last reference may fall on any
- * thread; the order of the count makes every other holder's reads and writes happen before the reuse.
+ * The free list is last-in first-out, so that the warmest buffer comes back first.  Its lock is
+ * held for a handful of instructions and never around the heap.  The last reference may fall on any
+ * thread; the order of the count makes every other holder's reads and writes happen before the
+ * reuse.
  */
 #include "buffer.h"
 
@@ -16,21 +17,21 @@
 #include "poison.h"
 
 struct buffer_store {
-    size_t          standard_size; /* capacity of the buffers that are kept */
-    uint32_t        free_limit;    /* buffers kept at most */
-    atomic_size_t   live_bytes;    /* capacity of the buffers that are referenced */
-    atomic_size_t   live_count;    /* buffers that are referenced */
-    pthread_mutex_t lock;          /* guards the two below */
-    struct buffer  *free;          /* newest first */
-    uint32_t        free_count;
+    size_t standard_size;     /* capacity of the buffers that are kept */
+    uint32_t free_limit;      /* buffers kept at most */
+    atomic_size_t live_bytes; /* capacity of the buffers that are referenced */
+    atomic_size_t live_count; /* buffers that are referenced */
+    pthread_mutex_t lock;     /* guards the two below */
+    struct buffer *free;      /* newest first */
+    uint32_t free_count;
 };
 
 struct buffer_store *buffer_store_new(size_t standard_size, uint32_t free_limit)
 {
     ensure(standard_size > 0);
     struct buffer_store *store = mem_new(sizeof(*store));
-    store->standard_size       = standard_size;
-    store->free_limit          = free_limit;
+    store->standard_size = standard_size;
+    store->free_limit = free_limit;
     ensure(pthread_mutex_init(&store->lock, NULL) == 0);
     return store;
 }
@@ -49,7 +50,7 @@ struct buffer_store *buffer_store_free(struct buffer_store *store)
     ensure_tag(M1, atomic_load(&store->live_bytes) == 0);
     while (store->free) {
         struct buffer *buffer = store->free;
-        store->free           = buffer->next_free;
+        store->free = buffer->next_free;
         store->free_count--;
         heap_free(buffer);
     }
@@ -84,7 +85,7 @@ static bool store_push(struct buffer_store *store, struct buffer *buffer)
     bool kept = store->free_count < store->free_limit;
     if (kept) {
         buffer->next_free = store->free;
-        store->free       = buffer;
+        store->free = buffer;
         store->free_count++;
     }
     pthread_mutex_unlock(&store->lock);
@@ -95,17 +96,17 @@ struct buffer *buffer_try_new(struct buffer_store *store, size_t size)
 {
     if (size > SIZE_MAX / 2)
         return NULL;
-    bool           standard = size <= store->standard_size;
-    size_t         capacity = standard ? store->standard_size : size;
-    struct buffer *buffer   = standard ? store_pop(store) : NULL;
+    bool standard = size <= store->standard_size;
+    size_t capacity = standard ? store->standard_size : size;
+    struct buffer *buffer = standard ? store_pop(store) : NULL;
     if (!buffer)
         buffer = mem_try(sizeof(*buffer) + capacity);
     if (!buffer)
         return NULL;
     poison_lift(buffer->data, capacity);
-    buffer->store     = store;
+    buffer->store = store;
     buffer->next_free = NULL;
-    buffer->capacity  = capacity;
+    buffer->capacity = capacity;
     atomic_store_explicit(&buffer->references, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&store->live_bytes, capacity, memory_order_relaxed);
     atomic_fetch_add_explicit(&store->live_count, 1, memory_order_relaxed);
@@ -127,9 +128,9 @@ struct buffer *buffer_unref(struct buffer *buffer)
     ensure(before > 0);
     if (before > 1)
         return NULL;
-    struct buffer_store *store    = buffer->store;
-    size_t               capacity = buffer->capacity;
-    bool                 kept     = false;
+    struct buffer_store *store = buffer->store;
+    size_t capacity = buffer->capacity;
+    bool kept = false;
     if (capacity == store->standard_size) {
         poison_lay(buffer->data, capacity);
         kept = store_push(store, buffer);

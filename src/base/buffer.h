@@ -2,10 +2,10 @@
 /*
  * buffer: ref-counted bytes that cross parts.
  *
- * A reader keeps a slice of a buffer alive by a reference instead of a copy.  Buffers of the store's
- * standard size are kept for reuse; larger ones go back to the heap.  Reference counts are atomic: a
- * buffer may be released on another thread than the one that took it; the store has a small lock of
- * its own for that.
+ * A reader keeps a slice of a buffer alive by a reference instead of a copy.  Buffers of the
+ * store's standard size are kept for reuse; larger ones go back to the heap.  Reference counts are
+ * atomic: a buffer may be released on another thread than the one that took it; the store has a
+ * small lock of its own for that.
  */
 #ifndef MANTA_BASE_BUFFER_H
 #define MANTA_BASE_BUFFER_H
@@ -18,10 +18,10 @@ struct buffer_store; /* where free buffers of the standard size wait */
 
 struct buffer {
     struct buffer_store *store;
-    struct buffer       *next_free;
-    atomic_uint          references;
-    size_t               capacity; /* bytes at `data` */
-    uint8_t              data[];
+    struct buffer *next_free;
+    atomic_uint references;
+    size_t capacity; /* bytes at `data` */
+    uint8_t data[];
 };
 
 struct buffer_store *buffer_store_new(size_t standard_size, uint32_t free_limit);

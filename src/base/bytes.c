@@ -28,7 +28,7 @@ bool bytes_equal_nocase(struct bytes a, struct bytes b)
 int bytes_compare(struct bytes a, struct bytes b)
 {
     size_t common = a.size < b.size ? a.size : b.size;
-    int    order  = common ? memcmp(a.at, b.at, common) : 0;
+    int order = common ? memcmp(a.at, b.at, common) : 0;
     if (order != 0)
         return order < 0 ? -1 : 1;
     return a.size < b.size ? -1 : a.size > b.size;
@@ -104,20 +104,21 @@ static uint64_t load32(const uint8_t *at)
 
 uint64_t bytes_hash(struct bytes bytes)
 {
-    const uint8_t *at    = bytes.at;
-    size_t         left  = bytes.size;
-    uint64_t       state = HASH_A ^ ((uint64_t)bytes.size * HASH_B);
-    uint64_t       first = 0, last = 0; /* the last 16 bytes or fewer; they may overlap each other */
+    const uint8_t *at = bytes.at;
+    size_t left = bytes.size;
+    uint64_t state = HASH_A ^ ((uint64_t)bytes.size * HASH_B);
+    uint64_t first = 0, last = 0; /* the last 16 bytes or fewer; they may overlap each other */
 
     ensure(at || left == 0);
     for (; left > 16; at += 16, left -= 16)
-        state = fold(load64(at) ^ HASH_B ^ state, load64(at + 8) ^ HASH_C ^ (state << 1 | state >> 63));
+        state =
+            fold(load64(at) ^ HASH_B ^ state, load64(at + 8) ^ HASH_C ^ (state << 1 | state >> 63));
     if (left >= 8) {
         first = load64(at);
-        last  = load64(at + left - 8);
+        last = load64(at + left - 8);
     } else if (left >= 4) {
         first = load32(at);
-        last  = load32(at + left - 4);
+        last = load32(at + left - 4);
     } else if (left > 0) {
         first = (uint64_t)at[0] << 16 | (uint64_t)at[left / 2] << 8 | at[left - 1];
     }

@@ -15,8 +15,8 @@
 #include <string.h>
 
 struct bytes {
-    const uint8_t *at;   /* first byte; may be null when size is 0 */
-    size_t         size; /* bytes */
+    const uint8_t *at; /* first byte; may be null when size is 0 */
+    size_t size;       /* bytes */
 };
 
 /* A slice of a string literal, its terminator left out. */
@@ -68,7 +68,7 @@ struct bytes bytes_trim(struct bytes bytes);
 ptrdiff_t bytes_find(struct bytes bytes, uint8_t byte);
 /* Decimal digits only, no sign, no overflow; true and *ret_value on success. */
 bool bytes_to_u64(struct bytes bytes, uint64_t *ret_value);
-/* 64-bit hash, the same in every process and run (never use it against an adversary's keys alone). */
+/* 64-bit hash, the same in every process and run.  It keeps no secret: bound what peers add. */
 uint64_t bytes_hash(struct bytes bytes);
 
 #endif

@@ -8,12 +8,17 @@
 #ifndef MANTA_BASE_ENSURE_H
 #define MANTA_BASE_ENSURE_H
 
-_Noreturn void ensure_failed(const char *file, int line, const char *function, const char *expression);
+_Noreturn void ensure_failed(const char *file, int line, const char *function,
+                             const char *expression);
 
-#define ensure(condition) \
-    ((__builtin_expect(!!(condition), 1)) ? (void)0 : ensure_failed(__FILE__, __LINE__, __func__, #condition))
+#define ensure(condition)                                                                          \
+    ((__builtin_expect(!!(condition), 1))                                                          \
+         ? (void)0                                                                                 \
+         : ensure_failed(__FILE__, __LINE__, __func__, #condition))
 /* With the tag of the invariant it keeps (ARCHITECTURE.md): ensure_tag(R2, in_flight <= limit). */
-#define ensure_tag(tag, condition) \
-    ((__builtin_expect(!!(condition), 1)) ? (void)0 : ensure_failed(__FILE__, __LINE__, __func__, #tag ": " #condition))
+#define ensure_tag(tag, condition)                                                                 \
+    ((__builtin_expect(!!(condition), 1))                                                          \
+         ? (void)0                                                                                 \
+         : ensure_failed(__FILE__, __LINE__, __func__, #tag ": " #condition))
 
 #endif

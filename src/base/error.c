@@ -34,8 +34,8 @@ int error_set(struct error *reterr, int code, const char *format, ...)
     ensure(code <= 0);
     if (!reterr)
         return code;
-    /* Formatted aside: the arguments may point into the old text ("while loading: " and the text). */
-    char    line[ERROR_TEXT_SIZE];
+    /* Formatted aside: the arguments may point into the old text, to put words in front of it. */
+    char line[ERROR_TEXT_SIZE];
     va_list arguments;
     va_start(arguments, format);
     int length = vsnprintf(line, sizeof(line), format, arguments);
@@ -46,7 +46,7 @@ int error_set(struct error *reterr, int code, const char *format, ...)
     ensure(size < sizeof(reterr->text));
     memcpy(reterr->text, line, size);
     reterr->text[size] = '\0';
-    reterr->code       = code;
+    reterr->code = code;
     return code;
 }
 
@@ -55,8 +55,8 @@ const char *error_name(int code)
     switch (code) {
     case ERROR_OK:
         return "OK";
-#define ERROR(number, name, text, http, grpc) \
-    case -(number):                           \
+#define ERROR(number, name, text, http, grpc)                                                      \
+    case -(number):                                                                                \
         return #name;
 #include "errors.def"
 #undef ERROR
@@ -69,8 +69,8 @@ const char *error_text(int code)
     switch (code) {
     case ERROR_OK:
         return "no error";
-#define ERROR(number, name, text, http, grpc) \
-    case -(number):                           \
+#define ERROR(number, name, text, http, grpc)                                                      \
+    case -(number):                                                                                \
         return text;
 #include "errors.def"
 #undef ERROR
@@ -83,8 +83,8 @@ int error_http_status(int code)
     switch (code) {
     case ERROR_OK:
         return 200;
-#define ERROR(number, name, text, http, grpc) \
-    case -(number):                           \
+#define ERROR(number, name, text, http, grpc)                                                      \
+    case -(number):                                                                                \
         return http;
 #include "errors.def"
 #undef ERROR
@@ -97,8 +97,8 @@ int error_grpc_status(int code)
     switch (code) {
     case ERROR_OK:
         return 0;
-#define ERROR(number, name, text, http, grpc) \
-    case -(number):                           \
+#define ERROR(number, name, text, http, grpc)                                                      \
+    case -(number):                                                                                \
         return grpc;
 #include "errors.def"
 #undef ERROR

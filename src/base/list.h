@@ -2,8 +2,8 @@
 /*
  * list: an intrusive, circular, doubly linked list.
  *
- * A state is the list you are on: an object embeds one `struct list_link` per list it may be on at a
- * time.  The head is a `struct list` that also knows its length, so that counts and lists cannot
+ * A state is the list you are on: an object embeds one `struct list_link` per list it may be on at
+ * a time.  The head is a `struct list` that also knows its length, so that counts and lists cannot
  * disagree.  A link that is on no list points to null.
  *
  *     struct list_link *link;
@@ -23,25 +23,26 @@ struct list;
 
 struct list_link {
     struct list_link *next, *prev; /* null while on no list */
-    struct list      *list;        /* the list it is on, or null */
+    struct list *list;             /* the list it is on, or null */
 };
 
 struct list {
-    struct list_link head;   /* sentinel */
-    size_t           length; /* links on the list */
+    struct list_link head; /* sentinel */
+    size_t length;         /* links on the list */
 };
 
 #define list_entry(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
-#define list_each(link, of) for ((link) = (of)->head.next; (link) != &(of)->head; (link) = (link)->next)
-#define list_each_safe(link, after, of)                                                  \
-    for ((link) = (of)->head.next, (after) = (link)->next; (link) != &(of)->head;         \
+#define list_each(link, of)                                                                        \
+    for ((link) = (of)->head.next; (link) != &(of)->head; (link) = (link)->next)
+#define list_each_safe(link, after, of)                                                            \
+    for ((link) = (of)->head.next, (after) = (link)->next; (link) != &(of)->head;                  \
          (link) = (after), (after) = (link)->next)
 
 static inline void list_init(struct list *list)
 {
     list->head.next = list->head.prev = &list->head;
-    list->head.list                   = list;
-    list->length                      = 0;
+    list->head.list = list;
+    list->length = 0;
 }
 
 static inline bool list_linked(const struct list_link *link)
@@ -49,8 +50,8 @@ static inline bool list_linked(const struct list_link *link)
     return link->list != NULL;
 }
 
-static inline void list_insert_between(struct list *list, struct list_link *link, struct list_link *prev,
-                                       struct list_link *next)
+static inline void list_insert_between(struct list *list, struct list_link *link,
+                                       struct list_link *prev, struct list_link *next)
 {
     ensure(link->list == NULL);
     link->list = list;
@@ -86,7 +87,7 @@ static inline void list_remove(struct list_link *link)
     link->prev->next = link->next;
     link->next->prev = link->prev;
     link->next = link->prev = NULL;
-    link->list              = NULL;
+    link->list = NULL;
 }
 
 static inline struct list_link *list_first(struct list *list)

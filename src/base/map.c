@@ -69,13 +69,13 @@ static int buckets_grow(struct map *map)
     if (!buckets)
         return map->buckets ? 0 : -1;
     mem_free(map->buckets);
-    map->buckets      = buckets;
+    map->buckets = buckets;
     map->bucket_count = count;
     struct map_entry *entry;
     map_each (entry, map) {
         struct map_entry **bucket = bucket_of(map, entry->number);
-        entry->chain              = *bucket;
-        *bucket                   = entry;
+        entry->chain = *bucket;
+        *bucket = entry;
     }
     return 0;
 }
@@ -102,15 +102,15 @@ static int try_put(struct map *map, uint64_t number, const struct bytes *name, v
     if (!entry)
         return -1;
     entry->number = number;
-    entry->value  = value;
+    entry->value = value;
     if (name) {
         if (name->size)
             memcpy(entry + 1, name->at, name->size);
         entry->name = bytes_of(entry + 1, name->size);
     }
     struct map_entry **bucket = bucket_of(map, number);
-    entry->chain              = *bucket;
-    *bucket                   = entry;
+    entry->chain = *bucket;
+    *bucket = entry;
     list_push_back(&map->order, &entry->link);
     return 0;
 }
@@ -120,11 +120,11 @@ static void *take_out(struct map *map, uint64_t number, const struct bytes *name
     if (map_count(map) == 0)
         return NULL;
     struct map_entry **place = place_of(map, number, name);
-    struct map_entry  *entry = *place;
+    struct map_entry *entry = *place;
     if (!entry)
         return NULL;
     void *value = entry->value;
-    *place      = entry->chain;
+    *place = entry->chain;
     list_remove(&entry->link);
     mem_free(entry);
     return value;

@@ -2,9 +2,9 @@
 /*
  * mem: counting and failing on request, over the C library's heap.
  *
- * The counters are relaxed atomics: they order nothing, they only add up.  The countdown of the test
- * door is read on every allocation and is zero outside of tests, so that it costs one load.  The
- * allocator itself (glibc, or what is preloaded) is not chosen here.
+ * The counters are relaxed atomics: they order nothing, they only add up.  The countdown of the
+ * test door is read on every allocation and is zero outside of tests, so that it costs one load.
+ * The allocator itself (glibc, or what is preloaded) is not chosen here.
  */
 #include "mem.h"
 
@@ -16,17 +16,17 @@
 
 #include "ensure.h"
 
-static atomic_uint_fast64_t allocated;       /* calls that returned memory */
-static atomic_uint_fast64_t freed;           /* of these, given back */
-static atomic_int_fast64_t  failure_in;      /* allocations until one fails; 0: off */
+static atomic_uint_fast64_t allocated; /* calls that returned memory */
+static atomic_uint_fast64_t freed;     /* of these, given back */
+static atomic_int_fast64_t failure_in; /* allocations until one fails; 0: off */
 
 /* True for the one allocation that a test asked to fail. */
 static bool must_fail(void)
 {
     int_fast64_t left = atomic_load_explicit(&failure_in, memory_order_relaxed);
     while (left > 0)
-        if (atomic_compare_exchange_weak_explicit(&failure_in, &left, left - 1, memory_order_relaxed,
-                                                  memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(&failure_in, &left, left - 1,
+                                                  memory_order_relaxed, memory_order_relaxed))
             return left == 1;
     return false;
 }
@@ -94,7 +94,8 @@ void *mem_free(void *memory)
 
 struct mem_count mem_count(void)
 {
-    /* Frees first: with other threads at work `live` may read too high for a moment, never below zero. */
+    /* Frees first: with other threads at work `live` may be too high for a moment, never negative.
+     */
     uint64_t gone = atomic_load_explicit(&freed, memory_order_acquire);
     uint64_t made = atomic_load_explicit(&allocated, memory_order_acquire);
     return (struct mem_count){.allocations = made, .live = made >= gone ? made - gone : 0};
@@ -103,7 +104,8 @@ struct mem_count mem_count(void)
 uint64_t mem_fail_at(uint64_t nth)
 {
     ensure(nth <= INT64_MAX);
-    int_fast64_t left = atomic_exchange_explicit(&failure_in, (int_fast64_t)nth, memory_order_relaxed);
+    int_fast64_t left =
+        atomic_exchange_explicit(&failure_in, (int_fast64_t)nth, memory_order_relaxed);
     ensure(left >= 0);
     return (uint64_t)left;
 }

@@ -52,7 +52,7 @@ void pool_init(struct pool *pool, size_t object_size, uint32_t limit)
 {
     ensure(object_size > 0 && object_size <= SIZE_MAX / (2 * CHUNK_COUNT));
     size_t rounded = (object_size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
-    *pool          = (struct pool){.object_size = rounded + sizeof(struct slot_head), .limit = limit};
+    *pool = (struct pool){.object_size = rounded + sizeof(struct slot_head), .limit = limit};
 }
 
 void pool_done(struct pool *pool)
@@ -72,12 +72,12 @@ static int tables_grow(struct pool *pool)
     size_t count = pool->chunk_count;
     if (count & (count - 1))
         return 0;
-    size_t room   = count ? count * 2 : 1;
+    size_t room = count ? count * 2 : 1;
     void **chunks = mem_try_resize(pool->chunks, count * sizeof(*chunks), room * sizeof(*chunks));
     if (!chunks)
         return -1;
-    pool->chunks         = chunks;
-    size_t    slot       = sizeof(*pool->free_slots) * CHUNK_COUNT;
+    pool->chunks = chunks;
+    size_t slot = sizeof(*pool->free_slots) * CHUNK_COUNT;
     uint32_t *free_slots = mem_try_resize(pool->free_slots, count * slot, room * slot);
     if (!free_slots)
         return -1; /* `chunks` is larger than it had to be until the next try */
@@ -95,10 +95,10 @@ static int chunk_add(struct pool *pool)
     uint32_t first = pool->slot_count;
     uint32_t count = pool->limit - first < CHUNK_COUNT ? pool->limit - first : CHUNK_COUNT;
     pool->chunks[pool->chunk_count++] = chunk;
-    pool->slot_count                  = first + count;
+    pool->slot_count = first + count;
     for (uint32_t i = 0; i < count; i++) {
         struct slot_head *head = head_at(pool, first + i);
-        *head                  = (struct slot_head){.index = first + i, .generation = 1, .mark = SLOT_MARK};
+        *head = (struct slot_head){.index = first + i, .generation = 1, .mark = SLOT_MARK};
         poison_lay(head + 1, body_size(pool));
     }
     /* Free slots wait below the new ones; the lowest new index comes out first. */

@@ -15,11 +15,11 @@ struct rng {
     uint64_t state[4];
 };
 
-void     rng_init(struct rng *rng, uint64_t seed);
+void rng_init(struct rng *rng, uint64_t seed);
 uint64_t rng_next(struct rng *rng);
 /* Uniform in [0, bound), without modulo bias; bound > 0. */
 uint64_t rng_below(struct rng *rng, uint64_t bound);
 /* True with probability numerator / denominator. */
-bool     rng_chance(struct rng *rng, uint32_t numerator, uint32_t denominator);
+bool rng_chance(struct rng *rng, uint32_t numerator, uint32_t denominator);
 
 #endif

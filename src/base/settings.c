@@ -3,7 +3,8 @@
  * settings: the rows of settings.def, found by name.
  *
  * There are some tens of rows and they are read once per process: a plain search is enough.  Where
- * values come from (a file, the environment, a frame) is the caller's affair; checking them is ours.
+ * values come from (a file, the environment, a frame) is the caller's affair; checking them is
+ * ours.
  */
 #include "settings.h"
 
@@ -16,23 +17,23 @@
 
 struct row {
     const char *name;
-    size_t      offset; /* of the member in struct settings */
-    int64_t     value;  /* default */
-    int64_t     minimum, maximum;
+    size_t offset; /* of the member in struct settings */
+    int64_t value; /* default */
+    int64_t minimum, maximum;
     const char *unit;
 };
 
 static const struct row ROWS[] = {
-#define SETTING(name, value, minimum, maximum, unit, sentence) \
+#define SETTING(name, value, minimum, maximum, unit, sentence)                                     \
     {#name, offsetof(struct settings, name), value, minimum, maximum, unit},
 #include "settings.def"
 #undef SETTING
 };
 
 enum {
-    ROW_COUNT   = sizeof(ROWS) / sizeof(ROWS[0]),
+    ROW_COUNT = sizeof(ROWS) / sizeof(ROWS[0]),
     SHOWN_LIMIT = 80, /* bytes of a strange name or value that a message repeats */
-    NAME_SIZE   = 80, /* an environment variable's name and its terminator */
+    NAME_SIZE = 80,   /* an environment variable's name and its terminator */
 };
 
 static int64_t *member(struct settings *settings, const struct row *row)
@@ -53,8 +54,8 @@ void settings_init(struct settings *settings)
 /* Decimal digits, perhaps with a minus in front. */
 static bool to_i64(struct bytes bytes, int64_t *ret_value)
 {
-    bool     negative = bytes.size && bytes.at[0] == '-';
-    uint64_t amount   = 0;
+    bool negative = bytes.size && bytes.at[0] == '-';
+    uint64_t amount = 0;
     if (!bytes_to_u64(negative ? bytes_skip(bytes, 1) : bytes, &amount) || amount > INT64_MAX)
         return false;
     *ret_value = negative ? -(int64_t)amount : (int64_t)amount;
@@ -62,20 +63,23 @@ static bool to_i64(struct bytes bytes, int64_t *ret_value)
 }
 
 /* `called` is how the caller's source names the setting. */
-static int set_row(struct settings *settings, const struct row *row, const char *called, struct bytes value,
-                   struct error *reterr)
+static int set_row(struct settings *settings, const struct row *row, const char *called,
+                   struct bytes value, struct error *reterr)
 {
     int64_t number = 0;
-    bool    whole  = to_i64(value, &number);
+    bool whole = to_i64(value, &number);
     if (!whole || number < row->minimum || number > row->maximum)
         return error_set(reterr, ERROR_INVALID,
-                         "%s: \"%.*s\" is not allowed: it takes a whole number from %" PRId64 " to %" PRId64 " (%s)",
-                         called, BYTES_PRINT(bytes_head(value, SHOWN_LIMIT)), row->minimum, row->maximum, row->unit);
+                         "%s: \"%.*s\" is not allowed: it takes a whole number from %" PRId64
+                         " to %" PRId64 " (%s)",
+                         called, BYTES_PRINT(bytes_head(value, SHOWN_LIMIT)), row->minimum,
+                         row->maximum, row->unit);
     *member(settings, row) = number;
     return 0;
 }
 
-int settings_set(struct settings *settings, struct bytes name, struct bytes value, struct error *reterr)
+int settings_set(struct settings *settings, struct bytes name, struct bytes value,
+                 struct error *reterr)
 {
     for (size_t i = 0; i < ROW_COUNT; i++)
         if (bytes_equal(bytes_of_string(ROWS[i].name), name))

@@ -18,9 +18,14 @@ struct settings {
 
 /* The table's defaults. */
 void settings_init(struct settings *settings);
-/* One by name, with its limits checked: ERROR_INVALID names the setting, the value and what is allowed. */
-int settings_set(struct settings *settings, struct bytes name, struct bytes value, struct error *reterr);
-/* Every MANTA_<NAME> (upper case) found by `get` (getenv in the roles, a table in tests).  On an error nothing changes. */
-int settings_read_environment(struct settings *settings, const char *(*get)(const char *name), struct error *reterr);
+/* One by name.  ERROR_INVALID's text names the setting, the value and what is allowed. */
+int settings_set(struct settings *settings, struct bytes name, struct bytes value,
+                 struct error *reterr);
+/*
+ * Every MANTA_<NAME> (upper case) found by `get`: getenv in the roles, a table in tests.  On an
+ * error nothing changes.
+ */
+int settings_read_environment(struct settings *settings, const char *(*get)(const char *name),
+                              struct error *reterr);
 
 #endif

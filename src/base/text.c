@@ -29,7 +29,7 @@ void text_done(struct text *text)
 
 void text_clear(struct text *text)
 {
-    text->size   = 0;
+    text->size = 0;
     text->failed = false;
     if (text->at)
         text->at[0] = '\0';
@@ -54,7 +54,7 @@ static bool make_room(struct text *text, size_t size)
         char *at = mem_try_resize(text->at, text->capacity, capacity);
         if (!at)
             return false;
-        text->at       = at;
+        text->at = at;
         text->capacity = capacity;
     }
     ensure(text->size + size < text->capacity);
@@ -97,7 +97,7 @@ void text_print_list(struct text *text, const char *format, va_list arguments)
 {
     if (text->failed)
         return;
-    size_t  room = text->capacity - text->size;
+    size_t room = text->capacity - text->size;
     va_list again;
     va_copy(again, arguments);
     int length = vsnprintf(room ? text->at + text->size : NULL, room, format, arguments);
@@ -116,14 +116,15 @@ void text_print_list(struct text *text, const char *format, va_list arguments)
 }
 
 /*
- * The length of the well-formed UTF-8 sequence at the front (Unicode, table 3-7), or 0.  *ret_bad is
- * then how many bytes one U+FFFD stands for: the longest front of a sequence that could have been.
+ * The length of the well-formed UTF-8 sequence at the front (Unicode, table 3-7), or 0.  *ret_bad
+ * is then how many bytes one U+FFFD stands for: the longest front of a sequence that could have
+ * been.
  */
 static size_t utf8_length(struct bytes bytes, size_t *ret_bad)
 {
     uint8_t lead = bytes.at[0], low = 0x80, high = 0xBF;
-    size_t  length = 1;
-    *ret_bad       = 1;
+    size_t length = 1;
+    *ret_bad = 1;
     if (lead < 0x80)
         return 1;
     if (lead < 0xC2 || lead > 0xF4)
@@ -185,7 +186,7 @@ void text_add_json(struct text *text, struct bytes bytes)
     }
     text_add_byte(text, '"');
     if (text->failed && text->size > before) {
-        text->size       = before;
+        text->size = before;
         text->at[before] = '\0';
     }
 }

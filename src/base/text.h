@@ -3,9 +3,9 @@
  * text: a growing byte string that cannot be made without a maximum.
  *
  * Always zero-terminated, may hold any byte.  An append that would pass the limit, or for which
- * memory lacks, appends nothing and sets `failed`, which stays set until text_clear; while it is set
- * nothing more is appended.  A writer makes many appends and asks once; what stands there is then
- * the whole front of what was meant, without holes.
+ * memory lacks, appends nothing and sets `failed`, which stays set until text_clear; while it is
+ * set nothing more is appended.  A writer makes many appends and asks once; what stands there is
+ * then the whole front of what was meant, without holes.
  */
 #ifndef MANTA_BASE_TEXT_H
 #define MANTA_BASE_TEXT_H
@@ -17,11 +17,11 @@
 #include "bytes.h"
 
 struct text {
-    char  *at;       /* null until the first append */
+    char *at;        /* null until the first append */
     size_t size;     /* bytes, terminator left out */
     size_t capacity; /* bytes allocated */
     size_t limit;    /* bytes at most, terminator left out */
-    bool   failed;   /* an append was refused since text_clear */
+    bool failed;     /* an append was refused since text_clear */
 };
 
 void text_init(struct text *text, size_t limit);

@@ -18,7 +18,7 @@ void trace_print(const struct trace *trace, const char *format, ...)
     ensure(format);
     if (!trace || !trace->line)
         return;
-    char    line[LINE_SIZE];
+    char line[LINE_SIZE];
     va_list arguments;
     va_start(arguments, format);
     int length = vsnprintf(line, sizeof(line), format, arguments);

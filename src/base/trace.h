@@ -2,9 +2,9 @@
 /*
  * trace: how minds narrate.
  *
- * Minds never log.  They tell what they decided, one plain line per decision, to a trace that is off
- * unless somebody asks: tests compare it, the simulated world prints it, a role can show it.  The
- * text of a line depends on nothing but the seed and the events (D1).
+ * Minds never log.  They tell what they decided, one plain line per decision, to a trace that is
+ * off unless somebody asks: tests compare it, the simulated world prints it, a role can show it.
+ * The text of a line depends on nothing but the seed and the events (D1).
  */
 #ifndef MANTA_BASE_TRACE_H
 #define MANTA_BASE_TRACE_H
@@ -17,6 +17,7 @@ struct trace {
 };
 
 /* Formats and tells one line (at most 255 bytes); does nothing when the trace is null or off. */
-void trace_print(const struct trace *trace, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void trace_print(const struct trace *trace, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

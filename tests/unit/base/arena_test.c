@@ -21,7 +21,7 @@ static bool zero(const uint8_t *at, size_t size)
 Test(arena, pieces_are_zero_and_aligned_even_from_a_used_block)
 {
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 4);
     arena_init(&arena, &blocks, 65536);
     for (int round = 0; round < 3; round++) {
@@ -41,8 +41,8 @@ Test(arena, pieces_do_not_overlap)
 {
     enum { COUNT = 500 };
     struct arena_blocks blocks;
-    struct arena        arena;
-    uint8_t            *pieces[COUNT];
+    struct arena arena;
+    uint8_t *pieces[COUNT];
     arena_blocks_init(&blocks, 4);
     arena_init(&arena, &blocks, 1 << 20);
     for (int i = 0; i < COUNT; i++) {
@@ -59,7 +59,7 @@ Test(arena, pieces_do_not_overlap)
 Test(arena, after_warm_up_a_request_allocates_nothing)
 {
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 2);
     arena_init(&arena, &blocks, 65536);
     cr_assert_not_null(arena_try(&arena, 4000));
@@ -79,7 +79,7 @@ Test(arena, after_warm_up_a_request_allocates_nothing)
 Test(arena, the_limit_counts_what_was_handed_out)
 {
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 2);
     arena_init(&arena, &blocks, 1024);
     cr_assert_null(arena_try(&arena, 1025));
@@ -98,12 +98,12 @@ Test(arena, the_limit_counts_what_was_handed_out)
 Test(arena, a_large_piece_does_not_waste_the_block_at_hand)
 {
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 2);
     arena_init(&arena, &blocks, 1 << 20);
     uint8_t *small = arena_try(&arena, 16);
     uint8_t *large = arena_try(&arena, 100000);
-    uint8_t *next  = arena_try(&arena, 16);
+    uint8_t *next = arena_try(&arena, 16);
     cr_assert(small && large && next);
     cr_assert(zero(large, 100000));
     cr_assert(next > small && next < small + ARENA_BLOCK_SIZE, "it stands in the first block");
@@ -120,8 +120,8 @@ Test(arena, a_large_piece_does_not_waste_the_block_at_hand)
 Test(arena, no_more_blocks_are_kept_than_allowed)
 {
     struct arena_blocks blocks;
-    struct arena        arenas[5];
-    uint64_t            live = mem_count().live;
+    struct arena arenas[5];
+    uint64_t live = mem_count().live;
     arena_blocks_init(&blocks, 3);
     for (int i = 0; i < 5; i++) {
         arena_init(&arenas[i], &blocks, 1000);
@@ -139,7 +139,7 @@ Test(arena, no_more_blocks_are_kept_than_allowed)
 Test(arena, copies_end_with_zero_or_say_that_they_did_not_fit)
 {
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 1);
     arena_init(&arena, &blocks, 64);
     struct bytes path = arena_copy(&arena, BYTES("/v1/x"));
@@ -157,14 +157,14 @@ Test(arena, copies_end_with_zero_or_say_that_they_did_not_fit)
 static bool one_request(void)
 {
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 2);
     arena_init(&arena, &blocks, 1 << 20);
     bool whole = true;
     for (int i = 0; i < 6; i++) {
-        size_t used  = arena.used;
-        void  *piece = arena_try(&arena, i % 2 ? 20000 : 5000);
-        whole        = whole && piece;
+        size_t used = arena.used;
+        void *piece = arena_try(&arena, i % 2 ? 20000 : 5000);
+        whole = whole && piece;
         if (!piece)
             cr_assert_eq(arena.used, used, "what was refused is not counted");
     }
@@ -182,7 +182,7 @@ Test(arena, the_sanitizer_sees_what_is_not_handed_out)
 {
 #if POISON_ON
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 1);
     arena_init(&arena, &blocks, 4096);
     uint8_t *piece = arena_try(&arena, 5);
@@ -202,7 +202,7 @@ Test(arena, the_sanitizer_sees_what_is_not_handed_out)
 Test(arena, a_store_that_ends_under_an_arena_is_our_mistake, .signal = SIGABRT)
 {
     struct arena_blocks blocks;
-    struct arena        arena;
+    struct arena arena;
     arena_blocks_init(&blocks, 1);
     arena_init(&arena, &blocks, 4096);
     cr_assert_not_null(arena_try(&arena, 1));

@@ -12,8 +12,8 @@
 
 Test(buffer, the_last_reference_gives_it_back)
 {
-    struct buffer_store *store  = buffer_store_new(4096, 4);
-    struct buffer       *buffer = buffer_try_new(store, 100);
+    struct buffer_store *store = buffer_store_new(4096, 4);
+    struct buffer *buffer = buffer_try_new(store, 100);
     cr_assert_eq(buffer->capacity, 4096);
     memset(buffer->data, 1, buffer->capacity);
     cr_assert_eq(buffer_ref(buffer), buffer);
@@ -30,7 +30,7 @@ Test(buffer, the_last_reference_gives_it_back)
 Test(buffer, the_warmest_comes_back_first_and_costs_nothing)
 {
     struct buffer_store *store = buffer_store_new(4096, 4);
-    struct buffer       *a = buffer_try_new(store, 4096), *b = buffer_try_new(store, 1);
+    struct buffer *a = buffer_try_new(store, 4096), *b = buffer_try_new(store, 1);
     buffer_unref(a);
     buffer_unref(b);
     uint64_t before = mem_count().allocations;
@@ -46,8 +46,8 @@ Test(buffer, the_warmest_comes_back_first_and_costs_nothing)
 Test(buffer, larger_ones_go_back_to_the_heap)
 {
     struct buffer_store *store = buffer_store_new(4096, 4);
-    uint64_t             live  = mem_count().live;
-    struct buffer       *large = buffer_try_new(store, 4097);
+    uint64_t live = mem_count().live;
+    struct buffer *large = buffer_try_new(store, 4097);
     cr_assert_eq(large->capacity, 4097);
     cr_assert_eq(buffer_store_live_bytes(store), 4097);
     buffer_unref(large);
@@ -61,8 +61,8 @@ Test(buffer, larger_ones_go_back_to_the_heap)
 Test(buffer, no_more_are_kept_than_allowed)
 {
     struct buffer_store *store = buffer_store_new(64, 2);
-    uint64_t             live  = mem_count().live;
-    struct buffer       *buffers[5];
+    uint64_t live = mem_count().live;
+    struct buffer *buffers[5];
     for (int i = 0; i < 5; i++)
         buffers[i] = buffer_try_new(store, 64);
     cr_assert_eq(buffer_store_live_bytes(store), 5 * 64);
@@ -77,11 +77,11 @@ static struct buffer_store *tortured_store;
 static bool three_buffers(void)
 {
     struct buffer *buffers[3];
-    bool           whole = true;
+    bool whole = true;
     for (int i = 0; i < 3; i++) {
         size_t live = buffer_store_live_bytes(tortured_store);
-        buffers[i]  = buffer_try_new(tortured_store, i == 1 ? 1000 : 10);
-        whole       = whole && buffers[i];
+        buffers[i] = buffer_try_new(tortured_store, i == 1 ? 1000 : 10);
+        whole = whole && buffers[i];
         if (!buffers[i])
             cr_assert_eq(buffer_store_live_bytes(tortured_store), live);
     }
@@ -100,8 +100,8 @@ Test(buffer, any_failing_allocation_is_only_a_refusal)
 Test(buffer, the_sanitizer_sees_buffers_that_were_given_back)
 {
 #if POISON_ON
-    struct buffer_store *store  = buffer_store_new(64, 1);
-    struct buffer       *buffer = buffer_try_new(store, 64);
+    struct buffer_store *store = buffer_store_new(64, 1);
+    struct buffer *buffer = buffer_try_new(store, 64);
     cr_assert(!__asan_address_is_poisoned(buffer->data));
     buffer_unref(buffer);
     cr_assert(__asan_address_is_poisoned(buffer->data));

@@ -4,8 +4,8 @@
  * mailboxes; whoever comes last gives the buffer back, and the filler gets it again.
  *
  * A plain main, so that ThreadSanitizer sees one process from its first instruction to its last.
- * Every reader checks that a buffer holds what was written for it: a buffer that came back too early
- * would hold the next round's bytes.
+ * Every reader checks that a buffer holds what was written for it: a buffer that came back too
+ * early would hold the next round's bytes.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -19,13 +19,13 @@ enum { READERS = 3, ROUNDS = 3000, BOX_SIZE = 8, BUFFER_SIZE = 256 };
 
 /* A bounded queue of buffers from the filler to one reader. */
 struct mailbox {
-    pthread_mutex_t lock;    /* guards what is below */
-    pthread_cond_t  changed; /* signalled whenever count changes */
-    struct buffer  *buffers[BOX_SIZE];
-    unsigned        first, count;
+    pthread_mutex_t lock;   /* guards what is below */
+    pthread_cond_t changed; /* signalled whenever count changes */
+    struct buffer *buffers[BOX_SIZE];
+    unsigned first, count;
 };
 
-static struct mailbox       boxes[READERS];
+static struct mailbox boxes[READERS];
 static struct buffer_store *store;
 
 static void mailbox_put(struct mailbox *box, struct buffer *buffer)
@@ -44,7 +44,7 @@ static struct buffer *mailbox_take(struct mailbox *box)
     while (box->count == 0)
         pthread_cond_wait(&box->changed, &box->lock);
     struct buffer *buffer = box->buffers[box->first];
-    box->first            = (box->first + 1) % BOX_SIZE;
+    box->first = (box->first + 1) % BOX_SIZE;
     box->count--;
     pthread_cond_broadcast(&box->changed);
     pthread_mutex_unlock(&box->lock);
@@ -56,7 +56,7 @@ static void *read_all(void *box)
     for (unsigned round = 0; round < ROUNDS; round++) {
         struct buffer *buffer = mailbox_take(box);
         struct buffer *second = buffer_ref(buffer);
-        uint8_t        expected[BUFFER_SIZE];
+        uint8_t expected[BUFFER_SIZE];
         memset(expected, (int)(round % 256), sizeof(expected));
         ensure(memcmp(buffer->data, expected, sizeof(expected)) == 0);
         buffer_unref(second);
@@ -73,10 +73,11 @@ static void *read_all(void *box)
 int main(void)
 {
     pthread_t readers[READERS];
-    uint64_t  live = mem_count().live;
-    store          = buffer_store_new(BUFFER_SIZE, 4);
+    uint64_t live = mem_count().live;
+    store = buffer_store_new(BUFFER_SIZE, 4);
     for (int i = 0; i < READERS; i++) {
-        ensure(pthread_mutex_init(&boxes[i].lock, NULL) == 0 && pthread_cond_init(&boxes[i].changed, NULL) == 0);
+        ensure(pthread_mutex_init(&boxes[i].lock, NULL) == 0 &&
+               pthread_cond_init(&boxes[i].changed, NULL) == 0);
         ensure(pthread_create(&readers[i], NULL, read_all, &boxes[i]) == 0);
     }
     for (unsigned round = 0; round < ROUNDS; round++) {

@@ -37,7 +37,8 @@ Test(bytes, case_is_ignored_for_ascii_letters_only)
 {
     cr_assert(bytes_equal_nocase(BYTES("Content-Length"), BYTES("cONTENT-lENGTH")));
     cr_assert(!bytes_equal_nocase(BYTES("a"), BYTES("ab")));
-    cr_assert(!bytes_equal_nocase(BYTES("@"), BYTES("`")), "they differ by the same bit as letters do");
+    cr_assert(!bytes_equal_nocase(BYTES("@"), BYTES("`")),
+              "they differ by the same bit as letters do");
     cr_assert(!bytes_equal_nocase(BYTES("["), BYTES("{")));
     cr_assert(!bytes_equal_nocase(BYTES("\xC3\x84"), BYTES("\xC3\xA4")), "umlauts are not ASCII");
 }
@@ -69,8 +70,8 @@ Test(bytes, numbers_are_digits_and_fit)
 {
     static const struct {
         const char *text;
-        bool        good;
-        uint64_t    value;
+        bool good;
+        uint64_t value;
     } CASES[] = {
         {"0", true, 0},
         {"000000000000000000000000000017", true, 17},
@@ -90,9 +91,10 @@ Test(bytes, numbers_are_digits_and_fit)
     };
     for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
         uint64_t value = 42;
-        bool     good  = bytes_to_u64(bytes_of_string(CASES[i].text), &value);
+        bool good = bytes_to_u64(bytes_of_string(CASES[i].text), &value);
         cr_assert_eq(good, CASES[i].good, "\"%s\"", CASES[i].text);
-        cr_assert_eq(value, good ? CASES[i].value : 42, "\"%s\" gave %" PRIu64, CASES[i].text, value);
+        cr_assert_eq(value, good ? CASES[i].value : 42, "\"%s\" gave %" PRIu64, CASES[i].text,
+                     value);
     }
 }
 
@@ -123,7 +125,7 @@ Test(bytes, a_flipped_bit_changes_half_of_the_hash)
 {
     static const size_t SIZES[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100};
     for (size_t s = 0; s < sizeof(SIZES) / sizeof(SIZES[0]); s++) {
-        uint8_t  key[100];
+        uint8_t key[100];
         unsigned flips = 0, changed = 0;
         for (unsigned round = 0; round < 64; round++) {
             for (size_t i = 0; i < SIZES[s]; i++)
@@ -131,7 +133,8 @@ Test(bytes, a_flipped_bit_changes_half_of_the_hash)
             uint64_t hash = bytes_hash(bytes_of(key, SIZES[s]));
             for (size_t bit = 0; bit < SIZES[s] * 8; bit++) {
                 key[bit / 8] ^= (uint8_t)(1u << bit % 8);
-                changed += (unsigned)__builtin_popcountll(hash ^ bytes_hash(bytes_of(key, SIZES[s])));
+                changed +=
+                    (unsigned)__builtin_popcountll(hash ^ bytes_hash(bytes_of(key, SIZES[s])));
                 key[bit / 8] ^= (uint8_t)(1u << bit % 8);
                 flips++;
             }
@@ -147,7 +150,7 @@ Test(bytes, names_that_look_alike_spread_over_buckets)
     static unsigned low[BUCKETS], high[BUCKETS];
     for (int i = 0; i < KEYS; i++) {
         char name[40];
-        int  length = snprintf(name, sizeof(name), "app#deployment#replica#%d", i);
+        int length = snprintf(name, sizeof(name), "app#deployment#replica#%d", i);
         uint64_t hash = bytes_hash(bytes_of(name, (size_t)length));
         low[hash % BUCKETS]++;
         high[hash >> 52]++;

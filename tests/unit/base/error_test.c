@@ -11,13 +11,13 @@
 
 Test(error, every_row_of_the_table_answers)
 {
-#define ERROR(number, name, text, http, grpc)                        \
-    cr_assert_eq(ERROR_##name, -(number));                           \
-    cr_assert_str_eq(error_name(ERROR_##name), #name);               \
-    cr_assert_str_eq(error_text(ERROR_##name), text);                \
-    cr_assert_eq(error_http_status(ERROR_##name), http);             \
-    cr_assert_eq(error_grpc_status(ERROR_##name), grpc);             \
-    cr_assert(http >= 400 && http <= 599, "%s", #name);              \
+#define ERROR(number, name, text, http, grpc)                                                      \
+    cr_assert_eq(ERROR_##name, -(number));                                                         \
+    cr_assert_str_eq(error_name(ERROR_##name), #name);                                             \
+    cr_assert_str_eq(error_text(ERROR_##name), text);                                              \
+    cr_assert_eq(error_http_status(ERROR_##name), http);                                           \
+    cr_assert_eq(error_grpc_status(ERROR_##name), grpc);                                           \
+    cr_assert(http >= 400 && http <= 599, "%s", #name);                                            \
     cr_assert(grpc >= 1 && grpc <= 16, "%s", #name);
 #include "errors.def"
 #undef ERROR
@@ -37,7 +37,8 @@ Test(error, success_and_strange_codes_answer_too)
 Test(error, setting_one_gives_its_code)
 {
     struct error error = {0};
-    cr_assert_eq(error_set(&error, ERROR_NOT_FOUND, "no deployment \"%s\"", "text"), ERROR_NOT_FOUND);
+    cr_assert_eq(error_set(&error, ERROR_NOT_FOUND, "no deployment \"%s\"", "text"),
+                 ERROR_NOT_FOUND);
     cr_assert_eq(error.code, ERROR_NOT_FOUND);
     cr_assert_str_eq(error.text, "no deployment \"text\"");
     cr_assert_eq(error_set(NULL, ERROR_LIMIT, "nobody wants to know %d", 1), ERROR_LIMIT);
@@ -57,15 +58,16 @@ Test(error, a_long_text_is_cut_at_a_whole_character)
     static const char *const CHARACTERS[] = {"x", "\xC3\xA4", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"};
     for (size_t c = 0; c < 4; c++)
         for (size_t shift = 0; shift < 4; shift++) {
-            char   text[2 * ERROR_TEXT_SIZE] = "";
-            size_t length                    = strlen(CHARACTERS[c]);
+            char text[2 * ERROR_TEXT_SIZE] = "";
+            size_t length = strlen(CHARACTERS[c]);
             memset(text, '.', shift);
             for (size_t at = shift; at + length < sizeof(text); at += length)
                 memcpy(text + at, CHARACTERS[c], length);
             struct error error;
             error_set(&error, ERROR_USER, "%s", text);
             size_t size = strlen(error.text);
-            cr_assert_eq((size - shift) % length, 0, "%zu bytes of %zu-byte characters", size, length);
+            cr_assert_eq((size - shift) % length, 0, "%zu bytes of %zu-byte characters", size,
+                         length);
             cr_assert_gt(size, ERROR_TEXT_SIZE - 1 - length);
             cr_assert_eq(memcmp(error.text, text, size), 0);
         }

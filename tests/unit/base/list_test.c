@@ -10,14 +10,14 @@
 #include "id.h"
 
 struct thing {
-    int              number;
+    int number;
     struct list_link link;
 };
 
 /* The numbers on the list as one decimal number: 1, 2, 3 gives 123. */
 static int digits(struct list *list)
 {
-    int               value = 0;
+    int value = 0;
     struct list_link *link;
     list_each (link, list)
         value = value * 10 + list_entry(link, struct thing, link)->number;
@@ -26,7 +26,7 @@ static int digits(struct list *list)
 
 Test(list, links_keep_their_order_and_the_head_counts)
 {
-    struct list  list;
+    struct list list;
     struct thing one = {1}, two = {2}, three = {3}, four = {4};
     list_init(&list);
     cr_assert(list_empty(&list));
@@ -47,7 +47,7 @@ Test(list, links_keep_their_order_and_the_head_counts)
 
 Test(list, a_link_knows_its_list_and_forgets_it)
 {
-    struct list  waiting, running;
+    struct list waiting, running;
     struct thing thing = {1};
     list_init(&waiting);
     list_init(&running);
@@ -65,8 +65,8 @@ Test(list, a_link_knows_its_list_and_forgets_it)
 
 Test(list, the_current_link_may_leave_while_a_list_is_walked)
 {
-    struct list       list, even;
-    struct thing      things[6] = {0};
+    struct list list, even;
+    struct thing things[6] = {0};
     struct list_link *link, *after;
     list_init(&list);
     list_init(&even);
@@ -85,7 +85,7 @@ Test(list, the_current_link_may_leave_while_a_list_is_walked)
 
 Test(list, one_link_on_two_lists_is_our_mistake, .signal = SIGABRT)
 {
-    struct list  a, b;
+    struct list a, b;
     struct thing thing = {1};
     list_init(&a);
     list_init(&b);

@@ -33,7 +33,7 @@ Test(map, a_number_is_put_found_replaced_and_removed)
 Test(map, a_name_may_hold_any_byte_and_is_copied)
 {
     struct map map;
-    char       name[] = "shop";
+    char name[] = "shop";
     map_init(&map, 10);
     cr_assert_eq(map_try_put_name(&map, bytes_of_string(name), &values[0]), 0);
     name[0] = 'X';
@@ -54,7 +54,7 @@ Test(map, a_name_may_hold_any_byte_and_is_copied)
 
 Test(map, entries_come_in_the_order_of_insertion)
 {
-    struct map        map;
+    struct map map;
     struct map_entry *entry;
     map_init(&map, 1000);
     for (uint64_t i = 0; i < 300; i++)
@@ -69,13 +69,14 @@ Test(map, entries_come_in_the_order_of_insertion)
     cr_assert_eq(i, 300);
     map_remove(&map, 1000);
     cr_assert_eq(map_try_put(&map, 1000, &values[0]), 0);
-    cr_assert_eq(list_entry(list_last(&map.order), struct map_entry, link)->number, 1000, "back at the end");
+    cr_assert_eq(list_entry(list_last(&map.order), struct map_entry, link)->number, 1000,
+                 "back at the end");
     map_done(&map);
 }
 
 Test(map, the_current_entry_may_be_removed_while_the_map_is_walked)
 {
-    struct map        map;
+    struct map map;
     struct map_entry *entry;
     map_init(&map, 1000);
     for (uint64_t i = 1; i <= 100; i++)
@@ -93,6 +94,21 @@ Test(map, the_current_entry_may_be_removed_while_the_map_is_walked)
     cr_assert_eq(map_count(&map), 0);
     map_each (entry, &map)
         cr_assert_fail("it is empty");
+    map_done(&map);
+}
+
+Test(map, every_pair_of_entries_is_met_in_a_walk_within_a_walk)
+{
+    struct map map;
+    struct map_entry *outer, *inner;
+    map_init(&map, 10);
+    for (uint64_t i = 1; i <= 5; i++)
+        map_try_put(&map, i, &values[i]);
+    uint64_t sum = 0;
+    map_each (outer, &map)
+        map_each (inner, &map)
+            sum += outer->number * inner->number;
+    cr_assert_eq(sum, 15 * 15);
     map_done(&map);
 }
 
@@ -115,14 +131,14 @@ Test(map, a_long_random_life_agrees_with_a_plain_table)
     enum { KEYS = 500 };
     struct map map;
     struct rng rng;
-    int       *table[KEYS] = {0};
-    size_t     count       = 0;
+    int *table[KEYS] = {0};
+    size_t count = 0;
     rng_init(&rng, 6);
     map_init(&map, KEYS);
     for (int step = 0; step < 30000; step++) {
         size_t key = rng_below(&rng, KEYS);
-        char   name[32];
-        int    length = snprintf(name, sizeof(name), "deployment-%zu", key);
+        char name[32];
+        int length = snprintf(name, sizeof(name), "deployment-%zu", key);
         struct bytes bytes = bytes_of(name, (size_t)length);
         cr_assert_eq(map_get_name(&map, bytes), table[key]);
         if (rng_chance(&rng, 1, 2)) {
@@ -161,12 +177,12 @@ static bool forty_names(void)
 {
     struct map map;
     map_init(&map, 100);
-    bool   whole = true;
+    bool whole = true;
     size_t count = 0;
     for (int i = 0; i < 40; i++) {
-        char         name[16];
+        char name[16];
         struct bytes bytes = bytes_of(name, (size_t)snprintf(name, sizeof(name), "app-%d", i));
-        bool         put   = map_try_put_name(&map, bytes, &values[i]) == 0;
+        bool put = map_try_put_name(&map, bytes, &values[i]) == 0;
         count += put;
         whole = whole && put;
         cr_assert_eq(map_get_name(&map, bytes), put ? &values[i] : NULL);

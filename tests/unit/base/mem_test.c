@@ -45,9 +45,9 @@ Test(mem, growing_keeps_the_old_bytes_and_zeroes_the_new_ones)
 Test(mem, counts_say_what_lives)
 {
     struct mem_count before = mem_count();
-    void            *a = mem_new(1), *b = mem_try(0);
+    void *a = mem_new(1), *b = mem_try(0);
     cr_assert_not_null(b, "no bytes are a valid allocation too");
-    a                       = mem_try_resize(a, 1, 1000);
+    a = mem_try_resize(a, 1, 1000);
     struct mem_count during = mem_count();
     cr_assert_eq(during.allocations - before.allocations, 3);
     cr_assert_eq(during.live - before.live, 2);

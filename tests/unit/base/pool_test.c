@@ -13,7 +13,7 @@
 
 struct order {
     uint64_t number;
-    char     note[40];
+    char note[40];
 };
 
 Test(pool, an_id_finds_its_object_until_it_is_given_back)
@@ -21,7 +21,7 @@ Test(pool, an_id_finds_its_object_until_it_is_given_back)
     struct pool pool;
     pool_init(&pool, sizeof(struct order), 100);
     struct order *order = pool_take(&pool);
-    uint64_t      id    = pool_id(order);
+    uint64_t id = pool_id(order);
     cr_assert_neq(id, 0);
     cr_assert_eq(pool_find(&pool, id), order);
     cr_assert_null(pool_give(&pool, order));
@@ -43,7 +43,7 @@ Test(pool, ids_that_were_never_given_out_find_nothing)
     cr_assert_null(pool_find(&pool, 0));
     cr_assert_null(pool_find(&pool, UINT64_C(1) << 32), "an empty pool has no slot 0");
     struct order *order = pool_take(&pool);
-    uint64_t      id    = pool_id(order);
+    uint64_t id = pool_id(order);
     cr_assert_null(pool_find(&pool, 0));
     cr_assert_null(pool_find(&pool, id + 1), "a free slot whose next id is guessed");
     cr_assert_null(pool_find(&pool, id + (UINT64_C(1) << 32)), "a generation to come");
@@ -108,11 +108,11 @@ Test(pool, what_is_reserved_needs_no_allocation_later)
 
 Test(pool, walking_the_slots_meets_every_live_object_once)
 {
-    struct pool   pool;
+    struct pool pool;
     struct order *orders[150];
     pool_init(&pool, sizeof(struct order), 1000);
     for (int i = 0; i < 150; i++) {
-        orders[i]         = pool_take(&pool);
+        orders[i] = pool_take(&pool);
         orders[i]->number = (uint64_t)i;
     }
     for (int i = 0; i < 150; i += 3)
@@ -136,26 +136,26 @@ Test(pool, a_long_random_life_agrees_with_a_plain_table)
 {
     enum { LIMIT = 200 };
     struct pool pool;
-    struct rng  rng;
-    uint64_t    ids[LIMIT] = {0}, stale[LIMIT] = {0};
-    unsigned    live = 0;
+    struct rng rng;
+    uint64_t ids[LIMIT] = {0}, stale[LIMIT] = {0};
+    unsigned live = 0;
     rng_init(&rng, 5);
     pool_init(&pool, sizeof(struct order), LIMIT);
     for (int step = 0; step < 20000; step++) {
-        size_t        at    = rng_below(&rng, LIMIT);
+        size_t at = rng_below(&rng, LIMIT);
         struct order *order = pool_find(&pool, ids[at]);
         cr_assert_eq(order != NULL, ids[at] != 0);
         cr_assert_null(pool_find(&pool, stale[at]));
         if (order) {
             cr_assert_eq(order->number, at);
             stale[at] = ids[at];
-            ids[at]   = 0;
+            ids[at] = 0;
             pool_give(&pool, order);
             live--;
         } else {
-            order         = pool_take(&pool);
+            order = pool_take(&pool);
             order->number = at;
-            ids[at]       = pool_id(order);
+            ids[at] = pool_id(order);
             live++;
         }
         cr_assert_eq(pool.used_count, live);
@@ -168,7 +168,7 @@ Test(pool, a_generation_that_wraps_skips_zero)
     struct pool pool;
     pool_init(&pool, sizeof(struct order), 1);
     struct order *order = pool_take(&pool);
-    /* Four thousand million gives take too long: the generation stands 12 bytes in front of the object. */
+    /* The generation stands 12 bytes in front of the object; counting there takes too long. */
     ((uint32_t *)(void *)order)[-3] = UINT32_MAX;
     cr_assert_eq(pool_id_generation(pool_id(order)), UINT32_MAX);
     pool_give(&pool, order);
@@ -182,11 +182,11 @@ static bool many_orders(void)
 {
     struct pool pool;
     pool_init(&pool, sizeof(struct order), 400);
-    bool     whole = true;
+    bool whole = true;
     uint32_t taken = 0;
     for (int i = 0; i < 300; i++) {
         struct order *order = pool_take(&pool);
-        whole               = whole && order;
+        whole = whole && order;
         taken += order != NULL;
         cr_assert_eq(pool.used_count, taken);
     }

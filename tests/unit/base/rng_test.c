@@ -11,9 +11,10 @@
 Test(rng, a_seed_gives_the_published_numbers)
 {
     /* xoshiro256** seeded with splitmix64(0), as the reference code prints them. */
-    static const uint64_t EXPECTED[] = {UINT64_C(11091344671253066420), UINT64_C(13793997310169335082),
-                                        UINT64_C(1900383378846508768), UINT64_C(7684712102626143532)};
-    struct rng            rng;
+    static const uint64_t EXPECTED[] = {
+        UINT64_C(11091344671253066420), UINT64_C(13793997310169335082),
+        UINT64_C(1900383378846508768), UINT64_C(7684712102626143532)};
+    struct rng rng;
     rng_init(&rng, 0);
     for (int i = 0; i < 4; i++) {
         uint64_t number = rng_next(&rng);
@@ -40,7 +41,7 @@ Test(rng, every_result_below_a_bound_is_as_likely)
 {
     enum { BOUND = 7, DRAWS = 70000 };
     struct rng rng;
-    unsigned   counts[BOUND] = {0};
+    unsigned counts[BOUND] = {0};
     rng_init(&rng, 1);
     for (int i = 0; i < DRAWS; i++) {
         uint64_t number = rng_below(&rng, BOUND);
@@ -53,11 +54,11 @@ Test(rng, every_result_below_a_bound_is_as_likely)
 
 Test(rng, a_bound_that_does_not_divide_the_word_stays_fair)
 {
-    /* Bound 3 * 2^62: without the second draw the lower third of results would come twice as often. */
+    /* Bound 3 * 2^62: without the second draw the lowest third would come twice as often. */
     enum { DRAWS = 30000 };
     const uint64_t THIRD = UINT64_C(1) << 62;
-    struct rng     rng;
-    unsigned       counts[3] = {0};
+    struct rng rng;
+    unsigned counts[3] = {0};
     rng_init(&rng, 2);
     for (int i = 0; i < DRAWS; i++)
         counts[rng_below(&rng, 3 * THIRD) / THIRD]++;

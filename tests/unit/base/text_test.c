@@ -4,9 +4,11 @@
  */
 #include "text.h"
 
-#include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
+#ifdef WITH_JANSSON
+#include <jansson.h>
+#endif
 
 #include "rng.h"
 #include "torture.h"
@@ -46,7 +48,7 @@ Test(text, the_limit_is_exact_for_every_kind_of_append)
     for (int kind = 0; kind < 3; kind++)
         for (size_t size = 195; size <= 205; size++) {
             struct text text;
-            char        word[300];
+            char word[300];
             text_init(&text, 202);
             text_add_string(&text, "ab");
             memset(word, 'w', size);
@@ -112,31 +114,33 @@ Test(text, json_escapes_what_it_must)
     expect_json(BYTES("say \"hi\" \\ /"), "\"say \\\"hi\\\" \\\\ /\"");
     expect_json(BYTES("\b\f\n\r\t"), "\"\\b\\f\\n\\r\\t\"");
     expect_json(BYTES("\0\x1F\x7F"), "\"\\u0000\\u001f\\u007f\"");
-    expect_json(BYTES("\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80"), "\"\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80\"");
+    expect_json(BYTES("\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80"),
+                "\"\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80\"");
 }
 
 #define R "\xEF\xBF\xBD" /* U+FFFD */
 
 Test(text, json_replaces_what_is_not_utf8)
 {
-    expect_json(BYTES("\x80"), "\"" R "\"");                               /* a continuation alone */
-    expect_json(BYTES("\xC0\xAF"), "\"" R R "\"");                         /* overlong slash */
-    expect_json(BYTES("\xC1\xBF"), "\"" R R "\"");                         /* overlong */
-    expect_json(BYTES("\xE0\x9F\xBF"), "\"" R R R "\"");                   /* overlong, three bytes */
-    expect_json(BYTES("\xED\xA0\x80"), "\"" R R R "\"");                   /* a surrogate */
-    expect_json(BYTES("\xED\x9F\xBF"), "\"\xED\x9F\xBF\"");                /* the last before them */
-    expect_json(BYTES("\xEE\x80\x80"), "\"\xEE\x80\x80\"");                /* the first behind them */
-    expect_json(BYTES("\xF0\x8F\xBF\xBF"), "\"" R R R R "\"");             /* overlong, four bytes */
-    expect_json(BYTES("\xF4\x8F\xBF\xBF"), "\"\xF4\x8F\xBF\xBF\"");        /* the last character */
-    expect_json(BYTES("\xF4\x90\x80\x80"), "\"" R R R R "\"");             /* past it */
-    expect_json(BYTES("\xF5\xFF"), "\"" R R "\"");                         /* never leads */
-    expect_json(BYTES("a\xE2\x82z"), "\"a" R "z\"");                       /* cut short: one for the front */
-    expect_json(BYTES("\xE2\x82"), "\"" R "\"");                           /* cut by the end */
+    expect_json(BYTES("\x80"), "\"" R "\"");                        /* a continuation alone */
+    expect_json(BYTES("\xC0\xAF"), "\"" R R "\"");                  /* overlong slash */
+    expect_json(BYTES("\xC1\xBF"), "\"" R R "\"");                  /* overlong */
+    expect_json(BYTES("\xE0\x9F\xBF"), "\"" R R R "\"");            /* overlong, three bytes */
+    expect_json(BYTES("\xED\xA0\x80"), "\"" R R R "\"");            /* a surrogate */
+    expect_json(BYTES("\xED\x9F\xBF"), "\"\xED\x9F\xBF\"");         /* the last before them */
+    expect_json(BYTES("\xEE\x80\x80"), "\"\xEE\x80\x80\"");         /* the first behind them */
+    expect_json(BYTES("\xF0\x8F\xBF\xBF"), "\"" R R R R "\"");      /* overlong, four bytes */
+    expect_json(BYTES("\xF4\x8F\xBF\xBF"), "\"\xF4\x8F\xBF\xBF\""); /* the last character */
+    expect_json(BYTES("\xF4\x90\x80\x80"), "\"" R R R R "\"");      /* past it */
+    expect_json(BYTES("\xF5\xFF"), "\"" R R "\"");                  /* never leads */
+    expect_json(BYTES("a\xE2\x82z"), "\"a" R "z\""); /* cut short: one for the front */
+    expect_json(BYTES("\xE2\x82"), "\"" R "\"");     /* cut by the end */
     expect_json(BYTES("\xF0\x9F\x98"), "\"" R "\"");
     expect_json(BYTES("\xF0\x9F\x98\""), "\"" R "\\\"\"");
     expect_json(BYTES("\xC3\xC3\xA4"), "\"" R "\xC3\xA4\"");
 }
 
+#ifdef WITH_JANSSON
 /* What another program reads; null when it finds the JSON malformed. */
 static char *read_back(struct bytes input, size_t *ret_size)
 {
@@ -148,7 +152,7 @@ static char *read_back(struct bytes input, size_t *ret_size)
     text_done(&text);
     if (!json_is_string(value))
         return NULL;
-    *ret_size  = json_string_length(value);
+    *ret_size = json_string_length(value);
     char *copy = malloc(*ret_size + 1);
     memcpy(copy, json_string_value(value), *ret_size);
     json_decref(value);
@@ -159,7 +163,7 @@ Test(text, another_program_reads_back_every_character)
 {
     for (uint32_t c = 0; c <= 0x10FFFF; c += c < 0x3000 ? 1 : 61) {
         uint8_t bytes[4];
-        size_t  size = 0;
+        size_t size = 0;
         if (c >= 0xD800 && c <= 0xDFFF)
             continue;
         if (c < 0x80)
@@ -177,7 +181,7 @@ Test(text, another_program_reads_back_every_character)
         if (c >= 0x80)
             bytes[size++] = (uint8_t)(0x80 | (c & 0x3F));
         size_t back_size = 0;
-        char  *back      = read_back(bytes_of(bytes, size), &back_size);
+        char *back = read_back(bytes_of(bytes, size), &back_size);
         cr_assert_not_null(back, "U+%04X", c);
         cr_assert(bytes_equal(bytes_of(back, back_size), bytes_of(bytes, size)), "U+%04X", c);
         free(back);
@@ -187,13 +191,14 @@ Test(text, another_program_reads_back_every_character)
 Test(text, another_program_accepts_the_json_of_any_bytes)
 {
     /* Bytes drawn from those where the rules of UTF-8 turn. */
-    static const uint8_t EDGES[] = {0x00, 0x22, 0x5C, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC1,
-                                    0xC2, 0xDF, 0xE0, 0xE1, 0xED, 0xEE, 0xEF, 0xF0, 0xF3, 0xF4, 0xF5, 0xFF};
-    struct rng           rng;
+    static const uint8_t EDGES[] = {0x00, 0x22, 0x5C, 0x7F, 0x80, 0x8F, 0x90, 0x9F,
+                                    0xA0, 0xBF, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xED,
+                                    0xEE, 0xEF, 0xF0, 0xF3, 0xF4, 0xF5, 0xFF};
+    struct rng rng;
     rng_init(&rng, 7);
     for (int round = 0; round < 20000; round++) {
         uint8_t bytes[12];
-        size_t  size = rng_below(&rng, sizeof(bytes) + 1), back_size = 0;
+        size_t size = rng_below(&rng, sizeof(bytes) + 1), back_size = 0;
         for (size_t i = 0; i < size; i++)
             bytes[i] = EDGES[rng_below(&rng, sizeof(EDGES))];
         char *back = read_back(bytes_of(bytes, size), &back_size);
@@ -201,6 +206,8 @@ Test(text, another_program_accepts_the_json_of_any_bytes)
         free(back);
     }
 }
+
+#endif /* WITH_JANSSON */
 
 static bool a_status_page(void)
 {

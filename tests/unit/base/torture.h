@@ -23,9 +23,10 @@ static inline unsigned torture(bool (*scenario)(void))
     for (unsigned nth = 1; nth <= TORTURE_LIMIT; nth++) {
         uint64_t live = mem_count().live;
         mem_fail_at(nth);
-        bool whole   = scenario();
+        bool whole = scenario();
         bool reached = mem_fail_at(0) == 0;
-        cr_assert_eq(mem_count().live, live, "allocation %u failed and something was left behind", nth);
+        cr_assert_eq(mem_count().live, live, "allocation %u failed and something was left behind",
+                     nth);
         failed_count += !whole;
         if (!reached) {
             cr_assert(whole, "no allocation failed, and yet the scenario did");

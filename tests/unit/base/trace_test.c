@@ -10,7 +10,7 @@
 
 struct listener {
     char last[512];
-    int  count;
+    int count;
 };
 
 static void hear(void *owner, const char *line)
@@ -23,7 +23,7 @@ static void hear(void *owner, const char *line)
 Test(trace, a_line_is_told_once)
 {
     struct listener listener = {0};
-    struct trace    trace    = {.line = hear, .owner = &listener};
+    struct trace trace = {.line = hear, .owner = &listener};
     trace_print(&trace, "request %d goes to replica %d", 7, 2);
     cr_assert_str_eq(listener.last, "request 7 goes to replica 2");
     cr_assert_eq(listener.count, 1);
@@ -39,8 +39,8 @@ Test(trace, nobody_listens)
 Test(trace, a_long_line_is_cut_to_255_bytes)
 {
     struct listener listener = {0};
-    struct trace    trace    = {.line = hear, .owner = &listener};
-    char            name[400];
+    struct trace trace = {.line = hear, .owner = &listener};
+    char name[400];
     memset(name, 'n', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
     trace_print(&trace, "%s", name);
