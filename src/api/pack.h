@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pack: the inside of a manta_pack.
+ */
+#ifndef MANTA_API_PACK_H
+#define MANTA_API_PACK_H
+
+#include "error.h"
+#include "text.h"
+
+struct manta_pack {
+    struct text  document; /* MessagePack so far */
+    struct error error;    /* the first failure; sticks until clear */
+};
+
+#endif
