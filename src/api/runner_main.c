@@ -16,8 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <manta/sys/replica.h>
-
 #include "ensure.h"
 #include "library.h"
 #include "log.h"
@@ -273,7 +271,7 @@ static void end(struct manta_replica *replica)
     metrics_close();
 }
 
-int manta_replica_main(int argument_count, char **arguments)
+int runner_main(int argument_count, char **arguments)
 {
     static struct manta_replica replica; /* one per process */
     struct runner_options       options = {0};

@@ -4,9 +4,18 @@
  *
  * It knows only the outer shape of a frame (16 bytes of header whose first four, little-endian, count what
  * follows); proto/wire gives frames their meaning.  Received frames are slices of a ref-counted buffer: valid until
- * the next channel_receive, or for as long as the caller holds a reference to channel_buffer.
+ * the next channel_receive or the end of the turn, or for as long as the caller holds a reference to channel_buffer.
  * A turn of its owner: channel_receive when readable; channel_take until it says no; put answers; the end of the turn
  * flushes (channels with something to send are on the set's dirty list, served in turn).
+ *
+ *     case CHANNEL_READABLE:
+ *         while (channel_receive(channel) > 0)          at most turn_limit bytes, no needless system call
+ *             while (channel_take(channel, &frame) == CHANNEL_FRAME)
+ *                 ...
+ *
+ * The end of a channel is told as CHANNEL_CLOSED, once and after everything that arrived before was offered, also
+ * to an owner who has seen the -1 of channel_receive and did not close it.  A failed write waits for the reader to reach
+ * the end, so that answers which arrived before are not lost.
  */
 #ifndef MANTA_IO_CHANNEL_H
 #define MANTA_IO_CHANNEL_H
@@ -14,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "buffer.h"
 #include "bytes.h"
@@ -23,9 +33,11 @@
 /* What the channels of one loop share. */
 struct channel_set {
     struct loop         *loop;
-    struct buffer_store *buffers;     /* 64 KiB ones */
-    struct list          dirty;       /* channels with unflushed output, first come first served */
-    struct loop_turn     flush_turn;  /* registered LAST by channel_set_init's caller order: see channel_set_init */
+    struct buffer_store *buffers;     /* standard ones hold a frame with a body of 64 KiB */
+    struct list          dirty;       /* channels with output to flush, first come first served */
+    struct list          telling;     /* channels with events that are told at the end of the turn */
+    struct list          resting;     /* channels that received in this turn */
+    struct loop_turn     flush_turn;  /* among the loop's last ones: after every role's turn */
     size_t               frame_limit; /* payload bytes accepted */
     size_t               queue_limit; /* unsent bytes per channel */
     size_t               turn_limit;  /* bytes received per channel and turn */
@@ -33,7 +45,7 @@ struct channel_set {
 
 struct channel_config {
     size_t frame_limit, queue_limit, turn_limit;
-    uint32_t buffer_keep; /* free 64 KiB buffers kept for reuse */
+    uint32_t buffer_keep; /* free standard buffers kept for reuse */
 };
 
 int  channel_set_init(struct channel_set *set, struct loop *loop, const struct channel_config *config);
@@ -43,33 +55,46 @@ void channel_set_flush(struct channel_set *set);
 
 enum channel_event { CHANNEL_READABLE = 1, CHANNEL_CLOSED = 2, CHANNEL_ROOM = 4 };
 
+/* Zeroed before first use; the members are channel.c's, but for event and owner. */
 struct channel {
     struct channel_set *set;
     struct loop_watch   watch;
-    struct list_link    dirty_link;
+    struct list_link    dirty_link;      /* on set->dirty */
+    struct list_link    telling_link;    /* on set->telling */
+    struct list_link    resting_link;    /* on set->resting */
     int                 descriptor;      /* -1 when closed */
-    struct buffer      *in;              /* received bytes */
+    struct buffer      *in;              /* received bytes; null at rest */
     size_t              in_start, in_end;/* unread bytes of `in` */
+    size_t              turn_room;       /* bytes that may still be received in this turn */
     int                 in_descriptor;   /* came with the bytes, not yet taken; -1: none */
-    uint8_t            *out;             /* unsent bytes, a ring or a sliding block; private to channel.c */
+    uint8_t            *out;             /* unsent bytes, a block that grows */
     size_t              out_start, out_end, out_capacity;
     int                 out_descriptor;  /* goes with the byte at out_descriptor_at; -1: none */
     size_t              out_descriptor_at;
+    int                 told;            /* enum channel_event still to be told */
+    int                 error;           /* why it ended: 0 by the peer, or -errno */
     bool                paused;          /* reads stopped by channel_pause */
-    bool                ended;           /* peer closed or an error: -errno in `error` */
-    int                 error;
+    bool                blocked;         /* the kernel took no more: waits for LOOP_WRITE */
+    bool                deaf;            /* a write failed: nothing is sent any more, `error` says why */
+    bool                ended;           /* nothing will arrive any more */
     bool                was_full;        /* somebody was refused room: CHANNEL_ROOM is due */
     void              (*event)(void *owner, struct channel *channel, int events);
     void               *owner;
 };
 
-/* Takes the descriptor over.  The event function is called from the loop, at most once per turn and event. */
+/*
+ * Takes the descriptor over (closed when this fails: -errno).  The event function is called from the loop and may close
+ * and free its channel.
+ */
 int  channel_open(struct channel *channel, struct channel_set *set, int descriptor,
                   void (*event)(void *owner, struct channel *channel, int events), void *owner);
 void channel_close(struct channel *channel); /* drops what is unsent; null watch and -1 descriptor after */
 static inline bool channel_is_open(const struct channel *channel) { return channel->descriptor >= 0; }
 
-/* Reads what is there, up to the turn's limit: bytes read, 0 when none, -1 when the channel ended (whole frames that arrived before can still be taken). */
+/*
+ * Reads what is there, up to the turn's limit: bytes read, 0 when none, -1 when the channel ended (whole frames that
+ * arrived before can still be taken).
+ */
 ssize_t channel_receive(struct channel *channel);
 enum channel_taken { CHANNEL_NO_FRAME = 0, CHANNEL_FRAME = 1, CHANNEL_BROKEN = -1 /* frame over the limit */ };
 /* The next whole frame, header included. */
@@ -78,13 +103,14 @@ enum channel_taken channel_take(struct channel *channel, struct bytes *ret_frame
 struct buffer *channel_buffer(struct channel *channel);
 /* The descriptor that came along, now the caller's; -1 when none. */
 int  channel_take_descriptor(struct channel *channel);
-/* Stops and resumes reading (back-pressure). */
+/* Stops and resumes reading (back-pressure).  After resuming CHANNEL_READABLE comes for frames not yet taken, too. */
 void channel_pause(struct channel *channel, bool paused);
 
 /*
  * Memory for `size` bytes of output, or null when the queue is full (then CHANNEL_ROOM comes later) or the channel
  * ended.  channel_put_done says how much of it was used; nothing else may happen between the two.  Control frames use
- * channel_put_room_always, which may pass the queue limit by at most 64 KiB in all.
+ * channel_put_room_always, which may pass the queue limit by at most 64 KiB in all.  An empty queue takes a frame of any
+ * size.
  */
 uint8_t *channel_put_room(struct channel *channel, size_t size);
 uint8_t *channel_put_room_always(struct channel *channel, size_t size);

@@ -26,7 +26,12 @@ void loop_stop(struct loop *loop);
 void loop_run_once(struct loop *loop);
 /* For a foreign loop or the helm: readable when a turn is due; and ms until the next timer (-1: none, 0: now). */
 int  loop_descriptor(const struct loop *loop);
-int  loop_timeout_ms(const struct loop *loop);
+int  loop_timeout_ms(struct loop *loop);
+/*
+ * Grows with every change that somebody who already waits on loop_descriptor for loop_timeout_ms would miss: a watch
+ * opened, changed or closed, a timer due before that time-out, loop_turn_again.
+ */
+uint64_t loop_changes(const struct loop *loop);
 /* Monotonic, cached at the start of the turn.  Wall clock only for dates and logs. */
 int64_t loop_now_ns(const struct loop *loop);
 int64_t loop_wall_ns(const struct loop *loop);
@@ -53,14 +58,14 @@ int  loop_watch_open(struct loop *loop, struct loop_watch *watch, int descriptor
 void loop_watch_change(struct loop_watch *watch, int events); /* cheap when nothing changes */
 void loop_watch_close(struct loop_watch *watch);              /* never called again; the descriptor stays open */
 
-/* One-shot timers in a heap of ours or libuv's: O(log n), no allocation. */
+/* One-shot timers in a heap: O(log n), no allocation but for the heap's own growth. */
 struct loop_timer {
-    void   *handle;
-    int64_t due_ns; /* 0: not set */
-    void  (*fire)(void *owner);
-    void   *owner;
-    uint32_t heap_index; /* private */
-    struct loop *loop;   /* private */
+    int64_t      due_ns; /* 0: not set */
+    void       (*fire)(void *owner);
+    void        *owner;
+    struct loop *loop;       /* private */
+    uint64_t     order;      /* private: of two timers due at once the one set first fires first */
+    uint32_t     heap_index; /* private: place in the loop's heap while due_ns is set */
 };
 void loop_timer_init(struct loop *loop, struct loop_timer *timer, void (*fire)(void *owner), void *owner);
 void loop_timer_set(struct loop_timer *timer, int64_t due_ns); /* replaces; 0 clears */
@@ -71,11 +76,18 @@ struct loop_turn {
     struct list_link link;
     void (*turn)(void *owner);
     void *owner;
+    struct loop *loop; /* private */
 };
 void loop_turn_add(struct loop *loop, struct loop_turn *turn);
+/* After all those of loop_turn_add, whenever they register: where a turn's output is flushed. */
+void loop_turn_add_last(struct loop *loop, struct loop_turn *turn);
 void loop_turn_remove(struct loop_turn *turn);
+/* The next turn waits for nothing: something is left to do. */
+void loop_turn_again(struct loop *loop);
+/* Calls the turn functions now: for a thread that takes part in a loop without running it (helm.h). */
+void loop_end_turn(struct loop *loop);
 
-/* Signals as events (roles only; a library changes no signal dispositions). */
+/* Signals as events (roles only; a library changes no signal dispositions).  0, or a negative errno. */
 int loop_on_signal(struct loop *loop, int signal_number, void (*fire)(void *owner, int signal_number), void *owner);
 
 #endif

@@ -23,9 +23,10 @@ struct page {
 
 /* For the writer; sealed against shrinking and growing.  0 or -errno. */
 int  page_create(struct page *page, const char *name, size_t size);
-/* For a reader: checks the seals and the size, maps read-only, owns the descriptor.  0 or -errno. */
+/* For a reader: checks the seals and the size, maps read-only.  0 or -errno (EPERM: not sealed;
+ * EMSGSIZE: too small).  The descriptor is the page's, and closed when it is refused. */
 int  page_map(struct page *page, int descriptor, size_t size_wanted);
-void page_close(struct page *page);
+void page_close(struct page *page); /* also one that is zeroed or closed */
 
 static inline void page_mark_taken(struct page *page, uint64_t request_id)
 {
