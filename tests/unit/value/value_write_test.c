@@ -218,7 +218,7 @@ Test(value_write, every_refused_allocation_shows_as_failed)
     cr_assert_eq(mem_count().live, 0);
 }
 
-/* A random value of random shape; returns how many levels it has. */
+/* A random value of random shape, at most `depth` levels of containers. */
 static void write_random(struct rng *rng, struct text *text, unsigned depth)
 {
     uint64_t number = rng_next(rng);
