@@ -2,11 +2,11 @@
 /*
  * Reading values: a cursor over a MessagePack document, without allocation and without trust.
  *
- * One function, item_read, knows the format: it decodes the head of one item (and the payload of strings,
- * binaries and extensions), with every length compared with what is left first.  The rest are loops
- * over it.  item_walk steps over an item and everything inside it with a stack of counts of fixed depth: the same
- * walk checks a document, skips an item and finds where one ends.  Writing is msgpack-c's (value_write.c), and
- * printing is value_print.c.
+ * One function, item_read, knows the format: it decodes the head of one item (and the payload of
+ * strings, binaries and extensions), with every length compared with what is left first.  The rest
+ * are loops over it.  item_walk steps over an item and everything inside it with a stack of counts
+ * of fixed depth: the same walk checks a document, skips an item and finds where one ends.  Writing
+ * is msgpack-c's (value_write.c), and printing is value_print.c.
  *
  * The format: https://github.com/msgpack/msgpack/blob/master/spec.md.
  */
@@ -14,11 +14,11 @@
 
 #include "ensure.h"
 
-/* A cursor that does not move past its end: after the first number that does not fit it is broken. */
+/* A cursor that does not move past its end: once something does not fit it is broken. */
 struct cursor {
     const uint8_t *at;
-    size_t         size; /* bytes left */
-    bool           broken;
+    size_t size; /* bytes left */
+    bool broken;
 };
 
 /* The next `width` bytes, at most 8, as a big-endian number. */
@@ -71,18 +71,20 @@ static void set_uint(struct value *value, uint64_t number)
 
 static void set_float(struct value *value, uint64_t bits, unsigned width)
 {
+    ensure(width == 4 || width == 8);
     value->type = VALUE_FLOAT;
     if (width == 8) {
         memcpy(&value->number, &bits, sizeof(value->number));
         return;
     }
     uint32_t bits_32 = (uint32_t)bits;
-    float    number;
+    float number;
     memcpy(&number, &bits_32, sizeof(number));
     value->number = (double)number;
 }
 
-static void set_bytes(struct value *value, enum value_type type, struct cursor *cursor, uint64_t size)
+static void set_bytes(struct value *value, enum value_type type, struct cursor *cursor,
+                      uint64_t size)
 {
     value->type = type;
     value->bytes = cursor_slice(cursor, size);
@@ -95,16 +97,19 @@ static void set_extension(struct value *value, struct cursor *cursor, uint64_t s
     value->bytes = cursor_slice(cursor, size);
 }
 
-/* Every item takes a byte at least: a count beyond what is left is refused before anyone loops over it. */
-static void set_count(struct value *value, enum value_type type, struct cursor *cursor, uint64_t count)
+/* Every item takes a byte at least: a count beyond what is left is refused before any loop. */
+static void set_count(struct value *value, enum value_type type, struct cursor *cursor,
+                      uint64_t count)
 {
     uint64_t items = type == VALUE_MAP ? 2 * count : count;
+    ensure((type == VALUE_MAP || type == VALUE_ARRAY) && count <= UINT32_MAX);
     value->type = type;
     value->count = (uint32_t)count;
     cursor->broken |= items > cursor->size;
 }
 
-/* 0xc0 to 0xdf: the formats with a byte of their own. */
+/* 0xc0 to 0xdf: the formats with a byte of their own, one a line. */
+/* clang-format off */
 static void item_read_other(struct cursor *cursor, uint8_t format, struct value *value)
 {
     switch (format) {
@@ -142,12 +147,13 @@ static void item_read_other(struct cursor *cursor, uint8_t format, struct value 
     default:   set_count(value, VALUE_MAP, cursor, cursor_number(cursor, 4)); return; /* 0xdf */
     }
 }
+/* clang-format on */
 
-/* One item without its children; *rest moved behind what was read.  False when it is broken or nothing is left. */
+/* One item without its children, *rest moved behind it; false when broken or nothing is left. */
 static bool item_read(struct bytes *rest, struct value *ret_value)
 {
     struct cursor cursor = {.at = rest->at, .size = rest->size};
-    struct value  value = {0};
+    struct value value = {0};
     if (rest->size == 0)
         return false;
     uint8_t format = (uint8_t)cursor_number(&cursor, 1);
@@ -181,8 +187,9 @@ static uint64_t item_children(const struct value *value)
 }
 
 /*
- * Steps over one item and everything inside it.  `left[d]` counts the items not yet seen at nesting depth d; each turn
- * of the loop takes one item, so it ends with the input.  On failure *rest stays at the item that broke it.
+ * Steps over one item and everything inside it.  `left[d]` counts the items not yet seen at nesting
+ * depth d; each turn of the loop takes one item, so it ends with the input.  On failure *rest stays
+ * at the item that broke it.
  */
 static bool item_walk(struct bytes *rest)
 {
@@ -194,7 +201,8 @@ static bool item_walk(struct bytes *rest)
         struct value value;
         if (!item_read(rest, &value))
             return false;
-        ensure(left[depth] > 0);
+        ensure(depth <= VALUE_DEPTH_LIMIT && left[depth] > 0);
+        ensure(rest->size < before.size);
         left[depth]--;
         if (value.type == VALUE_ARRAY || value.type == VALUE_MAP) {
             if (depth == VALUE_DEPTH_LIMIT) {
@@ -213,7 +221,8 @@ static bool item_walk(struct bytes *rest)
 int value_check(struct bytes document, size_t *ret_offset)
 {
     struct bytes rest = document;
-    bool         whole = item_walk(&rest);
+    bool whole = item_walk(&rest);
+    ensure(rest.size <= document.size);
     if (ret_offset)
         *ret_offset = document.size - rest.size;
     return whole && rest.size == 0 ? 0 : -1;
@@ -236,6 +245,7 @@ bool value_next(struct value_reader *reader, struct value *ret_value)
             return false;
         value.raw = bytes_head(reader->rest, reader->rest.size - behind.size);
     }
+    ensure(value.raw.at == reader->rest.at && value.raw.size <= reader->rest.size);
     reader->rest = rest;
     *ret_value = value;
     return true;

@@ -2,10 +2,10 @@
 /*
  * A MessagePack document as JSON for people and logs.
  *
- * One-way: what JSON cannot say (binary, extensions, keys that are no strings, NaN) is shown the nearest way, and
- * no reader is meant to turn it back.  The document is checked first, so the walk below meets neither broken items
- * nor more than VALUE_DEPTH_LIMIT levels, and may recurse.  All output goes to a text with a limit; as soon as
- * it fails the walk ends.
+ * One-way: what JSON cannot say (binary, extensions, keys that are no strings, NaN) is shown the
+ * nearest way, and no reader is meant to turn it back.  The document is checked first, so the walk
+ * below meets neither broken items nor more than VALUE_DEPTH_LIMIT levels, and may recurse.  All
+ * output goes to a text with a limit; as soon as it fails the walk ends.
  */
 #include "value.h"
 
@@ -21,12 +21,13 @@ static void print_base64(struct bytes bytes, struct text *out)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     text_add_byte(out, '"');
     for (size_t i = 0; i < bytes.size && !out->failed; i += 3) {
-        size_t   left = bytes.size - i;
+        size_t left = bytes.size - i;
         uint32_t group = (uint32_t)bytes.at[i] << 16;
         group |= left > 1 ? (uint32_t)bytes.at[i + 1] << 8 : 0;
         group |= left > 2 ? bytes.at[i + 2] : 0;
         const char quad[4] = {digits[group >> 18], digits[group >> 12 & 63],
-                              left > 1 ? digits[group >> 6 & 63] : '=', left > 2 ? digits[group & 63] : '='};
+                              left > 1 ? digits[group >> 6 & 63] : '=',
+                              left > 2 ? digits[group & 63] : '='};
         text_add(out, bytes_of(quad, sizeof(quad)));
     }
     text_add_byte(out, '"');
@@ -56,6 +57,7 @@ static void print_array(struct value_reader *reader, uint32_t count, struct text
 {
     text_add_byte(out, '[');
     for (uint32_t i = 0; i < count && !out->failed; i++) {
+        ensure(reader->rest.size > 0);
         if (i > 0)
             text_add_byte(out, ',');
         print_item(reader, out);
@@ -63,12 +65,12 @@ static void print_array(struct value_reader *reader, uint32_t count, struct text
     text_add_byte(out, ']');
 }
 
-/* A string is a key as it is; of anything else its JSON becomes one (of binary, whose JSON is a string, as it is). */
+/* A key whose JSON is a string stands as it is; the JSON of any other becomes a string. */
 static void print_key(struct value_reader *reader, struct text *out)
 {
     struct value_reader ahead = *reader;
-    struct value        key;
-    bool                found = value_next(&ahead, &key);
+    struct value key;
+    bool found = value_next(&ahead, &key);
     ensure(found);
     if (key.type == VALUE_STRING || key.type == VALUE_BINARY) {
         print_item(reader, out);
@@ -99,7 +101,7 @@ static void print_map(struct value_reader *reader, uint32_t count, struct text *
 static void print_item(struct value_reader *reader, struct text *out)
 {
     struct value value;
-    bool         found = value_next(reader, &value);
+    bool found = value_next(reader, &value);
     ensure(found);
     switch (value.type) {
     case VALUE_NIL:
@@ -141,7 +143,7 @@ static void print_item(struct value_reader *reader, struct text *out)
 
 void value_print(struct bytes document, struct text *out)
 {
-    size_t              offset;
+    size_t offset;
     struct value_reader reader;
     if (value_check(document, &offset) < 0) {
         text_print(out, "{\"broken_at\":%zu}", offset);

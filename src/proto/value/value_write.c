@@ -2,16 +2,20 @@
 /*
  * Writing values: msgpack-c's packer, appending to a text.
  *
- * The packer chooses the shortest form of each number and length.  The text remembers a refused append, so the
- * packer's own return codes are not looked at: one flag says at the end whether the document is whole.
+ * The packer chooses the shortest form of each number and length.  The text remembers a refused
+ * append, so the packer's own return codes are not looked at: one flag says at the end whether the
+ * document is whole.
  */
 #include "value.h"
 
 #include <msgpack/pack.h>
 
+#include "ensure.h"
+
 static int text_write(void *owner, const char *at, size_t size)
 {
     struct text *out = owner;
+    ensure(out && (at || size == 0));
     text_add(out, bytes_of(at, size));
     return out->failed ? -1 : 0;
 }

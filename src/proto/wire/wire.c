@@ -2,32 +2,36 @@
 /*
  * The encoders and decoders of every frame, and the judgement of a hello.
  *
- * Nothing here names a frame: tables/wire.def is expanded once for sizes, once for writing and once for
- * reading, and each field type has three small inline functions that the expansion calls.  Numbers are copied
- * as they lie in memory, because every machine that this runs on is little-endian (checked below).
+ * Nothing here names a frame: tables/wire.def is expanded once for sizes, once for writing and once
+ * for reading, and each field type has three small inline functions that the expansion calls.
+ * Numbers are copied as they lie in memory, because every machine that this runs on is
+ * little-endian (checked below).
  *
- * Reading keeps one flag instead of leaving early: a field that the rest of the payload cannot hold turns the
- * rest empty, and everything after it reads as zero.  When the rest was empty already, the payload comes from an older
- * peer that does not know the field, which is fine; when it was not, the payload ends inside a field and is
- * broken.  In a frame with a body that rule has no force, since what an older peer sends behind its last field
- * is its body: fields can never be added to such a frame, and the table is held to that at compile time.
+ * Reading keeps one flag instead of leaving early: a field that the rest of the payload cannot hold
+ * turns the rest empty, and everything after it reads as zero.  When the rest was empty already,
+ * the payload comes from an older peer that does not know the field, which is fine; when it was
+ * not, the payload ends inside a field and is broken.  In a frame with a body that rule has no
+ * force, since what an older peer sends behind its last field is its body: fields can never be
+ * added to such a frame, and the table is held to that at compile time.
  */
 #include "wire.h"
 
 #include "ensure.h"
 #include "settings.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are written as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "numbers are written as they lie in memory");
 
-#define FIXED_FIELD(type, name, since, sentence) \
-    _Static_assert((since) == 1, #name " was added to a frame with a body: make a new frame instead");
-#define FREE_FIELD(type, name, since, sentence) \
+#define FIXED_FIELD(type, name, since, sentence)                                                   \
+    _Static_assert((since) == 1,                                                                   \
+                   #name " was added to a frame with a body: make a new frame instead");
+#define FREE_FIELD(type, name, since, sentence)                                                    \
     _Static_assert((since) >= 1 && (since) <= WIRE_VERSION, #name " is newer than WIRE_VERSION");
 #define FIELD_RULE_0 FREE_FIELD
 #define FIELD_RULE_1 FIXED_FIELD
-#define CHECK_FRAME(number, name, NAME, has_body, since, sentence)                            \
-    _Static_assert((since) <= WIRE_VERSION, #name " is newer than WIRE_VERSION");             \
-    _Static_assert((number) > 0 && (number) <= UINT8_MAX, #name " does not fit the type byte"); \
+#define CHECK_FRAME(number, name, NAME, has_body, since, sentence)                                 \
+    _Static_assert((since) <= WIRE_VERSION, #name " is newer than WIRE_VERSION");                  \
+    _Static_assert((number) > 0 && (number) <= UINT8_MAX, #name " does not fit the type byte");    \
     WIRE_##NAME(FIELD_RULE_##has_body)
 WIRE_FRAMES(CHECK_FRAME)
 #undef CHECK_FRAME
@@ -56,7 +60,7 @@ void wire_header_write(const struct wire_header *header, uint8_t *at)
 /* What is left of a payload. */
 struct reader {
     struct bytes rest;
-    bool         broken; /* it ended inside a field */
+    bool broken; /* it ended inside a field */
 };
 
 /* The next `size` bytes, or null when there are fewer; then nothing is left. */
@@ -89,23 +93,23 @@ static inline struct bytes reader_take_slice(struct reader *reader, size_t size)
 
 /* Field types: size_x, put_x, take_x. */
 
-#define NUMBER(type)                                                                 \
-    static inline size_t size_##type(WIRE_C_##type value)                            \
-    {                                                                                \
-        return sizeof(value);                                                        \
-    }                                                                                \
-    static inline uint8_t *put_##type(uint8_t *at, WIRE_C_##type value)              \
-    {                                                                                \
-        memcpy(at, &value, sizeof(value));                                           \
-        return at + sizeof(value);                                                   \
-    }                                                                                \
-    static inline void take_##type(struct reader *reader, WIRE_C_##type *ret_value)  \
-    {                                                                                \
-        const uint8_t *at = reader_take(reader, sizeof(*ret_value));                 \
-        WIRE_C_##type value = 0;                                                     \
-        if (__builtin_expect(at != NULL, 1))                                         \
-            memcpy(&value, at, sizeof(value));                                       \
-        *ret_value = value;                                                          \
+#define NUMBER(type)                                                                               \
+    static inline size_t size_##type(WIRE_C_##type value)                                          \
+    {                                                                                              \
+        return sizeof(value);                                                                      \
+    }                                                                                              \
+    static inline uint8_t *put_##type(uint8_t *at, WIRE_C_##type value)                            \
+    {                                                                                              \
+        memcpy(at, &value, sizeof(value));                                                         \
+        return at + sizeof(value);                                                                 \
+    }                                                                                              \
+    static inline void take_##type(struct reader *reader, WIRE_C_##type *ret_value)                \
+    {                                                                                              \
+        const uint8_t *at = reader_take(reader, sizeof(*ret_value));                               \
+        WIRE_C_##type value = 0;                                                                   \
+        if (__builtin_expect(at != NULL, 1))                                                       \
+            memcpy(&value, at, sizeof(value));                                                     \
+        *ret_value = value;                                                                        \
     }
 NUMBER(u8)
 NUMBER(u16)
@@ -161,13 +165,13 @@ static inline void take_blob(struct reader *reader, struct bytes *ret_value)
 /* Frames. */
 
 #define SIZE_FIELD(type, name, since, sentence) size += size_##type(frame->name);
-#define SIZE(number, name, NAME, has_body, since, sentence)      \
-    size_t wire_##name##_size(const struct wire_##name *frame)   \
-    {                                                            \
-        size_t size = WIRE_HEADER_SIZE + frame->body.size;       \
-        ensure((has_body) || frame->body.size == 0);             \
-        WIRE_##NAME(SIZE_FIELD)                                  \
-        return size;                                             \
+#define SIZE(number, name, NAME, has_body, since, sentence)                                        \
+    size_t wire_##name##_size(const struct wire_##name *frame)                                     \
+    {                                                                                              \
+        size_t size = WIRE_HEADER_SIZE + frame->body.size;                                         \
+        ensure((has_body) || frame->body.size == 0);                                               \
+        WIRE_##NAME(SIZE_FIELD);                                                                   \
+        return size;                                                                               \
     }
 WIRE_FRAMES(SIZE)
 #undef SIZE
@@ -187,28 +191,28 @@ static inline size_t frame_write_end(struct wire_header header, uint8_t *at, uin
 }
 
 #define WRITE_FIELD(type, name, since, sentence) end = put_##type(end, frame->name);
-#define WRITE(number, name, NAME, has_body, since, sentence)                                     \
-    size_t wire_##name##_write(const struct wire_##name *frame, uint8_t flags, uint64_t stream,  \
-                               bool body_apart, uint8_t *at)                                     \
-    {                                                                                            \
-        struct wire_header header = {.type = (number), .flags = flags, .stream = stream};        \
-        uint8_t *end = at + WIRE_HEADER_SIZE;                                                    \
-        ensure((has_body) || frame->body.size == 0);                                             \
-        WIRE_##NAME(WRITE_FIELD)                                                                 \
-        return frame_write_end(header, at, end, frame->body, body_apart);                        \
+#define WRITE(number, name, NAME, has_body, since, sentence)                                       \
+    size_t wire_##name##_write(const struct wire_##name *frame, uint8_t flags, uint64_t stream,    \
+                               bool body_apart, uint8_t *at)                                       \
+    {                                                                                              \
+        struct wire_header header = {.type = (number), .flags = flags, .stream = stream};          \
+        uint8_t *end = at + WIRE_HEADER_SIZE;                                                      \
+        ensure((has_body) || frame->body.size == 0);                                               \
+        WIRE_##NAME(WRITE_FIELD);                                                                  \
+        return frame_write_end(header, at, end, frame->body, body_apart);                          \
     }
 WIRE_FRAMES(WRITE)
 #undef WRITE
 #undef WRITE_FIELD
 
 #define READ_FIELD(type, name, since, sentence) take_##type(&reader, &ret_frame->name);
-#define READ(number, name, NAME, has_body, since, sentence)                                  \
-    int wire_##name##_read(struct wire_##name *ret_frame, struct bytes payload)              \
-    {                                                                                        \
-        struct reader reader = {.rest = payload};                                            \
-        WIRE_##NAME(READ_FIELD)                                                              \
-        ret_frame->body = (has_body) ? reader.rest : (struct bytes){NULL, 0};                \
-        return reader.broken ? -1 : 0;                                                       \
+#define READ(number, name, NAME, has_body, since, sentence)                                        \
+    int wire_##name##_read(struct wire_##name *ret_frame, struct bytes payload)                    \
+    {                                                                                              \
+        struct reader reader = {.rest = payload};                                                  \
+        WIRE_##NAME(READ_FIELD);                                                                   \
+        ret_frame->body = (has_body) ? reader.rest : (struct bytes){NULL, 0};                      \
+        return reader.broken ? -1 : 0;                                                             \
     }
 WIRE_FRAMES(READ)
 #undef READ

@@ -2,10 +2,11 @@
 /*
  * Field blocks: HTTP header and trailer fields as the wire carries them.
  *
- * A block is a run of fields: u16 name length, u16 value length, name, value; little-endian, nothing between
- * them.  It is written once by whoever parsed the HTTP head and walked in place by whoever needs it.  A block from a
- * peer may be broken anywhere: the walk stops in front of the broken field and leaves it in `rest`.
- * What names and values may contain is the business of the HTTP side.
+ * A block is a run of fields: u16 name length, u16 value length, name, value; little-endian,
+ * nothing between them.  It is written once by whoever parsed the HTTP head and walked in place by
+ * whoever needs it.  A block from a peer may be broken anywhere: the walk stops in front of the
+ * broken field and leaves it in `rest`. What names and values may contain is the business of the
+ * HTTP side.
  */
 #include "wire.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A frame as one line for traces: "request stream=7 flags=END deployment=3 ... method=\"GET\" body=(5 bytes)".
+ * A frame as one line for traces: "request stream=7 flags=END deployment=3 ... method=\"GET\"
+ * body=(5 bytes)".
  *
- * Generated from the table like the decoders, and by way of them: what is printed is what wire_x_read
- * understood.  Texts are cut and blobs and bodies shown by size, so that a line stays short whatever the peer sent,
- * and a trace does not carry the users' payloads.
+ * Generated from the table like the decoders, and by way of them: what is printed is what
+ * wire_x_read understood.  Texts are cut and blobs and bodies shown by size, so that a line stays
+ * short whatever the peer sent, and a trace does not carry the users' payloads.
  */
 #include "wire.h"
 
@@ -37,7 +38,7 @@ static void print_blob(struct text *out, const char *name, struct bytes value)
     text_print(out, " %s=(%zu bytes)", name, value.size);
 }
 
-#define print_u8  print_unsigned
+#define print_u8 print_unsigned
 #define print_u16 print_unsigned
 #define print_u32 print_unsigned
 #define print_u64 print_unsigned
@@ -45,16 +46,16 @@ static void print_blob(struct text *out, const char *name, struct bytes value)
 #define print_i64 print_signed
 
 #define PRINT_FIELD(type, name, since, sentence) print_##type(out, #name, frame.name);
-#define PRINT(number, name, NAME, has_body, since, sentence)                 \
-    static void print_frame_##name(struct bytes payload, struct text *out)   \
-    {                                                                        \
-        struct wire_##name frame;                                            \
-        int broken = wire_##name##_read(&frame, payload);                    \
-        WIRE_##NAME(PRINT_FIELD)                                             \
-        if (has_body)                                                        \
-            print_blob(out, "body", frame.body);                             \
-        if (broken)                                                          \
-            text_add_string(out, " (broken)");                               \
+#define PRINT(number, name, NAME, has_body, since, sentence)                                       \
+    static void print_frame_##name(struct bytes payload, struct text *out)                         \
+    {                                                                                              \
+        struct wire_##name frame;                                                                  \
+        int broken = wire_##name##_read(&frame, payload);                                          \
+        WIRE_##NAME(PRINT_FIELD);                                                                  \
+        if (has_body)                                                                              \
+            print_blob(out, "body", frame.body);                                                   \
+        if (broken)                                                                                \
+            text_add_string(out, " (broken)");                                                     \
     }
 WIRE_FRAMES(PRINT)
 #undef PRINT
@@ -82,9 +83,9 @@ void wire_print(const struct wire_header *header, struct bytes payload, struct t
     print_unsigned(out, "stream", header->stream);
     print_flags(out, header->flags);
     switch (header->type) {
-#define CASE(number, name, NAME, has_body, since, sentence) \
-    case number:                                            \
-        print_frame_##name(payload, out);                   \
+#define CASE(number, name, NAME, has_body, since, sentence)                                        \
+    case number:                                                                                   \
+        print_frame_##name(payload, out);                                                          \
         break;
         WIRE_FRAMES(CASE)
 #undef CASE

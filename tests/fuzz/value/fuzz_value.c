@@ -2,9 +2,10 @@
 /*
  * Fuzz target for values: one MessagePack document, from anybody.
  *
- * Three opinions must agree on a document that value_check accepts: msgpack-c unpacks it too, value_skip ends where
- * it ends, and the document written again item by item prints as the same JSON.  One that is refused is still
- * walked, printed and searched, to see that nothing reads past its end.
+ * Three opinions must agree on a document that value_check accepts: msgpack-c unpacks it too,
+ * value_skip ends where it ends, and the document written again item by item prints as the same
+ * JSON.  One that is refused is still walked, printed and searched, to see that nothing reads past
+ * its end.
  */
 #include <msgpack.h>
 
@@ -58,10 +59,10 @@ static void write_again(const struct value *value, struct text *out)
 /* Walks the document item by item; returns how deep it is nested. */
 static unsigned walk(struct bytes document, struct text *out)
 {
-    uint64_t            left[VALUE_DEPTH_LIMIT + 1] = {1};
-    unsigned            depth = 0, deepest = 0;
+    uint64_t left[VALUE_DEPTH_LIMIT + 1] = {1};
+    unsigned depth = 0, deepest = 0;
     struct value_reader reader;
-    struct value        value;
+    struct value value;
     value_read_init(&reader, document);
     while (value_next(&reader, &value)) {
         struct value_reader inside;
@@ -83,10 +84,11 @@ static unsigned walk(struct bytes document, struct text *out)
 
 static void check_against_msgpack(struct bytes document)
 {
-    size_t           offset = 0;
+    size_t offset = 0;
     msgpack_unpacked unpacked;
     msgpack_unpacked_init(&unpacked);
-    ensure(msgpack_unpack_next(&unpacked, (const char *)document.at, document.size, &offset) == MSGPACK_UNPACK_SUCCESS);
+    ensure(msgpack_unpack_next(&unpacked, (const char *)document.at, document.size, &offset) ==
+           MSGPACK_UNPACK_SUCCESS);
     ensure(offset == document.size);
     msgpack_unpacked_destroy(&unpacked);
 }
@@ -113,11 +115,12 @@ static void check_accepted(struct bytes document)
 static void check_refused(struct bytes document)
 {
     struct value_reader reader;
-    struct value        value;
-    struct text         json;
+    struct value value;
+    struct text json;
     value_read_init(&reader, document);
     while (value_next(&reader, &value))
-        ensure(value.raw.at >= document.at && value.raw.at + value.raw.size <= document.at + document.size);
+        ensure(value.raw.at >= document.at &&
+               value.raw.at + value.raw.size <= document.at + document.size);
     text_init(&json, PRINT_LIMIT);
     value_print(document, &json);
     ensure(bytes_starts_with(text_bytes(&json), BYTES("{\"broken_at\":")));
@@ -128,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t size)
 {
     struct bytes document = bytes_of(at, size);
     struct value value;
-    size_t       offset = 0;
+    size_t offset = 0;
     if (value_check(document, &offset) == 0)
         check_accepted(document);
     else

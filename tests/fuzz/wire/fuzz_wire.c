@@ -2,9 +2,10 @@
 /*
  * Fuzz target for the wire: one frame, header and payload, from anybody.
  *
- * The encoder is the decoder's oracle.  What a decoder accepts is written again: the bytes must be the ones that were
- * read (as far as both reach: an older peer's payload is shorter, a newer one's longer), and must read as the same
- * frame.  Field blocks, the hello's judgement and the trace line get the same input.
+ * The encoder is the decoder's oracle.  What a decoder accepts is written again: the bytes must be
+ * the ones that were read (as far as both reach: an older peer's payload is shorter, a newer one's
+ * longer), and must read as the same frame.  Field blocks, the hello's judgement and the trace line
+ * get the same input.
  */
 #include "ensure.h"
 #include "mem.h"
@@ -20,19 +21,19 @@ static bool same_number(uint64_t a, uint64_t b)
     return a == b;
 }
 
-#define same_u8   same_number
-#define same_u16  same_number
-#define same_u32  same_number
-#define same_u64  same_number
-#define same_i32  same_number
-#define same_i64  same_number
+#define same_u8 same_number
+#define same_u16 same_number
+#define same_u32 same_number
+#define same_u64 same_number
+#define same_i32 same_number
+#define same_i64 same_number
 #define same_text bytes_equal
 #define same_blob bytes_equal
 
 static void walk_block(struct bytes block)
 {
     struct bytes rest = block, name, value, found;
-    uint8_t     *again = mem_new(FIELD_ROOM);
+    uint8_t *again = mem_new(FIELD_ROOM);
     while (rest.size > 0) {
         const uint8_t *field = rest.at;
         if (!wire_field_next(&rest, &name, &value))
@@ -46,7 +47,7 @@ static void walk_block(struct bytes block)
 
 static void judge_hello(const struct wire_hello *hello)
 {
-    uint16_t    version;
+    uint16_t version;
     const char *reason;
     if (wire_hello_check(hello, &version, &reason) == 0)
         ensure(version >= hello->version_least && version <= hello->version_most && !reason);
@@ -55,30 +56,30 @@ static void judge_hello(const struct wire_hello *hello)
 }
 
 #define SAME_FIELD(type, field, since, sentence) ensure(same_##type(frame.field, again.field));
-#define CHECK(number, name, NAME, has_body, since, sentence)                                      \
-    static void check_##name(const struct wire_header *header, struct bytes payload)              \
-    {                                                                                             \
-        struct wire_##name frame, again;                                                          \
-        if (wire_##name##_read(&frame, payload) < 0)                                              \
-            return;                                                                               \
-        size_t   size = wire_##name##_size(&frame), payload_size = size - WIRE_HEADER_SIZE;       \
-        uint8_t *memory = mem_new(size);                                                          \
+#define CHECK(number, name, NAME, has_body, since, sentence)                                       \
+    static void check_##name(const struct wire_header *header, struct bytes payload)               \
+    {                                                                                              \
+        struct wire_##name frame, again;                                                           \
+        if (wire_##name##_read(&frame, payload) < 0)                                               \
+            return;                                                                                \
+        size_t size = wire_##name##_size(&frame), payload_size = size - WIRE_HEADER_SIZE;          \
+        uint8_t *memory = mem_new(size);                                                           \
         ensure(wire_##name##_write(&frame, header->flags, header->stream, false, memory) == size); \
-        struct bytes written = bytes_of(memory + WIRE_HEADER_SIZE, payload_size);                 \
+        struct bytes written = bytes_of(memory + WIRE_HEADER_SIZE, payload_size);                  \
         ensure(bytes_equal(bytes_head(written, payload.size), bytes_head(payload, payload_size))); \
-        ensure(wire_##name##_read(&again, written) == 0);                                         \
-        WIRE_##NAME(SAME_FIELD)                                                                   \
-        ensure(bytes_equal(frame.body, again.body));                                              \
-        mem_free(memory);                                                                         \
+        ensure(wire_##name##_read(&again, written) == 0);                                          \
+        WIRE_##NAME(SAME_FIELD);                                                                   \
+        ensure(bytes_equal(frame.body, again.body));                                               \
+        mem_free(memory);                                                                          \
     }
 WIRE_FRAMES(CHECK)
 
 static void check_frame_of_type(const struct wire_header *header, struct bytes payload)
 {
     switch (header->type) {
-#define CASE(number, name, NAME, has_body, since, sentence) \
-    case number:                                            \
-        check_##name(header, payload);                      \
+#define CASE(number, name, NAME, has_body, since, sentence)                                        \
+    case number:                                                                                   \
+        check_##name(header, payload);                                                             \
         break;
         WIRE_FRAMES(CASE)
 #undef CASE
@@ -89,10 +90,10 @@ static void check_frame_of_type(const struct wire_header *header, struct bytes p
 
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t size)
 {
-    struct wire_header  header;
-    struct wire_hello   hello;
+    struct wire_header header;
+    struct wire_hello hello;
     struct wire_request request;
-    struct text         line;
+    struct text line;
     if (size < WIRE_HEADER_SIZE)
         return 0;
     wire_header_read(&header, at);

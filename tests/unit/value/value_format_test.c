@@ -2,8 +2,8 @@
 /*
  * The MessagePack format, byte by byte: what is accepted, as what, and what is refused where.
  *
- * msgpack-c's own unpacker is the second opinion: every input of one and two bytes, and many of more, must be judged
- * and understood the same by both.
+ * msgpack-c's own unpacker is the second opinion: every input of one and two bytes, and many of
+ * more, must be judged and understood the same by both.
  */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -27,7 +27,8 @@ static int check_exactly(struct bytes document, size_t *ret_offset)
 static void assert_accepted(struct bytes document)
 {
     size_t offset = 99999;
-    cr_assert_eq(check_exactly(document, &offset), 0, "first byte 0x%02x, size %zu", document.at[0], document.size);
+    cr_assert_eq(check_exactly(document, &offset), 0, "first byte 0x%02x, size %zu", document.at[0],
+                 document.size);
     cr_assert_eq(offset, document.size);
 }
 
@@ -39,15 +40,16 @@ static void assert_refused(struct bytes document, size_t expected_offset)
     cr_assert_eq(offset, expected_offset, "offset %zu, expected %zu", offset, expected_offset);
 }
 
-/* The smallest well-formed document that begins with each byte, by the specification's table of formats. */
+/* The smallest well-formed document that begins with each byte, by the specification. */
 struct format {
-    uint8_t         first, last; /* format bytes of this row */
+    uint8_t first, last; /* format bytes of this row */
     enum value_type type;
-    size_t          head;        /* bytes in front of payload or children */
-    bool            counted;     /* the format byte's low bits count payload or children */
-    uint8_t         mask;        /* these bits */
-    size_t          fixed;       /* payload when not counted and not in the length field (which is zero here) */
+    size_t head;  /* bytes in front of payload or children */
+    bool counted; /* the format byte's low bits count payload or children */
+    uint8_t mask; /* these bits */
+    size_t fixed; /* payload when not counted and not in the length field (which is zero here) */
 };
+/* clang-format off */
 static const struct format formats[] = {
     {0x00, 0x7f, VALUE_INT, 1, false, 0, 0},       {0x80, 0x8f, VALUE_MAP, 1, true, 0x0f, 0},
     {0x90, 0x9f, VALUE_ARRAY, 1, true, 0x0f, 0},   {0xa0, 0xbf, VALUE_STRING, 1, true, 0x1f, 0},
@@ -68,6 +70,7 @@ static const struct format formats[] = {
     {0xde, 0xde, VALUE_MAP, 3, false, 0, 0},       {0xdf, 0xdf, VALUE_MAP, 5, false, 0, 0},
     {0xe0, 0xff, VALUE_INT, 1, false, 0, 0},
 };
+/* clang-format on */
 
 Test(value_format, every_first_byte_has_its_type_and_every_cut_and_every_trailing_byte_is_refused)
 {
@@ -75,11 +78,11 @@ Test(value_format, every_first_byte_has_its_type_and_every_cut_and_every_trailin
     for (size_t row = 0; row < sizeof(formats) / sizeof(formats[0]); row++) {
         const struct format *format = &formats[row];
         for (unsigned byte = format->first; byte <= format->last; byte++) {
-            uint8_t             document[64] = {(uint8_t)byte};
+            uint8_t document[64] = {(uint8_t)byte};
             struct value_reader reader;
-            struct value        value;
-            size_t              inside = format->counted ? byte & format->mask : format->fixed;
-            size_t              size = format->head + (format->type == VALUE_MAP ? 2 * inside : inside);
+            struct value value;
+            size_t inside = format->counted ? byte & format->mask : format->fixed;
+            size_t size = format->head + (format->type == VALUE_MAP ? 2 * inside : inside);
 
             assert_accepted(bytes_of(document, size));
             value_read_init(&reader, bytes_of(document, size));
@@ -87,7 +90,8 @@ Test(value_format, every_first_byte_has_its_type_and_every_cut_and_every_trailin
             cr_assert_eq(value.type, format->type, "0x%02x", byte);
             cr_assert_eq(value.raw.size, size, "0x%02x", byte);
             for (size_t cut = 0; cut < size; cut++)
-                cr_assert_eq(check_exactly(bytes_of(document, cut), NULL), -1, "0x%02x cut at %zu", byte, cut);
+                cr_assert_eq(check_exactly(bytes_of(document, cut), NULL), -1, "0x%02x cut at %zu",
+                             byte, cut);
             assert_refused(bytes_of(document, size + 1), size);
             seen[byte]++;
         }
@@ -112,17 +116,32 @@ Test(value_format, nothing_at_all_is_no_document)
 Test(value_format, lengths_beyond_the_input_are_refused)
 {
     static const struct bytes documents[] = {
-        BYTES("\xa2x"), BYTES("\xbfx"), BYTES("\xd9\x02x"), BYTES("\xd9\xffx"), BYTES("\xda\xff\xffx"),
-        BYTES("\xdb\xff\xff\xff\xffx"), BYTES("\xc4\x02x"), BYTES("\xc5\x01\x00x"), BYTES("\xc6\xff\xff\xff\xffx"),
-        BYTES("\xc7\x02\x01x"), BYTES("\xc8\xff\xff\x01x"), BYTES("\xc9\xff\xff\xff\xff\x01x"), BYTES("\xd5\x01x"),
-        BYTES("\xdc\xff\xff\x01"), BYTES("\xdd\xff\xff\xff\xff\x01"), BYTES("\xde\xff\xff\x01\x01"),
-        BYTES("\xdf\xff\xff\xff\xff\x01\x01"), BYTES("\xdf\x80\x00\x00\x01\x01\x01"), BYTES("\x92\x01"), BYTES("\x82\x01\x01\x01"),
+        BYTES("\xa2x"),
+        BYTES("\xbfx"),
+        BYTES("\xd9\x02x"),
+        BYTES("\xd9\xffx"),
+        BYTES("\xda\xff\xffx"),
+        BYTES("\xdb\xff\xff\xff\xffx"),
+        BYTES("\xc4\x02x"),
+        BYTES("\xc5\x01\x00x"),
+        BYTES("\xc6\xff\xff\xff\xffx"),
+        BYTES("\xc7\x02\x01x"),
+        BYTES("\xc8\xff\xff\x01x"),
+        BYTES("\xc9\xff\xff\xff\xff\x01x"),
+        BYTES("\xd5\x01x"),
+        BYTES("\xdc\xff\xff\x01"),
+        BYTES("\xdd\xff\xff\xff\xff\x01"),
+        BYTES("\xde\xff\xff\x01\x01"),
+        BYTES("\xdf\xff\xff\xff\xff\x01\x01"),
+        BYTES("\xdf\x80\x00\x00\x01\x01\x01"),
+        BYTES("\x92\x01"),
+        BYTES("\x82\x01\x01\x01"),
     };
     for (size_t i = 0; i < sizeof(documents) / sizeof(documents[0]); i++)
         assert_refused(documents[i], 0);
 }
 
-/* `depth` containers inside each other around one nil, every one an array or a map with the next as its value or key. */
+/* `depth` containers around one nil, each holding the next as an item, a value or a key. */
 enum nesting { NEST_ARRAY, NEST_MAP_VALUE, NEST_MAP_KEY, NEST_COUNT };
 static struct bytes nested(enum nesting nesting, size_t depth, uint8_t *memory)
 {
@@ -163,7 +182,7 @@ Test(value_format, an_empty_container_counts_as_a_level_too)
 Test(value_format, depth_is_given_back_when_a_container_ends)
 {
     uint8_t memory[2000] = {0xdc, 0x03, 0xe8}; /* 1000 items, each an array inside an array */
-    size_t  size = 3;
+    size_t size = 3;
     for (int i = 0; i < 1000 - 4; i++)
         memory[size++] = 0x90;
     for (int i = 0; i < 4; i++) {
@@ -196,7 +215,8 @@ static void assert_same(const msgpack_object *object, struct value_reader *reade
     case MSGPACK_OBJECT_FLOAT32:
     case MSGPACK_OBJECT_FLOAT64:
         cr_assert_eq(value.type, VALUE_FLOAT);
-        cr_assert(value.number == object->via.f64 || (isnan(value.number) && isnan(object->via.f64)));
+        cr_assert(value.number == object->via.f64 ||
+                  (isnan(value.number) && isnan(object->via.f64)));
         break;
     case MSGPACK_OBJECT_STR:
         cr_assert_eq(value.type, VALUE_STRING);
@@ -228,14 +248,16 @@ static void assert_same(const msgpack_object *object, struct value_reader *reade
 /* Both accept the document and understand the same, or both refuse it; 1 when accepted. */
 static int assert_agreement(struct bytes document)
 {
-    size_t           offset = 0;
+    size_t offset = 0;
     msgpack_unpacked unpacked;
     msgpack_unpacked_init(&unpacked);
-    msgpack_unpack_return result = msgpack_unpack_next(&unpacked, (const char *)document.at, document.size, &offset);
-    bool                  theirs = result == MSGPACK_UNPACK_SUCCESS && offset == document.size;
-    bool                  ours = check_exactly(document, NULL) == 0;
-    cr_assert_eq(ours, theirs, "%02x %02x %02x, size %zu", document.at[0], document.size > 1 ? document.at[1] : 0,
-                 document.size > 2 ? document.at[2] : 0, document.size);
+    msgpack_unpack_return result =
+        msgpack_unpack_next(&unpacked, (const char *)document.at, document.size, &offset);
+    bool theirs = result == MSGPACK_UNPACK_SUCCESS && offset == document.size;
+    bool ours = check_exactly(document, NULL) == 0;
+    cr_assert_eq(ours, theirs, "%02x %02x %02x, size %zu", document.at[0],
+                 document.size > 1 ? document.at[1] : 0, document.size > 2 ? document.at[2] : 0,
+                 document.size);
     if (ours) {
         struct value_reader reader;
         value_read_init(&reader, document);
@@ -260,11 +282,11 @@ Test(value_format, all_inputs_of_one_and_two_bytes_are_judged_as_msgpack_c_does)
 Test(value_format, random_inputs_are_judged_as_msgpack_c_does)
 {
     struct rng rng;
-    int        accepted = 0;
+    int accepted = 0;
     rng_init(&rng, 21);
     for (int round = 0; round < 60000; round++) {
         uint8_t document[24];
-        size_t  size = 1 + rng_below(&rng, sizeof(document));
+        size_t size = 1 + rng_below(&rng, sizeof(document));
         for (size_t i = 0; i < size; i++)
             document[i] = (uint8_t)(rng_chance(&rng, 1, 2)   ? rng_below(&rng, 4)
                                     : rng_chance(&rng, 1, 2) ? 0x80 + rng_below(&rng, 0x60)

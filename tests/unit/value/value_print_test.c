@@ -9,7 +9,7 @@
 
 static const struct {
     struct bytes document;
-    const char  *json;
+    const char *json;
 } rows[] = {
     {BYTES("\xc0"), "null"},
     {BYTES("\xc2"), "false"},
@@ -29,28 +29,54 @@ static const struct {
     {BYTES("\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00"), "null"},
     {BYTES("\xca\xff\x80\x00\x00"), "null"},
     {BYTES("\xa0"), "\"\""},
-    {BYTES("\xa7" "a\"b\\c\nd"), "\"a\\\"b\\\\c\\nd\""},
+    {BYTES("\xa7"
+           "a\"b\\c\nd"),
+     "\"a\\\"b\\\\c\\nd\""},
     {BYTES("\xa2\xc3\xa9"), "\"\xc3\xa9\""},
     {BYTES("\xa1\xff"), "\"\xef\xbf\xbd\""},
     {BYTES("\xc4\x00"), "\"\""},
-    {BYTES("\xc4\x01" "f"), "\"Zg==\""},
-    {BYTES("\xc4\x02" "fo"), "\"Zm8=\""},
-    {BYTES("\xc4\x03" "foo"), "\"Zm9v\""},
-    {BYTES("\xc4\x06" "foobar"), "\"Zm9vYmFy\""},
+    {BYTES("\xc4\x01"
+           "f"),
+     "\"Zg==\""},
+    {BYTES("\xc4\x02"
+           "fo"),
+     "\"Zm8=\""},
+    {BYTES("\xc4\x03"
+           "foo"),
+     "\"Zm9v\""},
+    {BYTES("\xc4\x06"
+           "foobar"),
+     "\"Zm9vYmFy\""},
     {BYTES("\xc4\x03\xff\xfe\xfb"), "\"//77\""},
-    {BYTES("\xd5\xfb" "fo"), "{\"ext\":-5,\"data\":\"Zm8=\"}"},
+    {BYTES("\xd5\xfb"
+           "fo"),
+     "{\"ext\":-5,\"data\":\"Zm8=\"}"},
     {BYTES("\x90"), "[]"},
     {BYTES("\x80"), "{}"},
     {BYTES("\x93\x01\x92\x02\x03\x80"), "[1,[2,3],{}]"},
-    {BYTES("\x82\xa1" "a\x01\xa1" "b\x91\xc0"), "{\"a\":1,\"b\":[null]}"},
-    {BYTES("\x84\x01\x02\xc0\x03\xc3\x04\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x05"), "{\"1\":2,\"null\":3,\"true\":4,\"1.5\":5}"},
-    {BYTES("\x81\xc4\x01" "f\x01"), "{\"Zg==\":1}"},
-    {BYTES("\x81\x92\x01\xa1" "x\x02"), "{\"[1,\\\"x\\\"]\":2}"},
-    {BYTES("\x81\x81\xa1" "k\x01\x02"), "{\"{\\\"k\\\":1}\":2}"},
-    {BYTES("\x81\xd4\x01" "f\x02"), "{\"{\\\"ext\\\":1,\\\"data\\\":\\\"Zg==\\\"}\":2}"},
+    {BYTES("\x82\xa1"
+           "a\x01\xa1"
+           "b\x91\xc0"),
+     "{\"a\":1,\"b\":[null]}"},
+    {BYTES("\x84\x01\x02\xc0\x03\xc3\x04\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x05"),
+     "{\"1\":2,\"null\":3,\"true\":4,\"1.5\":5}"},
+    {BYTES("\x81\xc4\x01"
+           "f\x01"),
+     "{\"Zg==\":1}"},
+    {BYTES("\x81\x92\x01\xa1"
+           "x\x02"),
+     "{\"[1,\\\"x\\\"]\":2}"},
+    {BYTES("\x81\x81\xa1"
+           "k\x01\x02"),
+     "{\"{\\\"k\\\":1}\":2}"},
+    {BYTES("\x81\xd4\x01"
+           "f\x02"),
+     "{\"{\\\"ext\\\":1,\\\"data\\\":\\\"Zg==\\\"}\":2}"},
     {BYTES("\xc1"), "{\"broken_at\":0}"},
     {BYTES("\x92\x01"), "{\"broken_at\":0}"},
-    {BYTES("\x92\x01\xa5" "abc"), "{\"broken_at\":2}"},
+    {BYTES("\x92\x01\xa5"
+           "abc"),
+     "{\"broken_at\":2}"},
     {BYTES("\x01\x02"), "{\"broken_at\":1}"},
 };
 
@@ -75,7 +101,7 @@ Test(value_print, it_appends_to_what_is_there)
     text_done(&json);
 }
 
-/* Every level of a key in a key doubles the backslashes: only the text's limit keeps the output small. */
+/* Each key in a key doubles the backslashes: only the text's limit keeps the output small. */
 Test(value_print, maps_as_keys_of_maps_end_at_the_limit)
 {
     uint8_t document[2 * VALUE_DEPTH_LIMIT + 1];
@@ -106,8 +132,10 @@ Test(value_print, every_limit_below_what_is_needed_fails_and_the_exact_one_does_
 Test(value_print, every_refused_allocation_shows_as_failed)
 {
     static const struct bytes document =
-        BYTES("\x82\x92\x01\xd9\x40" "0123456789012345678901234567890123456789012345678901234567890123\x02"
-              "\xa3key\xc4\x3c" "012345678901234567890123456789012345678901234567890123456789");
+        BYTES("\x82\x92\x01\xd9\x40"
+              "0123456789012345678901234567890123456789012345678901234567890123\x02"
+              "\xa3key\xc4\x3c"
+              "012345678901234567890123456789012345678901234567890123456789");
     uint64_t nth = 1;
     for (;; nth++) {
         struct text json;

@@ -28,7 +28,7 @@ TestSuite(value_write, .init = setup, .fini = teardown);
 static struct value written_item(void)
 {
     struct value_reader reader;
-    struct value        value;
+    struct value value;
     cr_assert_not(out.failed);
     cr_assert_eq(value_check(text_bytes(&out), NULL), 0);
     value_read_init(&reader, text_bytes(&out));
@@ -67,7 +67,8 @@ Test(value_write, integers_around_every_power_of_two_come_back)
 
 Test(value_write, floats_come_back_bit_by_bit)
 {
-    static const double numbers[] = {0.0, -0.0, 1.0, -1.5, 0.1, DBL_MAX, -DBL_MAX, DBL_MIN, 5e-324, INFINITY, -INFINITY, NAN};
+    static const double numbers[] = {0.0,      -0.0,    1.0,    -1.5,     0.1,       DBL_MAX,
+                                     -DBL_MAX, DBL_MIN, 5e-324, INFINITY, -INFINITY, NAN};
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         text_clear(&out);
         value_write_float(&out, numbers[i]);
@@ -79,23 +80,27 @@ Test(value_write, floats_come_back_bit_by_bit)
 
 Test(value_write, payloads_of_every_length_class_come_back)
 {
-    static const size_t sizes[] = {0, 1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 32, 255, 256, 65535, 65536, 70000};
-    uint8_t            *payload = mem_new(70000);
+    static const size_t sizes[] = {0,  1,  2,  3,   4,   5,     8,     15,   16,
+                                   17, 31, 32, 255, 256, 65535, 65536, 70000};
+    uint8_t *payload = mem_new(70000);
     memset(payload, 'p', 70000);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct bytes bytes = bytes_of(payload, sizes[i]);
         text_clear(&out);
         value_write_string(&out, bytes);
         struct value value = written_item();
-        cr_assert(value.type == VALUE_STRING && bytes_equal(value.bytes, bytes), "string of %zu", sizes[i]);
+        cr_assert(value.type == VALUE_STRING && bytes_equal(value.bytes, bytes), "string of %zu",
+                  sizes[i]);
         text_clear(&out);
         value_write_binary(&out, bytes);
         value = written_item();
-        cr_assert(value.type == VALUE_BINARY && bytes_equal(value.bytes, bytes), "binary of %zu", sizes[i]);
+        cr_assert(value.type == VALUE_BINARY && bytes_equal(value.bytes, bytes), "binary of %zu",
+                  sizes[i]);
         text_clear(&out);
         value_write_extension(&out, -7, bytes);
         value = written_item();
-        cr_assert(value.type == VALUE_EXTENSION && value.extension == -7 && bytes_equal(value.bytes, bytes),
+        cr_assert(value.type == VALUE_EXTENSION && value.extension == -7 &&
+                      bytes_equal(value.bytes, bytes),
                   "extension of %zu", sizes[i]);
     }
     mem_free(payload);
@@ -123,9 +128,10 @@ Test(value_write, containers_of_every_count_class_come_back)
 Test(value_write, the_shortest_forms_are_chosen)
 {
     static const uint8_t golden[] = {
-        0xdc, 0, 17, 0x00, 0x7f, 0xcc, 0x80, 0xcd, 0x01, 0x00, 0xce, 0, 1, 0, 0, 0xff, 0xe0, 0xd0, 0xdf, 0xd1, 0xff, 0x7f,
-        0xc0, 0xc2, 0xc3, 0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0, 0xa2, 'h', 'i', 0xc4, 1, 0xff, 0x91, 0x81, 0x01, 0x02, 0xd4, 5, 'e',
-        0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xdc, 0,    17,   0x00, 0x7f, 0xcc, 0x80, 0xcd, 0x01, 0x00, 0xce, 0,    1,    0,
+        0,    0xff, 0xe0, 0xd0, 0xdf, 0xd1, 0xff, 0x7f, 0xc0, 0xc2, 0xc3, 0xcb, 0x3f, 0xf8,
+        0,    0,    0,    0,    0,    0,    0xa2, 'h',  'i',  0xc4, 1,    0xff, 0x91, 0x81,
+        0x01, 0x02, 0xd4, 5,    'e',  0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
     };
     value_write_array(&out, 17);
     value_write_int(&out, 0);
@@ -156,13 +162,17 @@ Test(value_write, the_shortest_forms_are_chosen)
 static void write_sample(struct text *text)
 {
     value_write_map(text, 3);
-    value_write_string(text, BYTES("a string that is long enough to make the text grow more than once, and then some"));
+    value_write_string(
+        text,
+        BYTES("a string that is long enough to make the text grow more than once, and then some"));
     value_write_array(text, 3);
     value_write_nil(text);
     value_write_float(text, 0.25);
-    value_write_extension(text, VALUE_EXTENSION_TENSOR, BYTES("payload of an extension, payload of an extension"));
+    value_write_extension(text, VALUE_EXTENSION_TENSOR,
+                          BYTES("payload of an extension, payload of an extension"));
     value_write_string(text, BYTES("binary"));
-    value_write_binary(text, BYTES("0123456789012345678901234567890123456789012345678901234567890123456789"));
+    value_write_binary(
+        text, BYTES("0123456789012345678901234567890123456789012345678901234567890123456789"));
     value_write_int(text, -5);
     value_write_uint(text, UINT64_MAX);
 }
@@ -269,6 +279,7 @@ Test(value_write, whatever_is_written_is_a_document_and_none_of_its_fronts_is)
         write_random(&rng, &out, 5);
         cr_assert_eq(value_check(text_bytes(&out), NULL), 0, "round %d", round);
         for (size_t cut = 0; cut < out.size && cut < 200; cut++)
-            cr_assert_eq(value_check(bytes_head(text_bytes(&out), cut), NULL), -1, "round %d cut at %zu", round, cut);
+            cr_assert_eq(value_check(bytes_head(text_bytes(&out), cut), NULL), -1,
+                         "round %d cut at %zu", round, cut);
     }
 }

@@ -10,12 +10,13 @@
 
 struct block {
     uint8_t at[1024];
-    size_t  size;
+    size_t size;
 };
 
 static void block_add(struct block *block, struct bytes name, struct bytes value)
 {
-    size_t size = wire_field_write(block->at + block->size, sizeof(block->at) - block->size, name, value);
+    size_t size =
+        wire_field_write(block->at + block->size, sizeof(block->at) - block->size, name, value);
     cr_assert_eq(size, 4 + name.size + value.size);
     block->size += size;
 }
@@ -62,18 +63,19 @@ Test(wire_field, a_name_is_found_in_any_case_and_the_first_one_counts)
 Test(wire_field, a_block_cut_anywhere_stops_in_front_of_the_broken_field)
 {
     struct block block = three_fields();
-    size_t       ends[] = {0, 17, 28, 41};
+    size_t ends[] = {0, 17, 28, 41};
     cr_assert_eq(block.size, ends[3]);
     for (size_t size = 0; size <= block.size; size++) {
         uint8_t *memory = mem_new(size ? size : 1);
         memcpy(memory, block.at, size);
         struct bytes rest = bytes_of(memory, size), name, value;
-        size_t       whole = 0;
+        size_t whole = 0;
         while (wire_field_next(&rest, &name, &value))
             whole++;
         cr_assert_lt(whole, 4);
         cr_assert_eq(size - rest.size, ends[whole], "cut at %zu", size);
-        cr_assert_eq(rest.size == 0, size == ends[whole], "broken blocks leave something, cut at %zu", size);
+        cr_assert_eq(rest.size == 0, size == ends[whole],
+                     "broken blocks leave something, cut at %zu", size);
         mem_free(memory);
     }
 }
@@ -94,7 +96,7 @@ Test(wire_field, a_length_that_points_outside_is_not_followed)
 Test(wire_field, nothing_is_written_where_room_lacks_or_a_length_does_not_fit)
 {
     static uint8_t large[65536], target[200000];
-    uint8_t        at[16] = {0};
+    uint8_t at[16] = {0};
     cr_assert_eq(wire_field_write(at, 7, BYTES("ab"), BYTES("cd")), 0);
     cr_assert_eq(at[0], 0);
     cr_assert_eq(wire_field_write(at, 8, BYTES("ab"), BYTES("cd")), 8);
@@ -102,16 +104,18 @@ Test(wire_field, nothing_is_written_where_room_lacks_or_a_length_does_not_fit)
     cr_assert_eq(wire_field_write(at, 4, bytes_of(NULL, 0), bytes_of(NULL, 0)), 4);
     cr_assert_eq(wire_field_write(target, sizeof(target), bytes_of(large, 65536), BYTES("v")), 0);
     cr_assert_eq(wire_field_write(target, sizeof(target), BYTES("n"), bytes_of(large, 65536)), 0);
-    cr_assert_eq(wire_field_write(target, sizeof(target), bytes_of(large, 65535), bytes_of(large, 65535)), 131074);
+    cr_assert_eq(
+        wire_field_write(target, sizeof(target), bytes_of(large, 65535), bytes_of(large, 65535)),
+        131074);
 }
 
 Test(wire_field, random_blocks_end_and_stay_inside)
 {
     struct rng rng;
-    size_t     fields = 0;
+    size_t fields = 0;
     rng_init(&rng, 11);
     for (int round = 0; round < 20000; round++) {
-        size_t   size = rng_below(&rng, 64);
+        size_t size = rng_below(&rng, 64);
         uint8_t *memory = mem_new(size + 1);
         for (size_t i = 0; i < size; i++)
             memory[i] = (uint8_t)(rng_chance(&rng, 3, 4) ? 0 : rng_below(&rng, 6));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hello: what we say of ourselves is accepted, and each thing that a stranger may say wrong is refused for
- * its own reason.
+ * The hello: what we say of ourselves is accepted, and each thing that a stranger may say wrong is
+ * refused for its own reason.
  */
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -21,9 +21,10 @@ Test(wire_hello, our_own_hello_is_accepted_for_every_role)
 {
     for (int role = WIRE_ROLE_NONE + 1; role < WIRE_ROLE_COUNT; role++) {
         struct wire_hello hello;
-        uint16_t          version = 0;
-        const char       *reason = "unset";
-        wire_hello_fill(&hello, (enum wire_role)role, role == WIRE_ROLE_REPLICA ? 5 : 0, BYTES("name"));
+        uint16_t version = 0;
+        const char *reason = "unset";
+        wire_hello_fill(&hello, (enum wire_role)role, role == WIRE_ROLE_REPLICA ? 5 : 0,
+                        BYTES("name"));
         cr_assert_eq(wire_hello_check(&hello, &version, &reason), 0, "role %d: %s", role, reason);
         cr_assert_eq(version, WIRE_VERSION);
         cr_assert_null(reason);
@@ -50,16 +51,16 @@ Test(wire_hello, a_replica_without_an_id_is_our_own_mistake, .signal = SIGABRT)
 }
 
 /* One member of a good hello changed, and a word of the reason that is expected. */
-#define REFUSED(member, wrong, word)                                              \
-    do {                                                                          \
-        struct wire_hello hello = good_hello();                                   \
-        uint16_t          version = 9;                                            \
-        const char       *reason = NULL;                                          \
-        hello.member = (wrong);                                                   \
-        cr_assert_eq(wire_hello_check(&hello, &version, &reason), -1, #member);   \
-        cr_assert_not_null(reason, #member);                                      \
-        cr_assert_not_null(strstr(reason, word), "%s: %s", #member, reason);      \
-        cr_assert_eq(version, 0);                                                 \
+#define REFUSED(member, wrong, word)                                                               \
+    do {                                                                                           \
+        struct wire_hello hello = good_hello();                                                    \
+        uint16_t version = 9;                                                                      \
+        const char *reason = NULL;                                                                 \
+        hello.member = (wrong);                                                                    \
+        cr_assert_eq(wire_hello_check(&hello, &version, &reason), -1, #member);                    \
+        cr_assert_not_null(reason, #member);                                                       \
+        cr_assert_not_null(strstr(reason, word), "%s: %s", #member, reason);                       \
+        cr_assert_eq(version, 0);                                                                  \
     } while (0)
 
 Test(wire_hello, each_wrong_word_of_a_peer_is_refused_with_its_reason)
@@ -84,8 +85,8 @@ Test(wire_hello, each_wrong_word_of_a_peer_is_refused_with_its_reason)
 Test(wire_hello, a_peer_that_also_speaks_newer_versions_meets_us_at_ours)
 {
     struct wire_hello hello = good_hello();
-    uint16_t          version;
-    const char       *reason;
+    uint16_t version;
+    const char *reason;
     hello.version_most = WIRE_VERSION + 5;
     cr_assert_eq(wire_hello_check(&hello, &version, &reason), 0);
     cr_assert_eq(version, WIRE_VERSION);
@@ -94,8 +95,8 @@ Test(wire_hello, a_peer_that_also_speaks_newer_versions_meets_us_at_ours)
 Test(wire_hello, a_peer_that_speaks_only_newer_versions_is_told_so)
 {
     struct wire_hello hello = good_hello();
-    uint16_t          version;
-    const char       *reason;
+    uint16_t version;
+    const char *reason;
     hello.version_least = WIRE_VERSION + 1;
     hello.version_most = WIRE_VERSION + 2;
     cr_assert_eq(wire_hello_check(&hello, &version, &reason), -1);
@@ -105,8 +106,8 @@ Test(wire_hello, a_peer_that_speaks_only_newer_versions_is_told_so)
 Test(wire_hello, limits_at_their_edges_are_accepted)
 {
     struct wire_hello hello = good_hello();
-    uint16_t          version;
-    const char       *reason = "unset";
+    uint16_t version;
+    const char *reason = "unset";
     hello.frame_limit = 65536;
     hello.stream_credit = 65536;
     hello.stream_limit = 1;

@@ -15,7 +15,7 @@ enum { LINE_LIMIT = 16 * 1024 };
 static void assert_line(const uint8_t *frame, size_t size, const char *expected)
 {
     struct wire_header header;
-    struct text        line;
+    struct text line;
     text_init(&line, LINE_LIMIT);
     wire_header_read(&header, frame);
     wire_print(&header, bytes_of(frame + WIRE_HEADER_SIZE, size - WIRE_HEADER_SIZE), &line);
@@ -25,28 +25,35 @@ static void assert_line(const uint8_t *frame, size_t size, const char *expected)
 
 Test(wire_print, a_frame_shows_its_name_stream_flags_and_fields)
 {
-    uint8_t           memory[256];
-    struct wire_reply reply = {.code = -8, .status = 408, .queue_length = 2, .body_size = UINT64_MAX,
-                               .content_type = BYTES("text/plain"), .headers = BYTES("abc"),
-                               .error = BYTES("too \"late\"\n"), .body = BYTES("12345")};
-    size_t            size = wire_reply_write(&reply, WIRE_END, 42, false, memory);
+    uint8_t memory[256];
+    struct wire_reply reply = {.code = -8,
+                               .status = 408,
+                               .queue_length = 2,
+                               .body_size = UINT64_MAX,
+                               .content_type = BYTES("text/plain"),
+                               .headers = BYTES("abc"),
+                               .error = BYTES("too \"late\"\n"),
+                               .body = BYTES("12345")};
+    size_t size = wire_reply_write(&reply, WIRE_END, 42, false, memory);
     assert_line(memory, size,
-                "reply stream=42 flags=END code=-8 status=408 queue_length=2 body_size=18446744073709551615 "
-                "content_type=\"text/plain\" headers=(3 bytes) error=\"too \\\"late\\\"\\n\" body=(5 bytes)");
+                "reply stream=42 flags=END code=-8 status=408 queue_length=2 "
+                "body_size=18446744073709551615 "
+                "content_type=\"text/plain\" headers=(3 bytes) error=\"too \\\"late\\\"\\n\" "
+                "body=(5 bytes)");
 }
 
 Test(wire_print, a_frame_without_fields_and_flags_is_its_name_and_stream)
 {
-    uint8_t                  memory[WIRE_HEADER_SIZE];
+    uint8_t memory[WIRE_HEADER_SIZE];
     struct wire_replica_list list = {{0}};
-    size_t                   size = wire_replica_list_write(&list, 0, 0, false, memory);
+    size_t size = wire_replica_list_write(&list, 0, 0, false, memory);
     assert_line(memory, size, "replica_list stream=0");
 }
 
 Test(wire_print, long_texts_are_cut)
 {
-    char                 letters[100], expected[200];
-    uint8_t              memory[256];
+    char letters[100], expected[200];
+    uint8_t memory[256];
     struct wire_progress progress = {.text = bytes_of(letters, sizeof(letters))};
     memset(letters, 'a', sizeof(letters));
     size_t size = wire_progress_write(&progress, 0, 3, false, memory);
@@ -56,11 +63,12 @@ Test(wire_print, long_texts_are_cut)
 
 Test(wire_print, unknown_frames_and_flags_are_shown_as_numbers)
 {
-    uint8_t            memory[WIRE_HEADER_SIZE + 3] = {0};
+    uint8_t memory[WIRE_HEADER_SIZE + 3] = {0};
     struct wire_header header = {.size = 3, .type = 200, .flags = 0xFF, .stream = 1};
     wire_header_write(&header, memory);
     assert_line(memory, sizeof(memory),
-                "unknown stream=1 flags=END|STREAM|DESCRIPTOR|0x8|0x10|0x20|0x40|0x80 type=200 payload=(3 bytes)");
+                "unknown stream=1 flags=END|STREAM|DESCRIPTOR|0x8|0x10|0x20|0x40|0x80 type=200 "
+                "payload=(3 bytes)");
 }
 
 Test(wire_print, a_broken_payload_is_marked)
@@ -71,13 +79,13 @@ Test(wire_print, a_broken_payload_is_marked)
 
 Test(wire_print, any_payload_of_any_type_is_one_short_line)
 {
-    struct rng  rng;
+    struct rng rng;
     struct text line;
     text_init(&line, LINE_LIMIT);
     rng_init(&rng, 12);
     for (int round = 0; round < 20000; round++) {
-        size_t             size = rng_below(&rng, 200);
-        uint8_t           *memory = mem_new(size + 1);
+        size_t size = rng_below(&rng, 200);
+        uint8_t *memory = mem_new(size + 1);
         struct wire_header header = {.size = (uint32_t)size, .type = (uint8_t)rng_below(&rng, 40)};
         for (size_t i = 0; i < size; i++)
             memory[i] = (uint8_t)rng_below(&rng, rng_chance(&rng, 1, 2) ? 3 : 256);
@@ -92,10 +100,11 @@ Test(wire_print, any_payload_of_any_type_is_one_short_line)
 
 Test(wire_print, lack_of_memory_shows_in_the_text)
 {
-    uint8_t           memory[256];
+    uint8_t memory[256];
     struct wire_hello hello;
-    wire_hello_fill(&hello, WIRE_ROLE_PROXY, 0, BYTES("a name long enough that the line has to grow a few times"));
-    size_t             size = wire_hello_write(&hello, 0, 0, false, memory);
+    wire_hello_fill(&hello, WIRE_ROLE_PROXY, 0,
+                    BYTES("a name long enough that the line has to grow a few times"));
+    size_t size = wire_hello_write(&hello, 0, 0, false, memory);
     struct wire_header header;
     wire_header_read(&header, memory);
     uint64_t nth = 1;
