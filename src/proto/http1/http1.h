@@ -64,7 +64,7 @@ struct http1_head {
 
 /* Why bytes were refused. */
 struct http1_refusal {
-    int         status; /* 400, 413, 414, 417, 431, 501, 505 */
+    int         status; /* 400, 413, 414, 417, 431, 501, 505; 502 on the client side */
     const char *reason; /* static, one line, with the section of the RFC */
 };
 
@@ -76,9 +76,11 @@ enum http1_result {
 
 /*
  * Parses one request head at the start of `input` (leading CRLF before the request line are skipped,
- * at most a few, RFC 9112 2.2).  `*scanned` is how far earlier calls got without finding the end, so that a slow
- * sender cannot make us parse again and again; start with 0; it is reset to 0 by HTTP1_DONE.
- * Limits are judged as early as the bytes allow.
+ * at most four, RFC 9112 2.2).  `*scanned` keeps how far earlier calls got, in a form of its own, so that a slow
+ * sender cannot make us look at a byte again and again; start with 0; it is 0 again after HTTP1_DONE.  The bytes may
+ * move between calls.  `head` and *ret_size hold something only after HTTP1_DONE.
+ * Limits, and all that cannot be a head, are judged as early as the bytes allow; the outcome does not depend on how
+ * they were cut.  head_size counts from the request line to the empty line; 16 MiB of it is the most.
  */
 enum http1_result http1_head_parse(struct http1_head *head, struct bytes input, size_t *scanned,
                                    const struct http1_limits *limits, size_t *ret_size,
@@ -86,6 +88,12 @@ enum http1_result http1_head_parse(struct http1_head *head, struct bytes input, 
 
 /* First field with this name in any case, or null. */
 const struct http1_header *http1_find(const struct http1_head *head, struct bytes name);
+/*
+ * Must a forwarder keep this field to itself?  Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding, TE, Trailer,
+ * Upgrade, Proxy-Authenticate, Proxy-Authorization; and what a Connection field of this head names (RFC 9110 7.6.1).
+ */
+bool http1_hop_by_hop(struct bytes name);
+bool http1_connection_names(const struct http1_head *head, struct bytes name);
 
 /* ---- body ------------------------------------------------------------------------------------- */
 
@@ -94,9 +102,12 @@ struct http1_body {
     uint64_t             left;          /* of the length, or of the chunk */
     uint64_t             total;         /* data bytes so far */
     uint64_t             limit;
-    uint8_t              state;         /* private, see http1_body.c */
+    /* Private, see http1_body.c. */
+    uint8_t              state;
     uint32_t             trailer_count;
     size_t               trailer_size;
+    size_t               scanned;          /* bytes of an unfinished line that are known to be clean */
+    uint64_t             extension_excess; /* bytes of chunk extensions beyond the data they came with */
 };
 
 enum http1_body_event {
@@ -110,7 +121,8 @@ enum http1_body_event {
 void http1_body_init(struct http1_body *body, const struct http1_head *head, const struct http1_limits *limits);
 /*
  * Takes the next event from `input`; *ret_consumed says how many bytes to skip before the next call.  A line of
- * chunked framing is only consumed when it is whole, so the caller must be able to hold one (limits->line_size).
+ * chunked framing is only consumed when it is whole, so the caller must be able to hold one (limits->line_size and its
+ * CRLF); what was not consumed must come again, with more behind it.  Refused stays refused.
  */
 enum http1_body_event http1_body_next(struct http1_body *body, struct bytes input, const struct http1_limits *limits,
                                       size_t *ret_consumed, struct bytes *ret_data, struct http1_header *ret_trailer,
@@ -126,22 +138,23 @@ void http1_date(int64_t unix_seconds, char ret_date[30]);
 enum http1_framing { HTTP1_FRAMING_LENGTH, HTTP1_FRAMING_CHUNKED, HTTP1_FRAMING_CLOSE, HTTP1_FRAMING_NONE };
 
 struct http1_answer {
-    int                  status;       /* 200..599; 204, 304 and answers to HEAD carry no body */
+    int                  status;       /* 200..599, others go out as 500; 204, 205, 304 and HEAD carry no body */
     uint8_t              minor;        /* of the request: 1.0 gets no chunks */
     bool                 head_request; /* answer to HEAD */
     bool                 keep_alive;   /* what the connection will do */
-    uint64_t             body_size;    /* UINT64_MAX: not known -> chunked, or close for 1.0 */
+    uint64_t             body_size;    /* UINT64_MAX: not known -> chunked, or close for 1.0.  For HEAD: that of the answer
+                                          to GET; 0 tells nothing, and a Content-Length in `headers` wins */
     struct bytes         date;         /* 29 bytes or empty */
     struct bytes         content_type; /* empty: no field */
-    struct bytes         headers;      /* wire field block (u16 name length, u16 value length, name, value)*; framing,
-                                          Connection, Date and hop-by-hop fields in it are dropped, and so is a field with a
-                                          bad name or with CR, LF or NUL in its value */
+    struct bytes         headers;      /* wire field block (u16 name length, u16 value length, name, value)*.  Dropped:
+                                          framing and hop-by-hop fields; Date, Content-Type and X-Request-Id where given
+                                          above and below; a bad name, a control in a value.  A broken block ends */
     struct bytes         request_id;   /* x-request-id to echo; empty: none */
 };
 
 /*
- * Writes the head of an answer into `room` and decides the framing; returns its size, or 0 when `room` is too
- * small (http1_answer_room says what is always enough).
+ * Writes the head of an answer into `room` and decides the framing; returns its size, or 0 when `room` is smaller
+ * than http1_answer_room says.  HTTP1_FRAMING_CLOSE ends the connection, whatever keep_alive says.
  */
 size_t http1_write_answer(const struct http1_answer *answer, uint8_t *room, size_t room_size,
                           enum http1_framing *ret_framing);
@@ -165,6 +178,7 @@ struct http1_answer_head {
     uint64_t             body_size;
     bool                 keep_alive;
 };
+/* One answer head; an interim one (1xx) is an answer without a body, and the next call reads what comes behind it. */
 enum http1_result http1_answer_parse(struct http1_answer_head *head, struct bytes input, bool head_request,
                                      const struct http1_limits *limits, size_t *ret_size,
                                      struct http1_refusal *reterr);
