@@ -26,8 +26,10 @@ options_of()
             printf '%s\n' -Db_sanitize=thread -Db_lundef=false
             ;;
         fuzz)
+            # Everything is compiled with coverage; only the targets are linked with the fuzzer.
             printf '%s\n' -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
-                -Dc_args=-fno-sanitize-recover=all -Dcpp_args=-fno-sanitize-recover=all
+                '-Dc_args=-fno-sanitize-recover=all -fsanitize=fuzzer-no-link' \
+                '-Dcpp_args=-fno-sanitize-recover=all -fsanitize=fuzzer-no-link'
             ;;
     esac
 }

@@ -8,9 +8,10 @@ fuzz_help()
 ./dev fuzz: runs the fuzz targets of tests/fuzz under clang's libFuzzer
 usage: ./dev fuzz [TARGET]... [--seconds N] [--list] [-- libFuzzer options]
 
-Without TARGET every target has its turn.  A target starts from its corpus in tests/fuzz/corpus/<target>,
-which is only read; inputs that reach new code are kept in build/fuzz/found/<target> and are used again
-next time, inputs that break something in build/fuzz/broken/<target>-*.
+Without TARGET every target has its turn: http1, wire, ...  A target starts from its corpus in
+tests/fuzz/<target>/corpus, which is only read; inputs that reach new code are kept in
+build/fuzz/found/<target> and used again next time, inputs that break something in
+build/fuzz/broken/<target>-*.
 
   --seconds N   time for each target (default 60)
   --list        names the targets
@@ -36,7 +37,7 @@ fuzz_main()
         '' | *[!0-9]*) die "--seconds needs a number, not '$seconds'" ;;
     esac
     need build fuzz
-    compile_build fuzz || exit 1
+    compile_build fuzz fuzz_targets || exit 1
     local all
     mapfile -t all < <(fuzz_targets)
     [ "${#all[@]}" -gt 0 ] || die 'there is no fuzz target in build/fuzz/tests/fuzz'
@@ -54,7 +55,7 @@ fuzz_main()
 
 fuzz_targets()
 {
-    find build/fuzz/tests/fuzz -type f -executable ! -name '*.so*' -printf '%f\n' 2>/dev/null | sort
+    find build/fuzz/tests/fuzz -type f -executable -name 'fuzz_*' -printf '%f\n' 2>/dev/null | sed 's/^fuzz_//' | sort
 }
 
 # fuzz_one TARGET SECONDS [libFuzzer options]
@@ -62,9 +63,9 @@ fuzz_one()
 {
     local target=$1 seconds=$2 program corpus=() log=build/fuzz/$1.log status=0
     shift 2
-    program=$(find build/fuzz/tests/fuzz -type f -executable -name "$target" -print -quit)
+    program=$(find build/fuzz/tests/fuzz -type f -executable -name "fuzz_$target" -print -quit)
     [ -n "$program" ] || die "there is no fuzz target '$target'; ./dev fuzz --list names them"
-    [ ! -d "tests/fuzz/corpus/$target" ] || corpus=("tests/fuzz/corpus/$target")
+    [ ! -d "tests/fuzz/$target/corpus" ] || corpus=("tests/fuzz/$target/corpus")
     mkdir -p "build/fuzz/found/$target" build/fuzz/broken
     # libFuzzer writes what it finds into the first directory and reads all of them.
     "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
