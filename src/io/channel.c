@@ -2,20 +2,22 @@
 /*
  * channel: frames in and out of a stream socket.
  *
- * In.  Bytes are received behind those that are there, into a ref-counted buffer, so that a frame is a slice and
- * whoever keeps it keeps the buffer.  Many small frames share one buffer even while some of them are kept, since
- * only bytes behind in_end are ever written.  A buffer that is too short for the frame that has begun is compacted
- * when nobody else looks at it; else the frame's first bytes move to a new one.  A channel with nothing unread and
- * nobody looking gives its buffer back at the end of the turn: idle channels hold none.
+ * In.  Bytes are received behind those that are there, into a ref-counted buffer, so that a frame
+ * is a slice and whoever keeps it keeps the buffer.  Many small frames share one buffer even while
+ * some of them are kept, since only bytes behind in_end are ever written.  A buffer that is too
+ * short for the frame that has begun is compacted when nobody else looks at it; else the frame's
+ * first bytes move to a new one.  A channel with nothing unread and nobody looking gives its buffer
+ * back at the end of the turn: idle channels hold none.
  *
  *     |  taken, perhaps kept by others  | unread: whole frames, a begun one | room |
  *     0                              in_start                            in_end   capacity
  *
- * Out.  Frames are put one behind the other into a block; the end of the turn writes it with one system call.  When
- * the kernel takes less, the channel is blocked: it waits until it is writable and no turn tries before.
+ * Out.  Frames are put one behind the other into a block; the end of the turn writes it with one
+ * system call.  When the kernel takes less, the channel is blocked: it waits until it is writable
+ * and no turn tries before.
  *
- * Events are told from the readiness function, as its last act, or at the end of the turn from the telling list:
- * in both cases the channel may vanish in the call.
+ * Events are told from the readiness function, as its last act, or at the end of the turn from the
+ * telling list: in both cases the channel may vanish in the call.
  */
 #include "channel.h"
 
@@ -27,26 +29,28 @@
 #include "socket.h"
 
 enum {
-    FRAME_HEADER_SIZE   = 16,
-    CHANNEL_BUFFER_SIZE = 68 * 1024 - (int)sizeof(struct buffer), /* a 64 KiB body with header and fields fits */
-    CHANNEL_ROOM_LEAST  = 4096,       /* with less room at its end a buffer is not worth a system call */
-    CHANNEL_OUT_FIRST   = 4096,       /* first capacity of the output block */
-    CHANNEL_OUT_KEPT    = 256 * 1024, /* a larger block goes back when it is empty */
-    CHANNEL_OVERDRAFT   = 64 * 1024,  /* of control frames, beyond queue_limit */
-    DESCRIPTOR_NONE     = -1,
+    FRAME_HEADER_SIZE = 16,
+    CHANNEL_BUFFER_SIZE =
+        68 * 1024 - (int)sizeof(struct buffer), /* a 64 KiB body with header and fields fits */
+    CHANNEL_ROOM_LEAST = 4096, /* with less room at its end a buffer is not worth a system call */
+    CHANNEL_OUT_FIRST = 4096,  /* first capacity of the output block */
+    CHANNEL_OUT_KEPT = 256 * 1024, /* a larger block goes back when it is empty */
+    CHANNEL_OVERDRAFT = 64 * 1024, /* of control frames, beyond queue_limit */
+    DESCRIPTOR_NONE = -1,
 };
 
 /* ---- the set ---- */
 
 static void end_turn(void *owner);
 
-int channel_set_init(struct channel_set *set, struct loop *loop, const struct channel_config *config)
+int channel_set_init(struct channel_set *set, struct loop *loop,
+                     const struct channel_config *config)
 {
     ensure(config->frame_limit > 0 && config->queue_limit > 0 && config->turn_limit > 0);
-    *set = (struct channel_set){.loop        = loop,
+    *set = (struct channel_set){.loop = loop,
                                 .frame_limit = config->frame_limit,
                                 .queue_limit = config->queue_limit,
-                                .turn_limit  = config->turn_limit};
+                                .turn_limit = config->turn_limit};
     set->buffers = buffer_store_new(CHANNEL_BUFFER_SIZE, config->buffer_keep);
     if (!set->buffers)
         return -ENOMEM;
@@ -65,7 +69,7 @@ void channel_set_done(struct channel_set *set)
     ensure(list_empty(&set->dirty) && list_empty(&set->telling) && list_empty(&set->resting));
     loop_turn_remove(&set->flush_turn);
     set->buffers = buffer_store_free(set->buffers);
-    set->loop    = NULL;
+    set->loop = NULL;
 }
 
 void channel_set_flush(struct channel_set *set)
@@ -85,13 +89,15 @@ static void rest(struct channel *channel)
 static void end_turn(void *owner)
 {
     struct channel_set *set = owner;
-    struct list_link   *link;
+    struct list_link *link;
 
     channel_set_flush(set);
-    /* What the told ones do is carried out in another turn: the roles' turn functions have had theirs. */
-    for (size_t left = set->telling.length; left > 0 && (link = list_pop_front(&set->telling)) != NULL; left--) {
+    /* What the told ones do is carried out in another turn: the roles' turn functions have had
+     * theirs. */
+    for (size_t left = set->telling.length;
+         left > 0 && (link = list_pop_front(&set->telling)) != NULL; left--) {
         struct channel *channel = list_entry(link, struct channel, telling_link);
-        int             events  = channel->told;
+        int events = channel->told;
         if (channel->paused)
             events &= ~CHANNEL_READABLE;
         channel->told = 0;
@@ -108,7 +114,8 @@ static void end_turn(void *owner)
 static void watch_again(struct channel *channel)
 {
     bool reads = !channel->paused && !channel->ended;
-    loop_watch_change(&channel->watch, (reads ? LOOP_READ : 0) | (channel->blocked ? LOOP_WRITE : 0));
+    loop_watch_change(&channel->watch,
+                      (reads ? LOOP_READ : 0) | (channel->blocked ? LOOP_WRITE : 0));
 }
 
 /* To be told at the end of this turn, or of one that comes at once. */
@@ -124,7 +131,7 @@ static void tell(struct channel *channel, int event)
 static void channel_ready(void *owner, int ready)
 {
     struct channel *channel = owner;
-    int             events  = 0;
+    int events = 0;
 
     if ((ready & LOOP_WRITE) && channel->blocked) {
         channel->blocked = false;
@@ -147,13 +154,14 @@ int channel_open(struct channel *channel, struct channel_set *set, int descripto
                  void (*event)(void *owner, struct channel *channel, int events), void *owner)
 {
     ensure(event && descriptor >= 0);
-    *channel = (struct channel){.set             = set,
-                                .descriptor      = descriptor,
-                                .in_descriptor   = DESCRIPTOR_NONE,
-                                .out_descriptor  = DESCRIPTOR_NONE,
-                                .event           = event,
-                                .owner           = owner};
-    int rc = loop_watch_open(set->loop, &channel->watch, descriptor, LOOP_READ, channel_ready, channel);
+    *channel = (struct channel){.set = set,
+                                .descriptor = descriptor,
+                                .in_descriptor = DESCRIPTOR_NONE,
+                                .out_descriptor = DESCRIPTOR_NONE,
+                                .event = event,
+                                .owner = owner};
+    int rc =
+        loop_watch_open(set->loop, &channel->watch, descriptor, LOOP_READ, channel_ready, channel);
     if (rc != 0) {
         socket_close(descriptor);
         channel->descriptor = -1;
@@ -166,7 +174,7 @@ static void drop_output(struct channel *channel)
     if (channel->out_descriptor >= 0)
         socket_close(channel->out_descriptor);
     channel->out_descriptor = DESCRIPTOR_NONE;
-    channel->out            = mem_free(channel->out);
+    channel->out = mem_free(channel->out);
     channel->out_start = channel->out_end = channel->out_capacity = 0;
     channel->blocked = channel->was_full = false;
     list_remove(&channel->dirty_link);
@@ -183,9 +191,9 @@ void channel_close(struct channel *channel)
     if (channel->in_descriptor >= 0)
         socket_close(channel->in_descriptor);
     channel->in_descriptor = DESCRIPTOR_NONE;
-    channel->in            = buffer_unref(channel->in);
+    channel->in = buffer_unref(channel->in);
     channel->in_start = channel->in_end = 0;
-    channel->ended                      = true;
+    channel->ended = true;
     socket_close(channel->descriptor);
     channel->descriptor = -1;
 }
@@ -214,26 +222,29 @@ static size_t begun_size(const struct channel *channel)
     if (unread < sizeof(uint32_t))
         return FRAME_HEADER_SIZE;
     size_t size = payload_size(channel->in->data + channel->in_start);
-    return FRAME_HEADER_SIZE + (size <= channel->set->frame_limit ? size : 0); /* else channel_take says broken */
+    return FRAME_HEADER_SIZE +
+           (size <= channel->set->frame_limit ? size : 0); /* else channel_take says broken */
 }
 
-/* Room for what follows in_end: the rest of the begun frame, and enough to be worth a system call. */
+/* Room for what follows in_end: the rest of the begun frame, and enough to be worth a system call.
+ */
 static int make_room(struct channel *channel)
 {
-    struct buffer *in     = channel->in;
-    size_t         unread = channel->in_end - channel->in_start;
-    size_t         wanted = FRAME_HEADER_SIZE;
+    struct buffer *in = channel->in;
+    size_t unread = channel->in_end - channel->in_start;
+    size_t wanted = FRAME_HEADER_SIZE;
     if (in) {
         if (unread > 0)
             wanted = begun_size(channel);
         else if (buffer_references(in) == 1)
             channel->in_start = channel->in_end = 0;
-        if (channel->in_start + wanted <= in->capacity && in->capacity - channel->in_end >= CHANNEL_ROOM_LEAST)
+        if (channel->in_start + wanted <= in->capacity &&
+            in->capacity - channel->in_end >= CHANNEL_ROOM_LEAST)
             return 0;
         if (wanted <= in->capacity && buffer_references(in) == 1) {
             memmove(in->data, in->data + channel->in_start, unread);
             channel->in_start = 0;
-            channel->in_end   = unread;
+            channel->in_end = unread;
             if (in->capacity > unread)
                 return 0;
         }
@@ -250,9 +261,9 @@ static int make_room(struct channel *channel)
     if (unread > 0)
         memcpy(larger->data, in->data + channel->in_start, unread);
     buffer_unref(in);
-    channel->in       = larger;
+    channel->in = larger;
     channel->in_start = 0;
-    channel->in_end   = unread;
+    channel->in_end = unread;
     return 0;
 }
 
@@ -275,8 +286,9 @@ ssize_t channel_receive(struct channel *channel)
     size_t room = channel->in->capacity - channel->in_end;
     if (room > channel->turn_room)
         room = channel->turn_room;
-    int     descriptor;
-    ssize_t got = socket_read_with(channel->descriptor, channel->in->data + channel->in_end, room, &descriptor);
+    int descriptor;
+    ssize_t got = socket_read_with(channel->descriptor, channel->in->data + channel->in_end, room,
+                                   &descriptor);
     if (descriptor >= 0) {
         if (channel->in_descriptor < 0)
             channel->in_descriptor = descriptor;
@@ -285,7 +297,8 @@ ssize_t channel_receive(struct channel *channel)
     }
     if (got > 0) {
         channel->in_end += (size_t)got;
-        /* A short read has emptied the socket, unless it ended at a descriptor; readiness tells either way. */
+        /* A short read has emptied the socket, unless it ended at a descriptor; readiness tells
+         * either way. */
         channel->turn_room = (size_t)got < room ? 0 : channel->turn_room - (size_t)got;
         return got;
     }
@@ -301,8 +314,8 @@ enum channel_taken channel_take(struct channel *channel, struct bytes *ret_frame
     size_t unread = channel->in_end - channel->in_start;
     if (unread < sizeof(uint32_t))
         return CHANNEL_NO_FRAME;
-    const uint8_t *at   = channel->in->data + channel->in_start;
-    size_t         size = payload_size(at);
+    const uint8_t *at = channel->in->data + channel->in_start;
+    size_t size = payload_size(at);
     if (size > channel->set->frame_limit)
         return CHANNEL_BROKEN;
     if (unread < FRAME_HEADER_SIZE + size)
@@ -320,7 +333,7 @@ struct buffer *channel_buffer(struct channel *channel)
 
 int channel_take_descriptor(struct channel *channel)
 {
-    int descriptor         = channel->in_descriptor;
+    int descriptor = channel->in_descriptor;
     channel->in_descriptor = DESCRIPTOR_NONE;
     return descriptor;
 }
@@ -353,7 +366,8 @@ static void slide_output(struct channel *channel, uint8_t *to)
     channel->out_start = 0;
 }
 
-/* Room for `size` more bytes in the block.  It grows by doubling and slides only when at least a quarter is sent. */
+/* Room for `size` more bytes in the block.  It grows by doubling and slides only when at least a
+ * quarter is sent. */
 static int grow_output(struct channel *channel, size_t size)
 {
     if (channel->out_capacity - channel->out_end >= size)
@@ -371,7 +385,7 @@ static int grow_output(struct channel *channel, size_t size)
         return -ENOMEM;
     slide_output(channel, larger);
     mem_free(channel->out);
-    channel->out          = larger;
+    channel->out = larger;
     channel->out_capacity = capacity;
     return 0;
 }
@@ -415,14 +429,15 @@ void channel_put_descriptor(struct channel *channel, int descriptor)
         socket_close(descriptor);
         return;
     }
-    channel->out_descriptor    = descriptor;
+    channel->out_descriptor = descriptor;
     channel->out_descriptor_at = channel->out_end;
 }
 
 /* One write: up to the byte that takes the descriptor along, or from it on. */
 static ssize_t write_output(struct channel *channel)
 {
-    struct iovec part = {.iov_base = channel->out + channel->out_start, .iov_len = channel_unsent(channel)};
+    struct iovec part = {.iov_base = channel->out + channel->out_start,
+                         .iov_len = channel_unsent(channel)};
     if (channel->out_descriptor < 0 || channel->out_descriptor_at >= channel->out_end)
         return socket_write(channel->descriptor, &part, 1);
     if (channel->out_descriptor_at > channel->out_start) {
@@ -441,7 +456,7 @@ static ssize_t write_output(struct channel *channel)
 static void write_failed(struct channel *channel, int error)
 {
     drop_output(channel);
-    channel->deaf  = true;
+    channel->deaf = true;
     channel->error = error;
     watch_again(channel);
     if (!channel->paused && !channel->ended) {
@@ -456,7 +471,7 @@ static void output_shrank(struct channel *channel)
     if (channel_unsent(channel) == 0 && channel->out_descriptor < 0) {
         channel->out_start = channel->out_end = 0;
         if (channel->out_capacity > CHANNEL_OUT_KEPT) {
-            channel->out          = mem_free(channel->out);
+            channel->out = mem_free(channel->out);
             channel->out_capacity = 0;
         }
     }
@@ -472,11 +487,12 @@ void channel_flush(struct channel *channel)
     if (!channel_is_open(channel) || channel->blocked)
         return;
     while (channel_unsent(channel) > 0 && !channel->blocked) {
-        size_t  asked = channel->out_descriptor >= 0 && channel->out_descriptor_at > channel->out_start &&
+        size_t asked = channel->out_descriptor >= 0 &&
+                               channel->out_descriptor_at > channel->out_start &&
                                channel->out_descriptor_at < channel->out_end
-                            ? channel->out_descriptor_at - channel->out_start
-                            : channel_unsent(channel);
-        ssize_t sent  = write_output(channel);
+                           ? channel->out_descriptor_at - channel->out_start
+                           : channel_unsent(channel);
+        ssize_t sent = write_output(channel);
         if (sent < 0 && sent != -EAGAIN) {
             write_failed(channel, (int)sent);
             return;

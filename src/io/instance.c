@@ -2,9 +2,9 @@
 /*
  * instance: names and directories, and who may use them.
  *
- * The runtime directory holds the sockets, and whoever can write there can pose as the instance.  So every
- * directory from <runtime>/manta on (from <runtime> on when it lies below /tmp) must be a real directory of this user
- * that nobody else can write to; symbolic links are refused.
+ * The runtime directory holds the sockets, and whoever can write there can pose as the instance. So
+ * every directory from <runtime>/manta on (from <runtime> on when it lies below /tmp) must be a
+ * real directory of this user that nobody else can write to; symbolic links are refused.
  */
 #include "instance.h"
 
@@ -25,8 +25,9 @@
 #include "socket.h"
 
 enum {
-    LIBEXEC_LEVELS = 4,    /* directories above libmanta or the program in which libexec/manta is looked for */
-    PATH_LIMIT     = 4096,
+    LIBEXEC_LEVELS =
+        4, /* directories above libmanta or the program in which libexec/manta is looked for */
+    PATH_LIMIT = 4096,
 };
 
 #ifndef MANTA_LIBEXEC_DIRECTORY
@@ -44,16 +45,19 @@ static int print_path(char *ret_path, size_t size, struct error *reterr, const c
     va_end(arguments);
     if (length >= 0 && (size_t)length < size)
         return 0;
-    return error_set(reterr, ERROR_INVALID,
-                     "the path %.200s... has more than %zu characters; set XDG_RUNTIME_DIR or TMPDIR to a "
-                     "shorter directory, or use a shorter instance name",
-                     ret_path, size - 1);
+    return error_set(
+        reterr, ERROR_INVALID,
+        "the path %.200s... has more than %zu characters; set XDG_RUNTIME_DIR or TMPDIR to a "
+        "shorter directory, or use a shorter instance name",
+        ret_path, size - 1);
 }
 
 static const char *environment_path(const char *name)
 {
     const char *value = getenv(name);
-    return value && value[0] == '/' ? value : NULL; /* relative ones are to be ignored (XDG base directories) */
+    return value && value[0] == '/'
+               ? value
+               : NULL; /* relative ones are to be ignored (XDG base directories) */
 }
 
 static int check_name(const char *name, struct error *reterr)
@@ -62,7 +66,8 @@ static int check_name(const char *name, struct error *reterr)
     if (length == 0 || length >= INSTANCE_NAME_SIZE || name[0] == '.' ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != length)
         return error_set(reterr, ERROR_INVALID,
-                         "\"%.60s\" is no instance name: letters, digits, '.', '_' and '-', at most %d, no leading dot",
+                         "\"%.60s\" is no instance name: letters, digits, '.', '_' and '-', at "
+                         "most %d, no leading dot",
                          name, INSTANCE_NAME_SIZE - 1);
     return 0;
 }
@@ -74,13 +79,14 @@ static int runtime_root(char *ret_path, size_t size, bool *ret_shared, struct er
     *ret_shared = root == NULL;
     if (root)
         return print_path(ret_path, size, reterr, "%s", root);
-    return print_path(ret_path, size, reterr, "%s/manta-%u", temporary ? temporary : "/tmp", (unsigned)geteuid());
+    return print_path(ret_path, size, reterr, "%s/manta-%u", temporary ? temporary : "/tmp",
+                      (unsigned)geteuid());
 }
 
 static int log_directory(struct instance *instance, bool private_instance, struct error *reterr)
 {
-    char       *path = instance->log_directory;
-    size_t      size = sizeof(instance->log_directory);
+    char *path = instance->log_directory;
+    size_t size = sizeof(instance->log_directory);
     const char *state = environment_path("XDG_STATE_HOME"), *home = environment_path("HOME");
     if (private_instance)
         return print_path(path, size, reterr, "%s/logs", instance->directory);
@@ -89,38 +95,43 @@ static int log_directory(struct instance *instance, bool private_instance, struc
     if (state)
         return print_path(path, size, reterr, "%s/manta/%s/logs", state, instance->name);
     if (home)
-        return print_path(path, size, reterr, "%s/.local/state/manta/%s/logs", home, instance->name);
-    return error_set(reterr, ERROR_INVALID, "neither XDG_STATE_HOME nor HOME says where logs may be kept");
+        return print_path(path, size, reterr, "%s/.local/state/manta/%s/logs", home,
+                          instance->name);
+    return error_set(reterr, ERROR_INVALID,
+                     "neither XDG_STATE_HOME nor HOME says where logs may be kept");
 }
 
-int instance_locate(struct instance *instance, const char *name, bool private_instance, struct error *reterr)
+int instance_locate(struct instance *instance, const char *name, bool private_instance,
+                    struct error *reterr)
 {
     char root[PATH_LIMIT];
     bool shared;
     *instance = (struct instance){.name = ""};
-    int rc    = check_name(name, reterr);
+    int rc = check_name(name, reterr);
     if (rc != 0)
         return rc;
     memcpy(instance->name, name, strlen(name) + 1);
     if ((rc = runtime_root(root, sizeof(root), &shared, reterr)) != 0 ||
-        (rc = print_path(instance->directory, sizeof(instance->directory), reterr, "%s/manta/%s", root, name)) != 0)
+        (rc = print_path(instance->directory, sizeof(instance->directory), reterr, "%s/manta/%s",
+                         root, name)) != 0)
         return rc;
     /* The longest path that will lie in it, so that no later one fails. */
     char longest[INSTANCE_PATH_SIZE];
-    if ((rc = print_path(longest, sizeof(longest), reterr, "%s/replica-%llu.sock", instance->directory,
-                         (unsigned long long)UINT32_MAX)) != 0 ||
-        (rc = print_path(instance->node_socket, sizeof(instance->node_socket), reterr, "%s/node.sock",
-                         instance->directory)) != 0 ||
+    if ((rc = print_path(longest, sizeof(longest), reterr, "%s/replica-%llu.sock",
+                         instance->directory, (unsigned long long)UINT32_MAX)) != 0 ||
+        (rc = print_path(instance->node_socket, sizeof(instance->node_socket), reterr,
+                         "%s/node.sock", instance->directory)) != 0 ||
         (rc = print_path(instance->controller_socket, sizeof(instance->controller_socket), reterr,
                          "%s/controller.sock", instance->directory)) != 0)
         return rc;
     return log_directory(instance, private_instance, reterr);
 }
 
-void instance_replica_socket(const struct instance *instance, uint64_t replica, char ret_path[INSTANCE_PATH_SIZE])
+void instance_replica_socket(const struct instance *instance, uint64_t replica,
+                             char ret_path[INSTANCE_PATH_SIZE])
 {
-    snprintf(ret_path, INSTANCE_PATH_SIZE, "%.*s/replica-%llu.sock", INSTANCE_PATH_SIZE - 32, instance->directory,
-             (unsigned long long)replica);
+    snprintf(ret_path, INSTANCE_PATH_SIZE, "%.*s/replica-%llu.sock", INSTANCE_PATH_SIZE - 32,
+             instance->directory, (unsigned long long)replica);
 }
 
 void instance_private_name(char ret_name[INSTANCE_NAME_SIZE])
@@ -138,22 +149,25 @@ static int own_directory(const char *path, struct error *reterr)
 {
     struct stat file;
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return error_set(reterr, errno == EACCES ? ERROR_PERMISSION : ERROR_SYSTEM, "cannot make the directory %s: %s",
-                         path, strerror(errno));
+        return error_set(reterr, errno == EACCES ? ERROR_PERMISSION : ERROR_SYSTEM,
+                         "cannot make the directory %s: %s", path, strerror(errno));
     if (lstat(path, &file) != 0)
         return error_set(reterr, ERROR_SYSTEM, "cannot look at %s: %s", path, strerror(errno));
     if (!S_ISDIR(file.st_mode))
         return error_set(reterr, ERROR_PERMISSION,
-                         "%s is %s where a directory of this user is needed: remove it, or set XDG_RUNTIME_DIR to "
+                         "%s is %s where a directory of this user is needed: remove it, or set "
+                         "XDG_RUNTIME_DIR to "
                          "another directory",
                          path, S_ISLNK(file.st_mode) ? "a symbolic link" : "a file");
     if (file.st_uid != geteuid())
         return error_set(reterr, ERROR_PERMISSION,
-                         "%s belongs to user %u, not to this one (%u): remove it, or set XDG_RUNTIME_DIR to another "
+                         "%s belongs to user %u, not to this one (%u): remove it, or set "
+                         "XDG_RUNTIME_DIR to another "
                          "directory",
                          path, (unsigned)file.st_uid, (unsigned)geteuid());
     if ((file.st_mode & 077) != 0 && chmod(path, 0700) != 0)
-        return error_set(reterr, ERROR_PERMISSION, "others may enter %s and its mode cannot be changed: %s", path,
+        return error_set(reterr, ERROR_PERMISSION,
+                         "others may enter %s and its mode cannot be changed: %s", path,
                          strerror(errno));
     return 0;
 }
@@ -162,7 +176,7 @@ static int own_directory(const char *path, struct error *reterr)
 static int make_path(const char *path, struct error *reterr)
 {
     char part[PATH_LIMIT];
-    int  rc = print_path(part, sizeof(part), reterr, "%s", path);
+    int rc = print_path(part, sizeof(part), reterr, "%s", path);
     if (rc != 0)
         return rc;
     for (char *at = part + 1; (at = strchr(at, '/')) != NULL; at++) {
@@ -179,7 +193,7 @@ int instance_create(struct instance *instance, struct error *reterr)
 {
     char root[PATH_LIMIT], path[PATH_LIMIT];
     bool shared;
-    int  rc = runtime_root(root, sizeof(root), &shared, reterr);
+    int rc = runtime_root(root, sizeof(root), &shared, reterr);
     if (rc == 0 && shared)
         rc = own_directory(root, reterr);
     if (rc == 0)
@@ -221,8 +235,8 @@ static bool is_log(const char *name)
 /* Removes what `ours` names, then the directory if nothing else is in it.  Follows no links. */
 static void remove_directory(const char *path, bool (*ours)(const char *name))
 {
-    int  descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *directory  = descriptor >= 0 ? fdopendir(descriptor) : NULL;
+    int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *directory = descriptor >= 0 ? fdopendir(descriptor) : NULL;
     if (!directory) {
         socket_close(descriptor);
         return;
@@ -260,8 +274,8 @@ bool instance_running(const struct instance *instance)
 static bool is_trusted_directory(const char *path)
 {
     struct stat file;
-    return stat(path, &file) == 0 && S_ISDIR(file.st_mode) && (file.st_uid == 0 || file.st_uid == geteuid()) &&
-           (file.st_mode & S_IWOTH) == 0;
+    return stat(path, &file) == 0 && S_ISDIR(file.st_mode) &&
+           (file.st_uid == 0 || file.st_uid == geteuid()) && (file.st_mode & S_IWOTH) == 0;
 }
 
 /* libexec/manta in the directory of `file`, or in one above it. */
@@ -274,7 +288,7 @@ static bool find_libexec(const char *file, char *ret_path, size_t size)
         char *slash = strrchr(directory, '/');
         if (!slash)
             return false;
-        *slash     = 0;
+        *slash = 0;
         int length = snprintf(ret_path, size, "%s/libexec/manta", directory);
         if (length > 0 && (size_t)length < size && is_trusted_directory(ret_path))
             return true;
@@ -284,11 +298,12 @@ static bool find_libexec(const char *file, char *ret_path, size_t size)
 
 int instance_libexec(char *ret_path, size_t size, struct error *reterr)
 {
-    Dl_info     here;
+    Dl_info here;
     const char *asked = getenv("MANTA_LIBEXEC");
     if (asked && *asked) {
         if (access(asked, R_OK | X_OK) != 0)
-            return error_set(reterr, ERROR_NOT_FOUND, "MANTA_LIBEXEC names %s: %s", asked, strerror(errno));
+            return error_set(reterr, ERROR_NOT_FOUND, "MANTA_LIBEXEC names %s: %s", asked,
+                             strerror(errno));
         return print_path(ret_path, size, reterr, "%s", asked);
     }
     if (dladdr((void *)(uintptr_t)instance_libexec, &here) != 0 && here.dli_fname &&
@@ -299,7 +314,8 @@ int instance_libexec(char *ret_path, size_t size, struct error *reterr)
     if (is_trusted_directory(MANTA_LIBEXEC_DIRECTORY))
         return print_path(ret_path, size, reterr, "%s", MANTA_LIBEXEC_DIRECTORY);
     return error_set(reterr, ERROR_NOT_FOUND,
-                     "the programs of Manta are neither beside this program nor in %s: set MANTA_LIBEXEC to their "
+                     "the programs of Manta are neither beside this program nor in %s: set "
+                     "MANTA_LIBEXEC to their "
                      "directory",
                      MANTA_LIBEXEC_DIRECTORY);
 }

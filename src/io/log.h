@@ -30,13 +30,16 @@ struct log_config {
     uint32_t          rotate_count;  /* files kept */
 };
 
+/* Before it nothing is printed.  Starts the thread (all signals blocked in it). */
 int  log_open(const struct log_config *config, struct error *reterr);
-void log_close(void); /* writes what is queued, at most a second */
+/* Writes what is queued, at most a second; no other thread prints any more.  A forked child logs nothing by itself. */
+void log_close(void);
 bool log_enabled(enum log_level level);
+/* One line, or several: control characters other than line feeds and tabs are escaped.  At most 32 KiB. */
 void log_print(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* With the request's id (empty: none). */
 void log_request(enum log_level level, struct bytes request_id, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-uint64_t log_dropped(void);
+uint64_t log_dropped(void); /* lines, since log_open */
 
 #endif

@@ -2,17 +2,21 @@
 /*
  * loop: turns over libuv.
  *
- * libuv waits and tells which descriptors are ready (uv_poll); everything else of a turn is ours: the clock in
- * nanoseconds, read once when the wait is over; the timers (loop_timer.c); the turn functions at the end.
+ * libuv waits and tells which descriptors are ready (uv_poll); everything else of a turn is ours:
+ * the clock in nanoseconds, read once when the wait is over; the timers (loop_timer.c); the turn
+ * functions at the end.
  *
- *     run_turn:  tell libuv about changed watches -> wait -> ready functions -> timers -> turn functions
+ *     run_turn:  tell libuv about changed watches -> wait -> ready functions -> timers -> turn
+ * functions
  *
  * Watches.  libuv closes a handle asynchronously, but the owner of a watch may vanish right after
- * loop_watch_close.  So the uv_poll_t lives in a watch_handle of ours, which is cut from its watch at once, given
- * to libuv to close, and reused for another watch afterwards.  Changes of events are kept until the end of the turn,
- * since uv_poll_start costs two epoll_ctl each time and many changes are undone within a turn.
+ * loop_watch_close.  So the uv_poll_t lives in a watch_handle of ours, which is cut from its watch
+ * at once, given to libuv to close, and reused for another watch afterwards.  Changes of events are
+ * kept until the end of the turn, since uv_poll_start costs two epoll_ctl each time and many
+ * changes are undone within a turn.
  *
- * Time.  libuv has no hook between its wait and the first ready function, so the first one of a turn reads the clock.
+ * Time.  libuv has no hook between its wait and the first ready function, so the first one of a
+ * turn reads the clock.
  */
 #include <errno.h>
 #include <time.h>
@@ -24,19 +28,19 @@
 enum { NS_PER_MS = 1000000 };
 
 struct watch_handle {
-    uv_poll_t          poll;
-    struct list_link   link;    /* on free_handles or changed, or on none */
-    struct loop       *loop;
-    struct loop_watch *watch;   /* null once closed */
-    int                applied; /* the events that libuv waits for */
+    uv_poll_t poll;
+    struct list_link link; /* on free_handles or changed, or on none */
+    struct loop *loop;
+    struct loop_watch *watch; /* null once closed */
+    int applied;              /* the events that libuv waits for */
 };
 
 struct signal_handle {
-    uv_signal_t      signal;
+    uv_signal_t signal;
     struct list_link link;
-    struct loop     *loop;
-    void           (*fire)(void *owner, int signal_number);
-    void            *owner;
+    struct loop *loop;
+    void (*fire)(void *owner, int signal_number);
+    void *owner;
 };
 
 static int64_t clock_ns(clockid_t clock)
@@ -70,8 +74,8 @@ struct loop *loop_new(void)
         return mem_free(loop);
     }
     uv_timer_init(&loop->uv, &loop->alarm);
-    loop->alarm.data    = loop;
-    loop->now_ns        = clock_ns(CLOCK_MONOTONIC);
+    loop->alarm.data = loop;
+    loop->now_ns = clock_ns(CLOCK_MONOTONIC);
     loop->waited_due_ns = INT64_MAX;
     list_init(&loop->free_handles);
     list_init(&loop->changed);
@@ -132,11 +136,11 @@ struct loop *loop_free(struct loop *loop)
 
 static void begin_turn(struct loop *loop)
 {
-    int64_t                  before_ns = loop->now_ns;
-    const struct loop_timer *first     = timer_heap_first(&loop->timers);
+    int64_t before_ns = loop->now_ns;
+    const struct loop_timer *first = timer_heap_first(&loop->timers);
 
-    loop->begun   = true;
-    loop->now_ns  = clock_ns(CLOCK_MONOTONIC);
+    loop->begun = true;
+    loop->now_ns = clock_ns(CLOCK_MONOTONIC);
     loop->late_ns = 0;
     if (first) {
         /* A timer that was set to the past was due when it was set, not before. */
@@ -148,8 +152,8 @@ static void begin_turn(struct loop *loop)
 
 static void set_alarm(struct loop *loop)
 {
-    const struct loop_timer *first  = timer_heap_first(&loop->timers);
-    int64_t                  due_ns = first ? first->due_ns : 0;
+    const struct loop_timer *first = timer_heap_first(&loop->timers);
+    int64_t due_ns = first ? first->due_ns : 0;
     if (due_ns == loop->alarm_due_ns)
         return;
     loop->alarm_due_ns = due_ns;
@@ -182,8 +186,9 @@ static void poll_ready(uv_poll_t *poll, int status, int uv_events);
 /* Fails only when another watch has the same descriptor. */
 static int apply(struct watch_handle *handle)
 {
-    int events    = handle->watch->events;
-    int uv_events = (events & LOOP_READ ? UV_READABLE : 0) | (events & LOOP_WRITE ? UV_WRITABLE : 0);
+    int events = handle->watch->events;
+    int uv_events =
+        (events & LOOP_READ ? UV_READABLE : 0) | (events & LOOP_WRITE ? UV_WRITABLE : 0);
     handle->applied = events;
     return uv_poll_start(&handle->poll, uv_events, poll_ready);
 }
@@ -203,7 +208,7 @@ static void apply_changes(struct loop *loop)
 static void run_turn(struct loop *loop, bool waits)
 {
     apply_changes(loop);
-    waits       = waits && !loop->again;
+    waits = waits && !loop->again;
     loop->again = false;
     loop->begun = false;
     if (waits)
@@ -219,7 +224,7 @@ static void call_turns(struct loop *loop, struct list *turns)
 {
     for (struct list_link *link = turns->head.next; link != &turns->head; link = loop->next_turn) {
         struct loop_turn *turn = list_entry(link, struct loop_turn, link);
-        loop->next_turn        = link->next;
+        loop->next_turn = link->next;
         turn->turn(turn->owner);
     }
     loop->next_turn = NULL;
@@ -316,7 +321,7 @@ int loop_descriptor(const struct loop *loop)
 int loop_timeout_ms(struct loop *loop)
 {
     const struct loop_timer *first = timer_heap_first(&loop->timers);
-    loop->waited_due_ns            = first ? first->due_ns : INT64_MAX;
+    loop->waited_due_ns = first ? first->due_ns : INT64_MAX;
     if (loop->again || !list_empty(&loop->changed) || uv_backend_timeout(&loop->uv) == 0)
         return 0;
     if (!first)
@@ -338,16 +343,18 @@ uint64_t loop_changes(const struct loop *loop)
 static void poll_ready(uv_poll_t *poll, int status, int uv_events)
 {
     struct watch_handle *handle = poll->data;
-    struct loop_watch   *watch  = handle->watch;
-    struct loop         *loop   = handle->loop;
+    struct loop_watch *watch = handle->watch;
+    struct loop *loop = handle->loop;
     ensure(watch != NULL); /* libuv calls no closed handle */
 
     if (!loop->begun)
         begin_turn(loop);
-    int events = (uv_events & UV_READABLE ? LOOP_READ : 0) | (uv_events & UV_WRITABLE ? LOOP_WRITE : 0);
+    int events =
+        (uv_events & UV_READABLE ? LOOP_READ : 0) | (uv_events & UV_WRITABLE ? LOOP_WRITE : 0);
     events &= watch->events;
     if (status < 0) {
-        /* libuv stops a handle whose descriptor has an error; ours stays until its owner closes it. */
+        /* libuv stops a handle whose descriptor has an error; ours stays until its owner closes it.
+         */
         events = watch->events ? LOOP_READ | LOOP_WRITE : 0;
         apply(handle);
     }
@@ -369,8 +376,9 @@ int loop_watch_open(struct loop *loop, struct loop_watch *watch, int descriptor,
     if (descriptor < 0)
         return -EBADF;
 
-    struct list_link    *link   = list_pop_front(&loop->free_handles);
-    struct watch_handle *handle = link ? list_entry(link, struct watch_handle, link) : mem_try(sizeof(*handle));
+    struct list_link *link = list_pop_front(&loop->free_handles);
+    struct watch_handle *handle =
+        link ? list_entry(link, struct watch_handle, link) : mem_try(sizeof(*handle));
     if (!handle)
         return -ENOMEM;
     int rc = uv_poll_init(&loop->uv, &handle->poll, descriptor);
@@ -378,11 +386,14 @@ int loop_watch_open(struct loop *loop, struct loop_watch *watch, int descriptor,
         list_push_front(&loop->free_handles, &handle->link);
         return rc;
     }
-    handle->loop      = loop;
-    handle->watch     = watch;
-    handle->applied   = 0;
-    *watch            = (struct loop_watch){
-                   .handle = handle, .descriptor = descriptor, .events = events, .ready = ready, .owner = owner};
+    handle->loop = loop;
+    handle->watch = watch;
+    handle->applied = 0;
+    *watch = (struct loop_watch){.handle = handle,
+                                 .descriptor = descriptor,
+                                 .events = events,
+                                 .ready = ready,
+                                 .owner = owner};
     handle->poll.data = handle;
     rc = events ? apply(handle) : 0;
     if (rc != 0) {
@@ -409,8 +420,8 @@ void loop_watch_close(struct loop_watch *watch)
         return;
     ensure(handle->watch == watch);
     list_remove(&handle->link);
-    handle->watch     = NULL;
-    watch->handle     = NULL;
+    handle->watch = NULL;
+    watch->handle = NULL;
     watch->descriptor = -1;
     uv_close((uv_handle_t *)&handle->poll, poll_closed);
 }
@@ -425,15 +436,16 @@ static void signal_came(uv_signal_t *signal, int signal_number)
     handle->fire(handle->owner, signal_number);
 }
 
-int loop_on_signal(struct loop *loop, int signal_number, void (*fire)(void *owner, int signal_number), void *owner)
+int loop_on_signal(struct loop *loop, int signal_number,
+                   void (*fire)(void *owner, int signal_number), void *owner)
 {
     struct signal_handle *handle = mem_try(sizeof(*handle));
     if (!handle)
         return -ENOMEM;
-    handle->loop  = loop;
-    handle->fire  = fire;
+    handle->loop = loop;
+    handle->fire = fire;
     handle->owner = owner;
-    int rc        = uv_signal_init(&loop->uv, &handle->signal);
+    int rc = uv_signal_init(&loop->uv, &handle->signal);
     if (rc != 0) {
         mem_free(handle);
         return rc;

@@ -2,8 +2,9 @@
 /*
  * loop_timer: the timers of a loop, a binary heap of timers that live in their owners.
  *
- * libuv has timers of its own with milliseconds and one handle each; ours have nanoseconds, need no closing, and
- * cost nothing to embed in every connection.  loop.c fires them and keeps one libuv timer set for the earliest.
+ * libuv has timers of its own with milliseconds and one handle each; ours have nanoseconds, need no
+ * closing, and cost nothing to embed in every connection.  loop.c fires them and keeps one libuv
+ * timer set for the earliest.
  */
 #include "ensure.h"
 #include "loop_inside.h"
@@ -18,7 +19,7 @@ static bool earlier(const struct loop_timer *a, const struct loop_timer *b)
 
 static void place(struct timer_heap *heap, struct loop_timer *timer, uint32_t index)
 {
-    heap->at[index]   = timer;
+    heap->at[index] = timer;
     timer->heap_index = index;
 }
 
@@ -63,9 +64,10 @@ static void put(struct timer_heap *heap, struct loop_timer *timer)
 {
     if (heap->count == heap->capacity) {
         uint32_t capacity = heap->capacity ? heap->capacity * 2 : TIMER_HEAP_FIRST_CAPACITY;
-        void    *at = mem_try_resize(heap->at, heap->capacity * sizeof(*heap->at), capacity * sizeof(*heap->at));
+        void *at = mem_try_resize(heap->at, heap->capacity * sizeof(*heap->at),
+                                  capacity * sizeof(*heap->at));
         ensure(at != NULL); /* eight bytes a timer: the timer itself took more */
-        heap->at       = at;
+        heap->at = at;
         heap->capacity = capacity;
     }
     sift_up(heap, timer, heap->count++);
@@ -82,12 +84,13 @@ void timer_heap_remove(struct timer_heap *heap, struct loop_timer *timer)
     ensure(index < heap->count && heap->at[index] == timer);
 
     struct loop_timer *last = heap->at[--heap->count];
-    timer->due_ns           = 0;
+    timer->due_ns = 0;
     if (last != timer)
         restore(heap, last, index);
 }
 
-void loop_timer_init(struct loop *loop, struct loop_timer *timer, void (*fire)(void *owner), void *owner)
+void loop_timer_init(struct loop *loop, struct loop_timer *timer, void (*fire)(void *owner),
+                     void *owner)
 {
     ensure(loop && fire);
     *timer = (struct loop_timer){.fire = fire, .owner = owner, .loop = loop};
@@ -104,7 +107,7 @@ void loop_timer_set(struct loop_timer *timer, int64_t due_ns)
     if (due_ns == timer->due_ns)
         return;
     timer->order = ++loop->timer_order;
-    bool set     = timer->due_ns != 0;
+    bool set = timer->due_ns != 0;
     timer->due_ns = due_ns;
     if (set)
         restore(&loop->timers, timer, timer->heap_index);

@@ -26,10 +26,11 @@ extern _Atomic uint64_t *metrics_cells; /* never null: a private array until met
     atomic_store_explicit(&metrics_cells[METRIC_##name], (uint64_t)(amount), memory_order_relaxed)
 #define metric_get(name) atomic_load_explicit(&metrics_cells[METRIC_##name], memory_order_relaxed)
 
-/* Moves this process's cells into <directory>/metrics/<name>.page; counts so far are kept.  0 or -errno. */
+/* Moves this process's cells into <directory>/metrics/<name>.page; counts so far are kept.  Before other threads count.
+ * 0 or -errno. */
 int metrics_open(const char *directory, const char *name);
 void metrics_close(void); /* removes the file */
-/* Reads one process's page: fills METRIC_COUNT values (missing ones 0).  0 or -errno. */
+/* Reads one process's page: fills METRIC_COUNT values (missing ones 0).  0 or -errno (EBADMSG: no such page). */
 int metrics_read(const char *path, uint64_t ret_values[METRIC_COUNT]);
 
 #endif

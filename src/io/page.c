@@ -2,8 +2,9 @@
 /*
  * page: memfd pages that a reader can trust as far as their size goes.
  *
- * A mapping of a file that shrinks kills its reader with SIGBUS, so a reader maps nothing that is not sealed against
- * shrinking.  The writer also seals against further writable mappings: who gets the descriptor can only look.
+ * A mapping of a file that shrinks kills its reader with SIGBUS, so a reader maps nothing that is
+ * not sealed against shrinking.  The writer also seals against further writable mappings: who gets
+ * the descriptor can only look.
  */
 #include "page.h"
 
@@ -22,8 +23,8 @@ static const struct page no_page = {.descriptor = -1};
 int page_create(struct page *page, const char *name, size_t size)
 {
     ensure(size > 0);
-    *page          = no_page;
-    void *at       = MAP_FAILED;
+    *page = no_page;
+    void *at = MAP_FAILED;
     int descriptor = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (descriptor < 0)
         return -errno;
@@ -48,15 +49,15 @@ int page_map(struct page *page, int descriptor, size_t size_wanted)
 {
     ensure(size_wanted > 0);
     struct stat file;
-    int         error = EPERM, seals = fcntl(descriptor, F_GET_SEALS);
-    *page             = no_page;
+    int error = EPERM, seals = fcntl(descriptor, F_GET_SEALS);
+    *page = no_page;
     if (seals < 0 || (seals & PAGE_SEALS_NEEDED) != PAGE_SEALS_NEEDED)
         goto failed;
     error = EMSGSIZE;
     if (fstat(descriptor, &file) != 0 || file.st_size < 0 || (size_t)file.st_size < size_wanted)
         goto failed;
     void *at = mmap(NULL, size_wanted, PROT_READ, MAP_SHARED, descriptor, 0);
-    error    = errno;
+    error = errno;
     if (at == MAP_FAILED)
         goto failed;
     *page = (struct page){.descriptor = descriptor, .at = at, .size = size_wanted};

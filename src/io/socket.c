@@ -2,10 +2,11 @@
 /*
  * socket: plain system calls, so that one place knows their corners.
  *
- * Which are: SIGPIPE is never raised (MSG_NOSIGNAL); EINTR never shows; options set on a listening TCP socket
- * pass on to the accepted ones on Linux, which saves two calls per connection; what an accept says about a
- * connection that died in the queue is no error of the listener; a Unix path that nobody listens on any more still
- * blocks a bind, and is removed under a lock on its directory, so that of two starters only one does it.
+ * Which are: SIGPIPE is never raised (MSG_NOSIGNAL); EINTR never shows; options set on a listening
+ * TCP socket pass on to the accepted ones on Linux, which saves two calls per connection; what an
+ * accept says about a connection that died in the queue is no error of the listener; a Unix path
+ * that nobody listens on any more still blocks a bind, and is removed under a lock on its
+ * directory, so that of two starters only one does it.
  */
 #include "socket.h"
 
@@ -28,8 +29,9 @@
 #include "ensure.h"
 
 enum {
-    DESCRIPTORS_PER_MESSAGE = 16, /* room for what a peer may send; the kernel closes what does not fit */
-    ACCEPT_RETRIES          = 16, /* dead connections skipped by one socket_accept */
+    DESCRIPTORS_PER_MESSAGE =
+        16,              /* room for what a peer may send; the kernel closes what does not fit */
+    ACCEPT_RETRIES = 16, /* dead connections skipped by one socket_accept */
 };
 
 static int set_option(int descriptor, int level, int option)
@@ -48,7 +50,8 @@ static int bind_tcp(const struct addrinfo *address, int backlog)
     set_option(descriptor, SOL_SOCKET, SO_REUSEADDR);
     set_option(descriptor, SOL_SOCKET, SO_KEEPALIVE);
     set_option(descriptor, IPPROTO_TCP, TCP_NODELAY);
-    if (bind(descriptor, address->ai_addr, address->ai_addrlen) != 0 || listen(descriptor, backlog) != 0) {
+    if (bind(descriptor, address->ai_addr, address->ai_addrlen) != 0 ||
+        listen(descriptor, backlog) != 0) {
         int error = errno;
         close(descriptor);
         return -error;
@@ -68,25 +71,28 @@ static int listen_failed(int error, const char *host, uint16_t port, struct erro
     if (error == EADDRINUSE)
         return error_set(reterr, ERROR_EXISTS, "port %u on %s is in use", port, name);
     if (error == EACCES || error == EPERM)
-        return error_set(reterr, ERROR_PERMISSION, "port %u on %s may not be used by this user", port, name);
+        return error_set(reterr, ERROR_PERMISSION, "port %u on %s may not be used by this user",
+                         port, name);
     if (not_here(-error))
         return error_set(reterr, ERROR_INVALID, "%s is no address of this machine", name);
-    return error_set(reterr, ERROR_SYSTEM, "cannot listen on port %u of %s: %s", port, name, strerror(error));
+    return error_set(reterr, ERROR_SYSTEM, "cannot listen on port %u of %s: %s", port, name,
+                     strerror(error));
 }
 
 int socket_listen_tcp(const char *host, uint16_t port, int backlog, struct error *reterr)
 {
-    char            service[8];
-    struct addrinfo wanted = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
-    bool            named  = host && *host;
+    char service[8];
+    struct addrinfo wanted = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+                    *found = NULL;
+    bool named = host && *host;
     snprintf(service, sizeof(service), "%u", port);
     int rc = getaddrinfo(named ? host : NULL, service, &wanted, &found);
     if (rc != 0)
-        return error_set(reterr, ERROR_INVALID, "%s is no host name or address: %s", named ? host : "\"\"",
-                         gai_strerror(rc));
+        return error_set(reterr, ERROR_INVALID, "%s is no host name or address: %s",
+                         named ? host : "\"\"", gai_strerror(rc));
     /* "localhost" is both: clients that try only one try 127.0.0.1. */
     static const int families[] = {AF_INET, AF_INET6};
-    int              descriptor = -EADDRNOTAVAIL;
+    int descriptor = -EADDRNOTAVAIL;
     for (int i = 0; i < 2; i++)
         for (const struct addrinfo *at = found; at && not_here(descriptor); at = at->ai_next)
             if (at->ai_family == families[i])
@@ -98,14 +104,15 @@ int socket_listen_tcp(const char *host, uint16_t port, int backlog, struct error
 static int unix_address(const char *path, struct sockaddr_un *ret_address)
 {
     size_t length = strlen(path);
-    *ret_address  = (struct sockaddr_un){.sun_family = AF_UNIX};
+    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
     if (length == 0 || length >= sizeof(ret_address->sun_path))
         return -ENAMETOOLONG;
     memcpy(ret_address->sun_path, path, length);
     return 0;
 }
 
-/* The lock serializes starters: between the bind and the listen of one, another would take the path for stale. */
+/* The lock serializes starters: between the bind and the listen of one, another would take the path
+ * for stale. */
 static int lock_directory_of(const char *path)
 {
     char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -150,25 +157,26 @@ int socket_listen_unix(const char *path, int backlog, struct error *reterr)
 {
     struct sockaddr_un address;
     if (unix_address(path, &address) != 0)
-        return error_set(reterr, ERROR_INVALID, "the socket path %s has more than %zu characters", path,
-                         sizeof(address.sun_path) - 1);
+        return error_set(reterr, ERROR_INVALID, "the socket path %s has more than %zu characters",
+                         path, sizeof(address.sun_path) - 1);
     int lock = lock_directory_of(path);
     if (lock < 0)
-        return error_set(reterr, ERROR_SYSTEM, "cannot open the directory of %s: %s", path, strerror(-lock));
+        return error_set(reterr, ERROR_SYSTEM, "cannot open the directory of %s: %s", path,
+                         strerror(-lock));
     int descriptor = bind_unix(&address, backlog);
     close(lock);
     if (descriptor >= 0)
         return descriptor;
     if (descriptor == -EADDRINUSE)
         return error_set(reterr, ERROR_EXISTS, "another process listens on %s", path);
-    return error_set(reterr, descriptor == -EACCES ? ERROR_PERMISSION : ERROR_SYSTEM, "cannot listen on %s: %s",
-                     path, strerror(-descriptor));
+    return error_set(reterr, descriptor == -EACCES ? ERROR_PERMISSION : ERROR_SYSTEM,
+                     "cannot listen on %s: %s", path, strerror(-descriptor));
 }
 
 uint16_t socket_local_port(int descriptor)
 {
     struct sockaddr_storage address;
-    socklen_t               size = sizeof(address);
+    socklen_t size = sizeof(address);
     if (getsockname(descriptor, (struct sockaddr *)&address, &size) != 0)
         return 0;
     if (address.ss_family == AF_INET)
@@ -189,7 +197,8 @@ int socket_accept(int listener)
         switch (errno) {
         case EINTR:
         case ECONNABORTED:
-        case EPROTO: /* accept(2): errors of the connection that waited, treated as if it had not been there */
+        case EPROTO: /* accept(2): errors of the connection that waited, treated as if it had not
+                        been there */
         case ENETDOWN:
         case ENOPROTOOPT:
         case EHOSTDOWN:
@@ -215,7 +224,8 @@ int socket_connect_unix(const char *path)
     if (descriptor < 0)
         return -errno;
     int rc;
-    while ((rc = connect(descriptor, (struct sockaddr *)&address, sizeof(address))) != 0 && errno == EINTR)
+    while ((rc = connect(descriptor, (struct sockaddr *)&address, sizeof(address))) != 0 &&
+           errno == EINTR)
         ;
     if (rc != 0 && errno != EINPROGRESS) {
         int error = errno;
@@ -227,8 +237,8 @@ int socket_connect_unix(const char *path)
 
 int socket_error(int descriptor)
 {
-    int       error = 0;
-    socklen_t size  = sizeof(error);
+    int error = 0;
+    socklen_t size = sizeof(error);
     if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
         return -errno;
     return -error;
@@ -237,7 +247,7 @@ int socket_error(int descriptor)
 int socket_check_peer(int descriptor, pid_t *ret_pid)
 {
     struct ucred peer;
-    socklen_t    size = sizeof(peer);
+    socklen_t size = sizeof(peer);
     if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
         return -errno;
     if (ret_pid)
@@ -247,7 +257,9 @@ int socket_check_peer(int descriptor, pid_t *ret_pid)
 
 int socket_pair(int ret_descriptors[2])
 {
-    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ret_descriptors) == 0 ? 0 : -errno;
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ret_descriptors) == 0
+               ? 0
+               : -errno;
 }
 
 /* ---- bytes ---- */
@@ -283,12 +295,14 @@ static int take_descriptor(struct msghdr *message)
 ssize_t socket_read_with(int descriptor, void *at, size_t size, int *ret_descriptor)
 {
     union {
-        char           bytes[CMSG_SPACE(DESCRIPTORS_PER_MESSAGE * sizeof(int))];
+        char bytes[CMSG_SPACE(DESCRIPTORS_PER_MESSAGE * sizeof(int))];
         struct cmsghdr aligned;
     } control;
-    struct iovec  part    = {.iov_base = at, .iov_len = size};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    struct iovec part = {.iov_base = at, .iov_len = size};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
     ssize_t got;
     *ret_descriptor = -1;
     while ((got = recvmsg(descriptor, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
@@ -315,21 +329,22 @@ ssize_t socket_write(int descriptor, const struct iovec *parts, int part_count)
     return send_message(descriptor, &message);
 }
 
-ssize_t socket_write_with(int descriptor, const struct iovec *parts, int part_count, int sent_descriptor)
+ssize_t socket_write_with(int descriptor, const struct iovec *parts, int part_count,
+                          int sent_descriptor)
 {
     ensure(part_count > 0 && part_count <= IOV_MAX && sent_descriptor >= 0);
     union {
-        char           bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr aligned;
-    } control             = {.bytes = {0}};
-    struct msghdr message = {.msg_iov        = (struct iovec *)parts,
-                             .msg_iovlen     = part_count,
-                             .msg_control    = control.bytes,
+    } control = {.bytes = {0}};
+    struct msghdr message = {.msg_iov = (struct iovec *)parts,
+                             .msg_iovlen = part_count,
+                             .msg_control = control.bytes,
                              .msg_controllen = sizeof(control.bytes)};
-    struct cmsghdr *part  = CMSG_FIRSTHDR(&message);
-    part->cmsg_level      = SOL_SOCKET;
-    part->cmsg_type       = SCM_RIGHTS;
-    part->cmsg_len        = CMSG_LEN(sizeof(int));
+    struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(part), &sent_descriptor, sizeof(int));
     return send_message(descriptor, &message);
 }
@@ -348,8 +363,8 @@ void socket_close(int descriptor)
 void socket_peer_name(int descriptor, char *ret_name, size_t size)
 {
     struct sockaddr_storage address;
-    socklen_t               length = sizeof(address);
-    char                    host[INET6_ADDRSTRLEN];
+    socklen_t length = sizeof(address);
+    char host[INET6_ADDRSTRLEN];
     ensure(size > 0);
     if (getpeername(descriptor, (struct sockaddr *)&address, &length) != 0) {
         snprintf(ret_name, size, "unknown");

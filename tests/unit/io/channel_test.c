@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Channels on real socket pairs: one end is a channel, the other a plain descriptor or a channel too.
+ * Channels on real socket pairs: one end is a channel, the other a plain descriptor or a channel
+ * too.
  */
 #include <criterion/criterion.h>
 
@@ -15,22 +16,27 @@
 #include "mem.h"
 #include "socket.h"
 
-enum { FRAME_LIMIT = 256 * 1024, QUEUE_LIMIT = 512 * 1024, TURN_LIMIT = 256 * 1024, FRAMES_KEPT = 64 };
+enum {
+    FRAME_LIMIT = 256 * 1024,
+    QUEUE_LIMIT = 512 * 1024,
+    TURN_LIMIT = 256 * 1024,
+    FRAMES_KEPT = 64
+};
 
 struct stage {
-    struct loop       *loop;
+    struct loop *loop;
     struct channel_set set;
-    struct channel     channel;
-    int                peer;
-    int                events;      /* all that were told */
-    int                closed_told; /* how often */
-    bool               keeps;       /* frames are kept by reference */
-    bool               ignores;     /* events are only noted */
-    ssize_t            received;    /* the last answer of channel_receive */
-    size_t             frame_count, byte_count;
-    uint32_t           sum; /* of all payload bytes */
-    struct buffer     *kept[FRAMES_KEPT];
-    struct bytes       frames[FRAMES_KEPT];
+    struct channel channel;
+    int peer;
+    int events;       /* all that were told */
+    int closed_told;  /* how often */
+    bool keeps;       /* frames are kept by reference */
+    bool ignores;     /* events are only noted */
+    ssize_t received; /* the last answer of channel_receive */
+    size_t frame_count, byte_count;
+    uint32_t sum; /* of all payload bytes */
+    struct buffer *kept[FRAMES_KEPT];
+    struct bytes frames[FRAMES_KEPT];
     enum channel_taken taken;
 };
 
@@ -39,7 +45,7 @@ static void take_all(struct stage *stage)
     struct bytes frame;
     while ((stage->taken = channel_take(&stage->channel, &frame)) == CHANNEL_FRAME) {
         if (stage->keeps && stage->frame_count < FRAMES_KEPT) {
-            stage->kept[stage->frame_count]   = buffer_ref(channel_buffer(&stage->channel));
+            stage->kept[stage->frame_count] = buffer_ref(channel_buffer(&stage->channel));
             stage->frames[stage->frame_count] = frame;
         }
         for (size_t i = 16; i < frame.size; i++)
@@ -64,13 +70,13 @@ static void on_event(void *owner, struct channel *channel, int events)
 static struct stage *begin_with(size_t queue_limit)
 {
     struct stage *stage = calloc(1, sizeof(*stage));
-    int           ends[2];
+    int ends[2];
     stage->loop = loop_new();
     cr_assert_not_null(stage->loop);
     cr_assert_eq(channel_set_init(&stage->set, stage->loop,
                                   &(struct channel_config){.frame_limit = FRAME_LIMIT,
                                                            .queue_limit = queue_limit,
-                                                           .turn_limit  = TURN_LIMIT,
+                                                           .turn_limit = TURN_LIMIT,
                                                            .buffer_keep = 4}),
                  0);
     cr_assert_eq(socket_pair(ends), 0);
@@ -105,7 +111,7 @@ static size_t make_frame(uint8_t *at, size_t payload, unsigned seed, uint32_t *s
         at[i] = (uint8_t)(payload >> (8 * i));
     for (size_t i = 0; i < payload; i++) {
         at[16 + i] = (uint8_t)(seed + i * 7);
-        *sum       = *sum * 31 + at[16 + i];
+        *sum = *sum * 31 + at[16 + i];
     }
     return 16 + payload;
 }
@@ -124,9 +130,9 @@ static void write_all(int descriptor, const void *at, size_t size)
 
 Test(channel, frames_split_at_every_byte_arrive_whole)
 {
-    uint8_t  bytes[512];
-    uint32_t sum  = 0;
-    size_t   size = make_frame(bytes, 5, 1, &sum);
+    uint8_t bytes[512];
+    uint32_t sum = 0;
+    size_t size = make_frame(bytes, 5, 1, &sum);
     size += make_frame(bytes + size, 0, 2, &sum);
     size += make_frame(bytes + size, 90, 3, &sum);
     for (size_t split = 0; split <= size; split++) {
@@ -146,9 +152,9 @@ Test(channel, frames_split_at_every_byte_arrive_whole)
 Test(channel, one_byte_at_a_time_is_enough)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[64];
-    uint32_t      sum  = 0;
-    size_t        size = make_frame(bytes, 33, 9, &sum);
+    uint8_t bytes[64];
+    uint32_t sum = 0;
+    size_t size = make_frame(bytes, 33, 9, &sum);
     for (size_t i = 0; i < size; i++) {
         cr_assert_eq(stage->frame_count, 0);
         write_all(stage->peer, bytes + i, 1);
@@ -166,7 +172,7 @@ static void pump(struct stage *stage, const uint8_t *bytes, size_t size)
     while (sent < size || stage->byte_count < size) {
         if (sent < size) {
             struct iovec part = {.iov_base = (void *)(bytes + sent), .iov_len = size - sent};
-            ssize_t      rc   = socket_write(stage->peer, &part, 1);
+            ssize_t rc = socket_write(stage->peer, &part, 1);
             cr_assert(rc > 0 || rc == -EAGAIN);
             sent += rc > 0 ? (size_t)rc : 0;
         }
@@ -175,7 +181,8 @@ static void pump(struct stage *stage, const uint8_t *bytes, size_t size)
     }
 }
 
-static const size_t sizes[] = {0, 1, 100, 4096, 65536, 200000, FRAME_LIMIT, 30000, 17, 65520, FRAME_LIMIT - 1};
+static const size_t sizes[] = {0,           1,     100, 4096,  65536,          200000,
+                               FRAME_LIMIT, 30000, 17,  65520, FRAME_LIMIT - 1};
 enum { SIZE_COUNT = sizeof(sizes) / sizeof(sizes[0]) };
 
 static size_t make_stream(uint8_t **ret_bytes, uint32_t *sum)
@@ -192,9 +199,9 @@ static size_t make_stream(uint8_t **ret_bytes, uint32_t *sum)
 Test(channel, frames_of_all_sizes_up_to_the_limit_arrive)
 {
     struct stage *stage = begin();
-    uint8_t      *bytes;
-    uint32_t      sum  = 0;
-    size_t        size = make_stream(&bytes, &sum);
+    uint8_t *bytes;
+    uint32_t sum = 0;
+    size_t size = make_stream(&bytes, &sum);
     pump(stage, bytes, size);
     cr_assert_eq(stage->frame_count, SIZE_COUNT);
     cr_assert_eq(stage->sum, sum);
@@ -205,14 +212,15 @@ Test(channel, frames_of_all_sizes_up_to_the_limit_arrive)
 Test(channel, kept_frames_stay_as_they_were)
 {
     struct stage *stage = begin();
-    uint8_t      *bytes;
-    uint32_t      sum  = 0;
-    size_t        size = make_stream(&bytes, &sum);
-    stage->keeps       = true;
+    uint8_t *bytes;
+    uint32_t sum = 0;
+    size_t size = make_stream(&bytes, &sum);
+    stage->keeps = true;
     pump(stage, bytes, size);
     size_t at = 0;
     for (int i = 0; i < SIZE_COUNT; i++) {
-        cr_assert(bytes_equal(stage->frames[i], bytes_of(bytes + at, 16 + sizes[i])), "frame %d", i);
+        cr_assert(bytes_equal(stage->frames[i], bytes_of(bytes + at, 16 + sizes[i])), "frame %d",
+                  i);
         at += 16 + sizes[i];
     }
     free(bytes);
@@ -222,10 +230,10 @@ Test(channel, kept_frames_stay_as_they_were)
 Test(channel, small_kept_frames_share_a_buffer)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[128];
-    uint32_t      sum  = 0;
-    size_t        size = make_frame(bytes, 100, 1, &sum);
-    stage->keeps       = true;
+    uint8_t bytes[128];
+    uint32_t sum = 0;
+    size_t size = make_frame(bytes, 100, 1, &sum);
+    stage->keeps = true;
     for (int i = 0; i < 50; i++) {
         write_all(stage->peer, bytes, size);
         turns_until_quiet(stage);
@@ -239,8 +247,8 @@ Test(channel, small_kept_frames_share_a_buffer)
 Test(channel, an_idle_channel_holds_no_buffer)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[128];
-    uint32_t      sum = 0;
+    uint8_t bytes[128];
+    uint32_t sum = 0;
     write_all(stage->peer, bytes, make_frame(bytes, 100, 1, &sum));
     turns_until_quiet(stage);
     cr_assert_eq(stage->frame_count, 1);
@@ -251,9 +259,9 @@ Test(channel, an_idle_channel_holds_no_buffer)
 Test(channel, a_frame_over_the_limit_breaks_the_channel)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[64];
-    uint32_t      sum  = 0;
-    size_t        size = make_frame(bytes, 8, 1, &sum);
+    uint8_t bytes[64];
+    uint32_t sum = 0;
+    size_t size = make_frame(bytes, 8, 1, &sum);
     memset(bytes + size, 0, 16);
     uint32_t payload = FRAME_LIMIT + 1;
     memcpy(bytes + size, &payload, 4);
@@ -267,8 +275,8 @@ Test(channel, a_frame_over_the_limit_breaks_the_channel)
 Test(channel, the_end_is_told_once_and_after_the_frames)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[128];
-    uint32_t      sum = 0;
+    uint8_t bytes[128];
+    uint32_t sum = 0;
     write_all(stage->peer, bytes, make_frame(bytes, 100, 1, &sum));
     socket_close(stage->peer);
     stage->peer = -1;
@@ -296,8 +304,8 @@ static bool put(struct channel *channel, size_t payload, unsigned seed, uint32_t
 Test(channel, output_of_a_turn_leaves_in_one_write)
 {
     struct stage *stage = begin();
-    uint32_t      sum   = 0;
-    uint8_t       bytes[256];
+    uint32_t sum = 0;
+    uint8_t bytes[256];
     for (unsigned i = 0; i < 3; i++)
         cr_assert(put(&stage->channel, 20, i, &sum));
     cr_assert_eq(channel_unsent(&stage->channel), 3 * 36);
@@ -311,8 +319,8 @@ Test(channel, output_of_a_turn_leaves_in_one_write)
 Test(channel, a_full_queue_refuses_and_tells_when_there_is_room)
 {
     struct stage *stage = begin_with(256 * 1024);
-    uint32_t      sum = 0, read_sum = 0;
-    unsigned      count = 0;
+    uint32_t sum = 0, read_sum = 0;
+    unsigned count = 0;
     while (put(&stage->channel, 10000, count, &sum)) {
         loop_run_once(stage->loop);
         cr_assert_lt(++count, 10000u);
@@ -322,11 +330,12 @@ Test(channel, a_full_queue_refuses_and_tells_when_there_is_room)
     turns_until_quiet(stage);
     cr_assert_not(stage->events & CHANNEL_ROOM);
     cr_assert_not_null(channel_put_room_always(&stage->channel, 1000));
-    cr_assert_null(channel_put_room_always(&stage->channel, 320 * 1024 + 1 - channel_unsent(&stage->channel)));
+    cr_assert_null(
+        channel_put_room_always(&stage->channel, 320 * 1024 + 1 - channel_unsent(&stage->channel)));
 
     static uint8_t bytes[1 << 20];
-    size_t         got = 0, wanted = (size_t)count * 10016;
-    uint8_t       *all = malloc(wanted);
+    size_t got = 0, wanted = (size_t)count * 10016;
+    uint8_t *all = malloc(wanted);
     while (got < wanted) {
         ssize_t rc = socket_read(stage->peer, bytes, 50000);
         cr_assert(rc > 0 || rc == -EAGAIN);
@@ -349,7 +358,7 @@ Test(channel, a_full_queue_refuses_and_tells_when_there_is_room)
 Test(channel, an_empty_queue_takes_a_frame_of_any_size)
 {
     struct stage *stage = begin_with(64 * 1024);
-    uint32_t      sum   = 0;
+    uint32_t sum = 0;
     cr_assert(put(&stage->channel, 200000, 1, &sum));
     cr_assert_not(put(&stage->channel, 10, 1, &sum));
     finish(stage);
@@ -358,8 +367,8 @@ Test(channel, an_empty_queue_takes_a_frame_of_any_size)
 Test(channel, answers_that_arrived_before_a_failed_write_are_not_lost)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[128];
-    uint32_t      sum = 0, ignored = 0;
+    uint8_t bytes[128];
+    uint32_t sum = 0, ignored = 0;
     write_all(stage->peer, bytes, make_frame(bytes, 100, 1, &sum));
     socket_close(stage->peer);
     stage->peer = -1;
@@ -380,7 +389,7 @@ Test(channel, two_channels_carry_a_megabyte_both_ways)
     struct stage *left = begin(), *right = calloc(1, sizeof(*right));
     right->set = left->set;
     cr_assert_eq(channel_open(&right->channel, &left->set, left->peer, on_event, right), 0);
-    left->peer  = -1;
+    left->peer = -1;
     right->loop = left->loop;
     uint32_t left_sum = 0, right_sum = 0;
     unsigned left_put = 0, right_put = 0;
@@ -400,10 +409,10 @@ Test(channel, two_channels_carry_a_megabyte_both_ways)
 
 Test(channel, steady_traffic_allocates_nothing)
 {
-    struct stage  *stage = begin();
+    struct stage *stage = begin();
     static uint8_t bytes[4096];
-    uint32_t       sum  = 0;
-    size_t         size = 0;
+    uint32_t sum = 0;
+    size_t size = 0;
     for (unsigned i = 0; i < 10; i++)
         size += make_frame(bytes + size, 200, i, &sum);
     uint64_t before = 0;
@@ -426,8 +435,8 @@ Test(channel, steady_traffic_allocates_nothing)
 Test(channel, a_paused_channel_reads_nothing_until_it_resumes)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[128];
-    uint32_t      sum = 0;
+    uint8_t bytes[128];
+    uint32_t sum = 0;
     channel_pause(&stage->channel, true);
     write_all(stage->peer, bytes, make_frame(bytes, 100, 1, &sum));
     turns_until_quiet(stage);
@@ -442,9 +451,9 @@ Test(channel, a_paused_channel_reads_nothing_until_it_resumes)
 Test(channel, resuming_offers_frames_that_were_left)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[256];
-    uint32_t      sum  = 0;
-    size_t        size = make_frame(bytes, 50, 1, &sum);
+    uint8_t bytes[256];
+    uint32_t sum = 0;
+    size_t size = make_frame(bytes, 50, 1, &sum);
     size += make_frame(bytes + size, 50, 2, &sum);
     stage->ignores = true;
     write_all(stage->peer, bytes, size);
@@ -464,16 +473,16 @@ Test(channel, resuming_offers_frames_that_were_left)
 
 Test(channel, a_turn_receives_no_more_than_its_limit)
 {
-    struct stage   *stage = begin();
-    static uint8_t  bytes[QUEUE_LIMIT];
-    uint32_t        sum = 0;
-    int             room = 8 << 20;
-    size_t          at = 0;
+    struct stage *stage = begin();
+    static uint8_t bytes[QUEUE_LIMIT];
+    uint32_t sum = 0;
+    int room = 8 << 20;
+    size_t at = 0;
     setsockopt(stage->peer, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
     for (unsigned i = 0; i < 25; i++)
         at += make_frame(bytes + at, 16000, i, &sum);
     stage->set.turn_limit = 64 * 1024;
-    struct iovec part     = {.iov_base = bytes, .iov_len = at};
+    struct iovec part = {.iov_base = bytes, .iov_len = at};
     cr_assert_gt(socket_write(stage->peer, &part, 1), 128 * 1024);
     loop_run_once(stage->loop);
     cr_assert_gt(stage->byte_count, 0);
@@ -494,11 +503,11 @@ static int count_descriptors(void)
 Test(channel, a_descriptor_travels_with_its_frame)
 {
     struct stage *left = begin(), *right = calloc(1, sizeof(*right));
-    uint32_t      sum  = 0;
-    struct stat   here, there;
+    uint32_t sum = 0;
+    struct stat here, there;
     cr_assert_eq(channel_open(&right->channel, &left->set, left->peer, on_event, right), 0);
     left->peer = -1;
-    int file   = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), count = count_descriptors();
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), count = count_descriptors();
     cr_assert_eq(fstat(file, &here), 0);
     cr_assert(put(&left->channel, 10, 1, &sum));
     channel_put_descriptor(&left->channel, file);
@@ -523,11 +532,11 @@ Test(channel, a_descriptor_travels_with_its_frame)
 Test(channel, descriptors_that_nobody_takes_do_not_pile_up)
 {
     struct stage *stage = begin();
-    uint8_t       bytes[64];
-    uint32_t      sum    = 0;
-    size_t        size   = make_frame(bytes, 10, 1, &sum);
-    int           before = count_descriptors();
-    struct iovec  part   = {.iov_base = bytes, .iov_len = size};
+    uint8_t bytes[64];
+    uint32_t sum = 0;
+    size_t size = make_frame(bytes, 10, 1, &sum);
+    int before = count_descriptors();
+    struct iovec part = {.iov_base = bytes, .iov_len = size};
     for (int i = 0; i < 20; i++) {
         cr_assert_eq(socket_write_with(stage->peer, &part, 1, 0), (ssize_t)size);
         turns_until_quiet(stage);
@@ -547,9 +556,9 @@ static void on_event_close(void *owner, struct channel *channel, int events)
 
 Test(channel, the_event_function_may_close_and_free_its_channel)
 {
-    struct stage   *stage = begin();
+    struct stage *stage = begin();
     struct channel *other = calloc(1, sizeof(*other));
-    int             ends[2];
+    int ends[2];
     cr_assert_eq(socket_pair(ends), 0);
     cr_assert_eq(channel_open(other, &stage->set, ends[0], on_event_close, stage), 0);
     cr_assert_eq(write(ends[1], "x", 1), 1);

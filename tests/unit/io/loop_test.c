@@ -2,7 +2,8 @@
 /*
  * Turns, watches and timers of a loop, on real descriptors.
  *
- * Every wait is for a condition: the loop is stopped by what the test waits for, never by time alone.
+ * Every wait is for a condition: the loop is stopped by what the test waits for, never by time
+ * alone.
  */
 #include <criterion/criterion.h>
 
@@ -18,27 +19,27 @@
 #include "socket.h"
 
 struct stage {
-    struct loop      *loop;
-    int               ends[2]; /* socket pair; the watch is on ends[0] */
+    struct loop *loop;
+    int ends[2]; /* socket pair; the watch is on ends[0] */
     struct loop_watch watch, other;
     struct loop_timer timers[64];
-    struct loop_turn  turns[4];
-    char              said[256];
-    size_t            said_length;
-    int               calls, limit;
+    struct loop_turn turns[4];
+    char said[256];
+    size_t said_length;
+    int calls, limit;
 };
 
 static void say(struct stage *stage, char letter)
 {
     cr_assert_lt(stage->said_length, sizeof(stage->said) - 1);
     stage->said[stage->said_length++] = letter;
-    stage->said[stage->said_length]   = 0;
+    stage->said[stage->said_length] = 0;
 }
 
 static struct stage *begin(void)
 {
     struct stage *stage = calloc(1, sizeof(*stage));
-    stage->loop         = loop_new();
+    stage->loop = loop_new();
     cr_assert_not_null(stage->loop);
     cr_assert_eq(socket_pair(stage->ends), 0);
     return stage;
@@ -70,8 +71,9 @@ static void on_ready(void *owner, int events)
 Test(loop, a_ready_descriptor_is_told_until_it_is_read)
 {
     struct stage *stage = begin();
-    stage->limit        = 3;
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
+    stage->limit = 3;
+    cr_assert_eq(
+        loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
     send_byte(stage);
     loop_run(stage->loop);
     cr_assert_str_eq(stage->said, "111");
@@ -81,8 +83,10 @@ Test(loop, a_ready_descriptor_is_told_until_it_is_read)
 Test(loop, both_directions_are_told_apart)
 {
     struct stage *stage = begin();
-    stage->limit        = 1;
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ | LOOP_WRITE, on_ready, stage), 0);
+    stage->limit = 1;
+    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ | LOOP_WRITE,
+                                 on_ready, stage),
+                 0);
     loop_run(stage->loop);
     send_byte(stage);
     loop_run(stage->loop);
@@ -95,8 +99,9 @@ Test(loop, both_directions_are_told_apart)
 Test(loop, a_watch_without_events_is_silent_and_comes_back)
 {
     struct stage *stage = begin();
-    stage->limit        = 1;
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], 0, on_ready, stage), 0);
+    stage->limit = 1;
+    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], 0, on_ready, stage),
+                 0);
     send_byte(stage);
     loop_run_once(stage->loop);
     cr_assert_eq(stage->calls, 0);
@@ -113,9 +118,10 @@ Test(loop, a_watch_without_events_is_silent_and_comes_back)
 Test(loop, the_end_of_a_peer_reads_as_ready)
 {
     struct stage *stage = begin();
-    char          byte;
+    char byte;
     stage->limit = 1;
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
+    cr_assert_eq(
+        loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
     socket_close(stage->ends[1]);
     stage->ends[1] = -1;
     loop_run(stage->loop);
@@ -126,12 +132,17 @@ Test(loop, the_end_of_a_peer_reads_as_ready)
 Test(loop, what_cannot_be_watched_is_refused)
 {
     struct stage *stage = begin();
-    int           file  = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, file, LOOP_READ, on_ready, stage), -EPERM);
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, file, LOOP_READ, on_ready, stage),
+                 -EPERM);
     cr_assert_null(stage->watch.handle);
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, -1, LOOP_READ, on_ready, stage), -EBADF);
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->other, stage->ends[0], LOOP_READ, on_ready, stage), -EEXIST);
+    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, -1, LOOP_READ, on_ready, stage),
+                 -EBADF);
+    cr_assert_eq(
+        loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
+    cr_assert_eq(
+        loop_watch_open(stage->loop, &stage->other, stage->ends[0], LOOP_READ, on_ready, stage),
+        -EEXIST);
     close(file);
     finish(stage);
 }
@@ -153,8 +164,12 @@ Test(loop, a_watch_closed_while_others_are_told_is_not_called)
     for (int i = 0; i < 100; i++) {
         memset(&stage->watch, 0, sizeof(stage->watch));
         memset(&stage->other, 0, sizeof(stage->other));
-        cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_WRITE, on_ready_close_both, stage), 0);
-        cr_assert_eq(loop_watch_open(stage->loop, &stage->other, stage->ends[1], LOOP_WRITE, on_ready_close_both, stage), 0);
+        cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_WRITE,
+                                     on_ready_close_both, stage),
+                     0);
+        cr_assert_eq(loop_watch_open(stage->loop, &stage->other, stage->ends[1], LOOP_WRITE,
+                                     on_ready_close_both, stage),
+                     0);
         loop_run(stage->loop);
         cr_assert_eq(stage->calls, i + 1);
     }
@@ -166,21 +181,23 @@ Test(loop, a_watch_closed_while_others_are_told_is_not_called)
 static void on_ready_reopen(void *owner, int events)
 {
     struct stage *stage = owner;
-    int           fresh[2];
+    int fresh[2];
     loop_watch_close(&stage->watch);
     socket_close(stage->ends[0]);
     socket_close(stage->ends[1]);
     cr_assert_eq(socket_pair(fresh), 0);
     memcpy(stage->ends, fresh, sizeof(fresh));
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, fresh[0], LOOP_READ, on_ready, stage), 0);
+    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, fresh[0], LOOP_READ, on_ready, stage),
+                 0);
     say(stage, 'r');
 }
 
 Test(loop, a_number_used_again_in_the_same_turn_is_a_new_descriptor)
 {
     struct stage *stage = begin();
-    int           first = stage->ends[0];
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, first, LOOP_READ, on_ready_reopen, stage), 0);
+    int first = stage->ends[0];
+    cr_assert_eq(
+        loop_watch_open(stage->loop, &stage->watch, first, LOOP_READ, on_ready_reopen, stage), 0);
     send_byte(stage);
     loop_run_once(stage->loop); /* tells the kernel, which answers at once or in the next turn */
     loop_run_once(stage->loop);
@@ -197,7 +214,7 @@ Test(loop, a_number_used_again_in_the_same_turn_is_a_new_descriptor)
 
 struct numbered {
     struct stage *stage;
-    int           number;
+    int number;
 };
 
 static void on_timer(void *owner)
@@ -211,10 +228,10 @@ static void on_timer(void *owner)
 Test(loop, timers_fire_in_the_order_of_their_due_times)
 {
     static const int due_ms[] = {5, 1, 9, 3, 3, 0, 7, 1};
-    struct stage    *stage    = begin();
-    struct numbered  numbered[8];
-    int64_t          now_ns = loop_refresh_now_ns(stage->loop);
-    stage->limit            = 8;
+    struct stage *stage = begin();
+    struct numbered numbered[8];
+    int64_t now_ns = loop_refresh_now_ns(stage->loop);
+    stage->limit = 8;
     for (int i = 0; i < 8; i++) {
         numbered[i] = (struct numbered){stage, i};
         loop_timer_init(stage->loop, &stage->timers[i], on_timer, &numbered[i]);
@@ -228,10 +245,10 @@ Test(loop, timers_fire_in_the_order_of_their_due_times)
 
 Test(loop, timers_can_be_cleared_and_moved_anywhere_in_the_heap)
 {
-    struct stage   *stage = begin();
+    struct stage *stage = begin();
     struct numbered numbered[64];
-    int64_t         now_ns = loop_refresh_now_ns(stage->loop);
-    unsigned        random = 1;
+    int64_t now_ns = loop_refresh_now_ns(stage->loop);
+    unsigned random = 1;
     for (int i = 0; i < 64; i++) {
         numbered[i] = (struct numbered){stage, i % 26};
         loop_timer_init(stage->loop, &stage->timers[i], on_timer, &numbered[i]);
@@ -325,7 +342,8 @@ Test(loop, the_time_out_for_a_foreign_poller_follows_the_timers)
     changes = loop_changes(stage->loop);
     loop_timer_set(&stage->timers[0], now_ns + (int64_t)7200 * 1000000000);
     cr_assert_eq(loop_changes(stage->loop), changes, "a later timer needs no waking");
-    cr_assert_eq(loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
+    cr_assert_eq(
+        loop_watch_open(stage->loop, &stage->watch, stage->ends[0], LOOP_READ, on_ready, stage), 0);
     cr_assert_neq(loop_changes(stage->loop), changes);
     cr_assert_eq(loop_timeout_ms(stage->loop), 0, "libuv has to hear of the watch first");
     loop_run_once(stage->loop);
@@ -389,7 +407,7 @@ static void *wake(void *owner)
 Test(loop, another_thread_wakes_a_waiting_turn)
 {
     struct stage *stage = begin();
-    pthread_t     thread;
+    pthread_t thread;
     stage->turns[0] = (struct loop_turn){.turn = on_turn_stop, .owner = stage};
     loop_run_once(stage->loop);
     loop_turn_add(stage->loop, &stage->turns[0]);
@@ -403,7 +421,7 @@ Test(loop, another_thread_wakes_a_waiting_turn)
 static void on_signal(void *owner, int signal_number)
 {
     struct stage *stage = owner;
-    stage->calls        = signal_number;
+    stage->calls = signal_number;
     loop_stop(stage->loop);
 }
 
