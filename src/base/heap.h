@@ -2,10 +2,11 @@
 /*
  * heap: what is due next, in O(log n) and without an allocation on the way.
  *
- * An intrusive binary heap: an object embeds one `struct heap_link` per heap it may be in.  The smallest
- * key comes first; equal keys come in the order of their second key, so that the order never depends on
- * how the heap was built (determinism).  Room is made before it is needed (heap_reserve is the only call that may
- * lack memory), because the minds that use it must not fail in the middle of a step.
+ * An intrusive binary heap: an object embeds one `struct heap_link` per heap it may be in.  The
+ * smallest key comes first; equal keys come in the order of their second key, so that the order
+ * never depends on how the heap was built (determinism).  Room is made before it is needed
+ * (heap_reserve is the only call that may lack memory), because the minds that use it must not fail
+ * in the middle of a step.
  */
 #ifndef MANTA_BASE_HEAP_H
 #define MANTA_BASE_HEAP_H
@@ -18,22 +19,22 @@
 #include "mem.h"
 
 struct heap_link {
-    int64_t  key;   /* smallest first: a time */
+    int64_t key;    /* smallest first: a time */
     uint64_t order; /* decides between equal keys: an arrival number or an id */
     uint32_t place; /* 1 + index in the heap; 0: in none */
 };
 
 struct heap {
-    struct heap_link **at;       /* children of i are 2i + 1 and 2i + 2 */
-    uint32_t           count;    /* links in the heap */
-    uint32_t           capacity; /* links it has room for */
+    struct heap_link **at; /* children of i are 2i + 1 and 2i + 2 */
+    uint32_t count;        /* links in the heap */
+    uint32_t capacity;     /* links it has room for */
 };
 
 #define heap_entry(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 static inline void heap_done(struct heap *heap)
 {
-    heap->at    = mem_free(heap->at);
+    heap->at = mem_free(heap->at);
     heap->count = heap->capacity = 0;
 }
 
@@ -42,10 +43,11 @@ static inline int heap_reserve(struct heap *heap, uint32_t capacity)
 {
     if (capacity <= heap->capacity)
         return 0;
-    struct heap_link **at = mem_try_resize(heap->at, heap->capacity * sizeof(*at), capacity * sizeof(*at));
+    struct heap_link **at =
+        mem_try_resize(heap->at, heap->capacity * sizeof(*at), capacity * sizeof(*at));
     if (!at)
         return -1;
-    heap->at       = at;
+    heap->at = at;
     heap->capacity = capacity;
     return 0;
 }
@@ -69,7 +71,7 @@ static inline bool heap_before(const struct heap_link *a, const struct heap_link
 static inline void heap_place(struct heap *heap, struct heap_link *link, uint32_t index)
 {
     heap->at[index] = link;
-    link->place     = index + 1;
+    link->place = index + 1;
 }
 
 /* Moves `link`, which stands at `index` or will, to where its key belongs. */
@@ -98,7 +100,7 @@ static inline void heap_put(struct heap *heap, struct heap_link *link, int64_t k
 {
     ensure(link->place == 0);
     ensure(heap->count < heap->capacity);
-    link->key   = key;
+    link->key = key;
     link->order = order;
     heap_sift(heap, link, heap->count++);
 }
@@ -117,9 +119,9 @@ static inline void heap_remove(struct heap *heap, struct heap_link *link)
     if (link->place == 0)
         return;
     ensure(link->place <= heap->count && heap->at[link->place - 1] == link);
-    uint32_t          index = link->place - 1;
-    struct heap_link *last  = heap->at[--heap->count];
-    link->place             = 0;
+    uint32_t index = link->place - 1;
+    struct heap_link *last = heap->at[--heap->count];
+    link->place = 0;
     if (last != link)
         heap_sift(heap, last, index);
 }

@@ -2,9 +2,9 @@
 /*
  * router: the events, one function each.
  *
- * Every event does the same: change the facts, settle the replica that they are about, then derive what the waiting
- * requests of its deployment get from that (router_flush).  The common case, an open replica and an empty queue,
- * goes straight through without touching a heap or the allocator.
+ * Every event does the same: change the facts, settle the replica that they are about, then derive
+ * what the waiting requests of its deployment get from that (router_flush).  The common case, an
+ * open replica and an empty queue, goes straight through without touching a heap or the allocator.
  */
 #include "error.h"
 #include "mem.h"
@@ -18,14 +18,14 @@ struct router *router_new(const struct router_config *config, uint64_t seed)
     if (!router)
         return NULL;
     router->chunk_capacity = config->request_limit / ROUTER_CHUNK_COUNT + 1;
-    router->chunks         = mem_try(router->chunk_capacity * sizeof(*router->chunks));
+    router->chunks = mem_try(router->chunk_capacity * sizeof(*router->chunks));
     if (!router->chunks) {
         mem_free(router);
         return NULL;
     }
-    router->request_limit    = config->request_limit;
+    router->request_limit = config->request_limit;
     router->silence_limit_ns = config->silence_limit_ns;
-    router->trace            = config->trace && config->trace->line ? config->trace : NULL;
+    router->trace = config->trace && config->trace->line ? config->trace : NULL;
     rng_init(&router->rng, seed);
     list_init(&router->deployments);
     list_init(&router->vanished);
@@ -72,7 +72,8 @@ struct router *router_free(struct router *router)
     return mem_free(router);
 }
 
-static struct router_deployment *find_deployment(const struct router *router, struct deployment_id id)
+static struct router_deployment *find_deployment(const struct router *router,
+                                                 struct deployment_id id)
 {
     return router->block ? router_index_get(&router->block->by_deployment, id.v) : NULL;
 }
@@ -83,7 +84,8 @@ static struct router_replica *find_replica(const struct router *router, struct r
 }
 
 /* Why a request cannot be let in at all; 0: it may be sent or wait. */
-static int refusal_of(const struct router *router, int64_t now_ns, const struct router_submit *submit,
+static int refusal_of(const struct router *router, int64_t now_ns,
+                      const struct router_submit *submit,
                       const struct router_deployment *deployment)
 {
     if (!deployment)
@@ -92,7 +94,8 @@ static int refusal_of(const struct router *router, int64_t now_ns, const struct 
         return ERROR_UNAVAILABLE;
     if (submit->deadline_ns && submit->deadline_ns <= now_ns)
         return ERROR_TIMEOUT;
-    if (router->known_count >= router->request_limit || pool_id_index(submit->request.v) >= router->request_limit)
+    if (router->known_count >= router->request_limit ||
+        pool_id_index(submit->request.v) >= router->request_limit)
         return ERROR_LIMIT;
     return 0;
 }
@@ -109,7 +112,7 @@ int router_submit(struct router *router, int64_t now_ns, const struct router_sub
     ensure(!request_id_none(submit->request));
     router_unstick(router, now_ns, effects);
     struct router_deployment *deployment = find_deployment(router, submit->deployment);
-    int  code = refusal_of(router, now_ns, submit, deployment);
+    int code = refusal_of(router, now_ns, submit, deployment);
     bool first = code == 0 && list_empty(&deployment->waiting);
     if (first && deployment->open_count == 0)
         router_hunt(router, now_ns, deployment, effects);
@@ -127,7 +130,8 @@ int router_submit(struct router *router, int64_t now_ns, const struct router_sub
         return 0;
     }
     if (at_once) {
-        bool sent = router_send(router, now_ns, request, router_choose(router, now_ns, deployment, request), effects);
+        bool sent = router_send(router, now_ns, request,
+                                router_choose(router, now_ns, deployment, request), effects);
         ensure(sent);
         return 0;
     }
@@ -147,8 +151,8 @@ static struct router_request *find_in_flight(const struct router *router, struct
     return request && request->replica ? request : NULL;
 }
 
-void router_accepted(struct router *router, int64_t now_ns, struct request_id id, uint32_t queue_length,
-                     struct router_effects *effects)
+void router_accepted(struct router *router, int64_t now_ns, struct request_id id,
+                     uint32_t queue_length, struct router_effects *effects)
 {
     router_unstick(router, now_ns, effects);
     struct router_request *request = find_in_flight(router, id);
@@ -166,7 +170,7 @@ void router_done(struct router *router, int64_t now_ns, struct request_id id, ui
     struct router_request *request = find_in_flight(router, id);
     if (!request)
         return;
-    struct router_replica    *replica    = request->replica;
+    struct router_replica *replica = request->replica;
     struct router_deployment *deployment = request->deployment;
     router_forget(router, request);
     router_learn(router, now_ns, replica, queue_length);
@@ -176,7 +180,8 @@ void router_done(struct router *router, int64_t now_ns, struct request_id id, ui
     router_release_deployment(router, deployment);
 }
 
-/* A rejection closes the replica whatever number came with it, or the same request would go there again and again. */
+/* A rejection closes the replica whatever number came with it, or the same request would go there
+ * again and again. */
 static void learn_rejection(struct router *router, int64_t now_ns, struct router_replica *replica,
                             uint32_t queue_length, bool draining)
 {
@@ -185,23 +190,23 @@ static void learn_rejection(struct router *router, int64_t now_ns, struct router
     if (draining && !replica->draining && router->trace)
         trace_print(router->trace, "avoid r%llu: it drains", (unsigned long long)replica->id.v);
     replica->draining = replica->draining || draining;
-    replica->told_ns  = now_ns;
+    replica->told_ns = now_ns;
     if ((uint64_t)held + replica->others < most)
         replica->others = most - held;
     router_lose_patience(replica);
     router_settle(router, replica);
 }
 
-void router_rejected(struct router *router, int64_t now_ns, struct request_id id, uint32_t queue_length, bool draining,
-                     struct router_effects *effects)
+void router_rejected(struct router *router, int64_t now_ns, struct request_id id,
+                     uint32_t queue_length, bool draining, struct router_effects *effects)
 {
     router_unstick(router, now_ns, effects);
     struct router_request *request = find_in_flight(router, id);
     if (!request)
         return;
-    struct router_replica    *replica    = request->replica;
+    struct router_replica *replica = request->replica;
     struct router_deployment *deployment = request->deployment;
-    bool                      given_up   = request->state == ROUTER_REQUEST_GIVEN_UP;
+    bool given_up = request->state == ROUTER_REQUEST_GIVEN_UP;
     if (given_up)
         router_forget(router, request);
     else
@@ -224,7 +229,8 @@ void router_rejected(struct router *router, int64_t now_ns, struct request_id id
     router_release_deployment(router, deployment);
 }
 
-bool router_cancel(struct router *router, int64_t now_ns, struct request_id id, struct router_effects *effects)
+bool router_cancel(struct router *router, int64_t now_ns, struct request_id id,
+                   struct router_effects *effects)
 {
     router_unstick(router, now_ns, effects);
     struct router_request *request = router_find(router, id);
@@ -240,7 +246,8 @@ bool router_cancel(struct router *router, int64_t now_ns, struct request_id id, 
     return false;
 }
 
-void router_connected(struct router *router, int64_t now_ns, struct replica_id id, struct router_effects *effects)
+void router_connected(struct router *router, int64_t now_ns, struct replica_id id,
+                      struct router_effects *effects)
 {
     router_unstick(router, now_ns, effects);
     struct router_replica *replica = find_replica(router, id);
@@ -252,7 +259,8 @@ void router_connected(struct router *router, int64_t now_ns, struct replica_id i
     router_flush(router, now_ns, replica->deployment, effects);
 }
 
-void router_replica_gone(struct router *router, int64_t now_ns, struct replica_id id, struct router_effects *effects)
+void router_replica_gone(struct router *router, int64_t now_ns, struct replica_id id,
+                         struct router_effects *effects)
 {
     router_unstick(router, now_ns, effects);
     struct router_replica *replica = find_replica(router, id);
@@ -265,8 +273,8 @@ void router_replica_gone(struct router *router, int64_t now_ns, struct replica_i
     router_settle(router, replica);
 }
 
-void router_replica_alive(struct router *router, int64_t now_ns, struct replica_id id, uint32_t queue_length,
-                          struct router_effects *effects)
+void router_replica_alive(struct router *router, int64_t now_ns, struct replica_id id,
+                          uint32_t queue_length, struct router_effects *effects)
 {
     router_unstick(router, now_ns, effects);
     struct router_replica *replica = find_replica(router, id);

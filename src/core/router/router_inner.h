@@ -2,24 +2,26 @@
 /*
  * router_inner: the shapes that the sources of the router mind share.
  *
- * A state is the list you are on.  A request that the router knows hangs on exactly one list: `waiting` of its
- * deployment, in order of arrival, or `requests` of the replica that has it.  A replica of the newest snapshot hangs on
- * one list of its deployment, one per place:
+ * A state is the list you are on.  A request that the router knows hangs on exactly one list:
+ * `waiting` of its deployment, in order of arrival, or `requests` of the replica that has it.  A
+ * replica of the newest snapshot hangs on one list of its deployment, one per place:
  *
  *     APART     no connection                             --- router_connected --->  by the numbers
- *     OPEN      can take a request                        also in the array `open`, for choosing at random
- *     FULL      holds max_ongoing requests of ours        an answer of ours opens it
- *     CROWDED   full by what it last said of others       its next word opens it, or patience (below)
- *     SILENT    left a probe unanswered                   any sign of life opens it
- *     DRAINING  said that it drains                       nothing but the snapshot without it
- *     LEAVING   is not in the snapshot any more; on router->leaving until our last request there has ended
+ *     OPEN      can take a request                        also in the array `open`, for choosing at
+ * random FULL      holds max_ongoing requests of ours        an answer of ours opens it CROWDED
+ * full by what it last said of others       its next word opens it, or patience (below) SILENT left
+ * a probe unanswered                   any sign of life opens it DRAINING  said that it drains
+ * nothing but the snapshot without it LEAVING   is not in the snapshot any more; on router->leaving
+ * until our last request there has ended
  *
- * router_settle is the only function that moves a replica: it derives the place from the facts.  It follows that no
- * request waits while a replica of its deployment is OPEN (unless memory for an effect lacked: `stuck`).
+ * router_settle is the only function that moves a replica: it derives the place from the facts.  It
+ * follows that no request waits while a replica of its deployment is OPEN (unless memory for an
+ * effect lacked: `stuck`).
  *
- * What a replica said of others gets old while nobody of ours talks to it.  So while requests wait, a CROWDED
- * replica is asked again after a patience of 5 ms that doubles up to 80 ms each time it is still full: with a probe when
- * it holds requests of ours, with the next waiting request itself when it holds none.
+ * What a replica said of others gets old while nobody of ours talks to it.  So while requests wait,
+ * a CROWDED replica is asked again after a patience of 5 ms that doubles up to 80 ms each time it
+ * is still full: with a probe when it holds requests of ours, with the next waiting request itself
+ * when it holds none.
  */
 #ifndef MANTA_CORE_ROUTER_INNER_H
 #define MANTA_CORE_ROUTER_INNER_H
@@ -34,7 +36,7 @@ enum {
     ROUTER_CHUNK_COUNT = 256, /* requests that get their memory at once; they never move */
 };
 static const int64_t ROUTER_PATIENCE_LEAST_NS = 5 * 1000 * 1000;
-static const int64_t ROUTER_PATIENCE_MOST_NS  = 80 * 1000 * 1000;
+static const int64_t ROUTER_PATIENCE_MOST_NS = 80 * 1000 * 1000;
 /* Numbers of others that are older than this count as none when two replicas are compared. */
 static const int64_t ROUTER_KNOWLEDGE_NS = 1000 * 1000 * 1000;
 
@@ -46,15 +48,15 @@ enum router_request_state {
 };
 
 struct router_request {
-    struct list_link          link;        /* on the list of its state */
-    struct heap_link          due;         /* in router->deadlines while it waits and has a deadline */
-    struct request_id         id;          /* whole id, as the owner knows it */
+    struct list_link link; /* on the list of its state */
+    struct heap_link due;  /* in router->deadlines while it waits and has a deadline */
+    struct request_id id;  /* whole id, as the owner knows it */
     enum router_request_state state;
-    uint64_t                  arrival;     /* order of submission; a returned request goes back to it */
+    uint64_t arrival; /* order of submission; a returned request goes back to it */
     struct router_deployment *deployment;
-    struct router_replica    *replica;     /* null while waiting */
-    int64_t                   deadline_ns; /* 0: none */
-    struct bytes              model_id;    /* own copy; empty: none */
+    struct router_replica *replica; /* null while waiting */
+    int64_t deadline_ns;            /* 0: none */
+    struct bytes model_id;          /* own copy; empty: none */
 };
 
 enum router_place {
@@ -69,91 +71,95 @@ enum router_place {
 };
 
 struct router_replica {
-    struct list_link          link;        /* deployment->places[place], or router->leaving */
-    struct heap_link          due;         /* in router->replica_dues: not later than router_replica_due_ns */
-    struct replica_id         id;
+    struct list_link link; /* deployment->places[place], or router->leaving */
+    struct heap_link due;  /* in router->replica_dues: not later than router_replica_due_ns */
+    struct replica_id id;
     struct router_deployment *deployment;
-    struct list               requests;    /* ours, in flight there; its length is "in flight" */
-    enum router_place         place;
-    uint32_t                  open_index;  /* in deployment->open while OPEN */
+    struct list requests; /* ours, in flight there; its length is "in flight" */
+    enum router_place place;
+    uint32_t open_index; /* in deployment->open while OPEN */
     /* What it said. */
-    uint32_t others;      /* requests of other senders there, by its last word */
-    int64_t  told_ns;     /* when that was */
-    int64_t  patience_ns; /* how long its last word is believed while requests wait; 0: the least */
-    int64_t  quiet_ns;    /* its last sign of life, or when it began to owe one, whichever is later */
-    int64_t  probed_ns;   /* when the probe that is out was sent */
+    uint32_t others;     /* requests of other senders there, by its last word */
+    int64_t told_ns;     /* when that was */
+    int64_t patience_ns; /* how long its last word is believed while requests wait; 0: the least */
+    int64_t quiet_ns;  /* its last sign of life, or when it began to owe one, whichever is later */
+    int64_t probed_ns; /* when the probe that is out was sent */
     /* Facts. */
+    bool asked;       /* while CROWDED: by a probe or a request, and it has not said yet */
     bool probed;      /* a probe is out */
     bool in_snapshot; /* the newest */
     bool announced;   /* CONNECT was said, DISCONNECT was not */
     bool connected;
-    bool draining;    /* it said so */
-    bool silent;      /* judged */
+    bool draining; /* it said so */
+    bool silent;   /* judged */
 };
 
 struct router_deployment {
     struct list_link link; /* router->deployments, or router->vanished */
     struct deployment_id id;
     const struct router_snapshot_deployment *row; /* in the newest snapshot; null: vanished */
-    uint32_t    max_ongoing;   /* of the row, at least 1 */
-    uint32_t    in_flight;     /* requests on `requests` of its replicas */
-    uint32_t    replica_count; /* replicas that point here */
-    struct list places[ROUTER_PLACE_COUNT]; /* its replicas in the newest snapshot */
-    struct list waiting;       /* its requests that no replica has, by arrival */
-    struct router_request  *returned; /* the last one put back among the waiting, a hint where to look; may be null */
-    struct router_replica **open;     /* the OPEN replicas, in any order; in the block */
+    uint32_t max_ongoing;                         /* of the row, at least 1 */
+    uint32_t in_flight;                           /* requests on `requests` of its replicas */
+    uint32_t replica_count;                       /* replicas that point here */
+    struct list places[ROUTER_PLACE_COUNT];       /* its replicas in the newest snapshot */
+    struct list waiting;                          /* its requests that no replica has, by arrival */
+    struct router_request
+        *returned; /* the last one put back among the waiting, a hint where to look; may be null */
+    struct router_replica **open; /* the OPEN replicas, in any order; in the block */
     uint32_t open_count, open_capacity;
     uint64_t overhang; /* requests that waited when a snapshot lowered max_queued; they stay */
 };
 
-/* From a 64-bit key to pointers; the same key may stand more than once.  Open addressing; built once, never grown. */
+/* From a 64-bit key to pointers; the same key may stand more than once.  Open addressing; built
+ * once, never grown. */
 struct router_slot {
-    uint64_t key;   /* 0: free */
-    void    *value; /* null: taken out */
+    uint64_t key; /* 0: free */
+    void *value;  /* null: taken out */
 };
 struct router_index {
     struct router_slot *slots;
-    uint64_t            mask; /* slots - 1 */
+    uint64_t mask; /* slots - 1 */
 };
 
 /* Everything that is copied out of one snapshot, in one piece of memory. */
 struct router_block {
-    uint64_t                           version;
-    uint32_t                           app_count, deployment_count, replica_count;
-    struct router_snapshot_app        *apps;
+    uint64_t version;
+    uint32_t app_count, deployment_count, replica_count;
+    struct router_snapshot_app *apps;
     struct router_snapshot_deployment *deployments;
-    struct router_snapshot_replica    *replicas;
-    struct router_deployment         **live_deployments; /* of the rows; null: a row that says nothing new or sound */
-    struct router_replica            **live_replicas;    /* likewise */
-    struct router_replica            **open;             /* room for every deployment's array */
-    struct router_index by_deployment; /* id to struct router_deployment, those of the rows */
-    struct router_index by_replica;    /* id to struct router_replica, those that leave too */
-    struct router_index by_name;       /* app and name to a deployment row */
-    struct router_index by_app;        /* name to an app row */
-    struct router_index by_prefix;     /* route prefix to an app row */
-    uint64_t            prefix_sizes;  /* bit n % 64: there is a prefix of n bytes */
-    size_t              prefix_longest;
+    struct router_snapshot_replica *replicas;
+    struct router_deployment *
+        *live_deployments; /* of the rows; null: a row that says nothing new or sound */
+    struct router_replica **live_replicas; /* likewise */
+    struct router_replica **open;          /* room for every deployment's array */
+    struct router_index by_deployment;     /* id to struct router_deployment, those of the rows */
+    struct router_index by_replica;        /* id to struct router_replica, those that leave too */
+    struct router_index by_name;           /* app and name to a deployment row */
+    struct router_index by_app;            /* name to an app row */
+    struct router_index by_prefix;         /* route prefix to an app row */
+    uint64_t prefix_sizes;                 /* bit n % 64: there is a prefix of n bytes */
+    size_t prefix_longest;
 };
 
 struct router {
-    uint32_t            request_limit;
-    int64_t             silence_limit_ns;
+    uint32_t request_limit;
+    int64_t silence_limit_ns;
     const struct trace *trace;
-    struct rng          rng;
+    struct rng rng;
     struct router_block *block; /* null: no snapshot yet */
     /* Requests by the index of their id. */
     struct router_request **chunks;
-    uint32_t                chunk_count, chunk_capacity; /* chunks with memory; pointers */
-    uint32_t                known_count;                 /* requests that are not NONE */
-    uint64_t                arrival;                     /* of the newest request */
-    struct list deployments; /* of the snapshot, in its order */
-    struct list vanished;    /* not in the snapshot, requests still out */
-    struct list leaving;     /* replicas */
-    uint32_t    waiting_count, replica_count; /* of all deployments; of all replicas known */
-    struct heap deadlines;    /* of waiting requests */
-    struct heap replica_dues; /* when to look at a replica again */
-    int64_t     sign_ns;      /* the last sign of life of any replica */
-    bool        stuck;        /* an effect found no memory: go on at the next event */
+    uint32_t chunk_count, chunk_capacity;  /* chunks with memory; pointers */
+    uint32_t known_count;                  /* requests that are not NONE */
+    uint64_t arrival;                      /* of the newest request */
+    struct list deployments;               /* of the snapshot, in its order */
+    struct list vanished;                  /* not in the snapshot, requests still out */
+    struct list leaving;                   /* replicas */
+    uint32_t waiting_count, replica_count; /* of all deployments; of all replicas known */
+    struct heap deadlines;                 /* of waiting requests */
+    struct heap replica_dues;              /* when to look at a replica again */
+    int64_t sign_ns;                       /* the last sign of life of any replica */
+    bool stuck;                            /* an effect found no memory: go on at the next event */
 };
 
 struct router_name {
@@ -164,14 +170,18 @@ struct router_name router_request_name(struct request_id id);
 
 /* router_effect.c */
 int router_effects_reserve(struct router_effects *effects, uint32_t more); /* 0, or -1: memory */
-/* Each adds its effect and narrates it; false when memory lacks: nothing happened, and the router is stuck. */
-bool router_say_send(struct router *router, struct router_request *request, struct router_replica *replica,
-                     struct router_effects *effects);
-bool router_say_refuse(struct router *router, struct request_id request, int code, struct router_effects *effects);
+/* Each adds its effect and narrates it; false when memory lacks: nothing happened, and the router
+ * is stuck. */
+bool router_say_send(struct router *router, struct router_request *request,
+                     struct router_replica *replica, struct router_effects *effects);
+bool router_say_refuse(struct router *router, struct request_id request, int code,
+                       struct router_effects *effects);
 bool router_say_connect(struct router *router, struct router_replica *replica, struct bytes address,
                         struct router_effects *effects);
-bool router_say_disconnect(struct router *router, struct router_replica *replica, struct router_effects *effects);
-bool router_say_probe(struct router *router, struct router_replica *replica, struct router_effects *effects);
+bool router_say_disconnect(struct router *router, struct router_replica *replica,
+                           struct router_effects *effects);
+bool router_say_probe(struct router *router, struct router_replica *replica,
+                      struct router_effects *effects);
 
 /* router_place.c: replicas and where they stand */
 static inline uint32_t router_held(const struct router_replica *replica)
@@ -182,35 +192,44 @@ static inline uint32_t router_held(const struct router_replica *replica)
 void router_settle(struct router *router, struct router_replica *replica);
 /* A new connection, or none: what the replica said before means nothing. */
 void router_reset(struct router_replica *replica, int64_t now_ns);
-/* A sign of life, perhaps with a number. */
-void router_learn(struct router *router, int64_t now_ns, struct router_replica *replica, uint32_t queue_length);
-/* Its last word was "full". */
+/* A sign of life, perhaps with a number; what is said for a lost connection is none. */
+void router_learn(struct router *router, int64_t now_ns, struct router_replica *replica,
+                  uint32_t queue_length);
+/* Its last word was "full": when it was asked for it, the next question comes twice as late. */
 void router_lose_patience(struct router_replica *replica);
 /* The better of two that are OPEN; null when none is. */
-struct router_replica *router_choose(struct router *router, int64_t now_ns, struct router_deployment *deployment,
+struct router_replica *router_choose(struct router *router, int64_t now_ns,
+                                     struct router_deployment *deployment,
                                      const struct router_request *request);
 /* The last word of a CROWDED replica is too old: asks again. */
-void router_ask(struct router *router, int64_t now_ns, struct router_replica *replica, struct router_effects *effects);
-/* A request wants a replica and none is OPEN: asks one whose last word is too old, sees that the others are asked in time. */
+void router_ask(struct router *router, int64_t now_ns, struct router_replica *replica,
+                struct router_effects *effects);
+/* A request wants a replica and none is OPEN: asks one whose last word is too old, sees that the
+ * others are asked in time. */
 void router_hunt(struct router *router, int64_t now_ns, struct router_deployment *deployment,
                  struct router_effects *effects);
 /* Says DISCONNECT and frees it when it leaves and holds nothing of ours. */
-void router_release(struct router *router, struct router_replica *replica, struct router_effects *effects);
+void router_release(struct router *router, struct router_replica *replica,
+                    struct router_effects *effects);
 
 /* router_queue.c: requests and where they wait */
-struct router_request *router_slot(const struct router *router, uint32_t index); /* null: no memory there yet */
+struct router_request *router_slot(const struct router *router,
+                                   uint32_t index); /* null: no memory there yet */
 struct router_request *router_find(const struct router *router, struct request_id id);
 /* Null when memory lacks. */
 struct router_request *router_remember(struct router *router, const struct router_submit *submit,
                                        struct router_deployment *deployment);
 void router_forget(struct router *router, struct router_request *request);
-void router_wait(struct router *router, struct router_request *request); /* at its place of arrival */
+void router_wait(struct router *router,
+                 struct router_request *request); /* at its place of arrival */
 /* False when memory lacks: then it waits or is as it was. */
-bool router_send(struct router *router, int64_t now_ns, struct router_request *request, struct router_replica *replica,
-                 struct router_effects *effects);
-void router_land(struct router *router, struct router_request *request); /* its replica has it no longer */
+bool router_send(struct router *router, int64_t now_ns, struct router_request *request,
+                 struct router_replica *replica, struct router_effects *effects);
+void router_land(struct router *router,
+                 struct router_request *request); /* its replica has it no longer */
 /* Ends a waiting request; false when memory lacks. */
-bool router_refuse(struct router *router, struct router_request *request, int code, struct router_effects *effects);
+bool router_refuse(struct router *router, struct router_request *request, int code,
+                   struct router_effects *effects);
 /* Derives what should happen to the waiting requests of a deployment from the facts. */
 void router_flush(struct router *router, int64_t now_ns, struct router_deployment *deployment,
                   struct router_effects *effects);
@@ -218,17 +237,19 @@ void router_flush(struct router *router, int64_t now_ns, struct router_deploymen
 void router_unstick(struct router *router, int64_t now_ns, struct router_effects *effects);
 
 /* router_time.c */
-int64_t router_replica_due_ns(const struct router *router, const struct router_replica *replica); /* 0: never */
-void    router_arm(struct router *router, struct router_replica *replica);
+int64_t router_replica_due_ns(const struct router *router,
+                              const struct router_replica *replica); /* 0: never */
+void router_arm(struct router *router, struct router_replica *replica);
 
 /* router_snapshot.c */
-void router_release_deployment(struct router *router, struct router_deployment *deployment); /* when vanished and empty */
+void router_release_deployment(struct router *router,
+                               struct router_deployment *deployment); /* when vanished and empty */
 
 /* router_table.c */
 void router_index_put(struct router_index *index, uint64_t key, void *value);
 /* The next value with this key; *cursor is 0 at first.  Null: no more. */
 void *router_index_next(const struct router_index *index, uint64_t key, uint64_t *cursor);
-void  router_index_drop(struct router_index *index, uint64_t key, const void *value);
+void router_index_drop(struct router_index *index, uint64_t key, const void *value);
 uint64_t router_name_key(struct bytes app, struct bytes name);
 uint64_t router_prefix_key(struct bytes prefix);
 static inline void *router_index_get(const struct router_index *index, uint64_t key)

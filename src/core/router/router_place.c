@@ -2,8 +2,9 @@
 /*
  * router_place: where each replica stands, what it said, and which of the open ones gets a request.
  *
- * The load of a replica is what we have there plus what others have there by its last word.  With each word `others` is
- * computed anew (its number less our own requests), so that our sends and answers in between adjust the load by themselves.
+ * The load of a replica is what we have there plus what others have there by its last word.  With
+ * each word `others` is computed anew (its number less our own requests), so that our sends and
+ * answers in between adjust the load by themselves.
  */
 #include "router_inner.h"
 
@@ -29,23 +30,24 @@ static void close_place(struct router_replica *replica)
 {
     struct router_deployment *deployment = replica->deployment;
     ensure(deployment->open_count > 0 && deployment->open[replica->open_index] == replica);
-    struct router_replica *last           = deployment->open[--deployment->open_count];
+    struct router_replica *last = deployment->open[--deployment->open_count];
     deployment->open[replica->open_index] = last;
-    last->open_index                      = replica->open_index;
+    last->open_index = replica->open_index;
 }
 
 static void open_place(struct router_replica *replica)
 {
     struct router_deployment *deployment = replica->deployment;
     ensure(deployment->open_count < deployment->open_capacity);
-    replica->open_index                        = deployment->open_count;
+    replica->open_index = deployment->open_count;
     deployment->open[deployment->open_count++] = replica;
 }
 
 void router_settle(struct router *router, struct router_replica *replica)
 {
-    enum router_place place  = place_of(replica);
-    struct list      *target = place == ROUTER_PLACE_LEAVING ? &router->leaving : &replica->deployment->places[place];
+    enum router_place place = place_of(replica);
+    struct list *target =
+        place == ROUTER_PLACE_LEAVING ? &router->leaving : &replica->deployment->places[place];
     if (replica->link.list != target) {
         if (list_linked(&replica->link) && replica->place == ROUTER_PLACE_OPEN)
             close_place(replica);
@@ -60,46 +62,53 @@ void router_settle(struct router *router, struct router_replica *replica)
 
 void router_reset(struct router_replica *replica, int64_t now_ns)
 {
-    replica->others      = 0;
-    replica->told_ns     = now_ns;
-    replica->quiet_ns    = now_ns;
+    replica->others = 0;
+    replica->told_ns = now_ns;
+    replica->quiet_ns = now_ns;
     replica->patience_ns = 0;
-    replica->probed      = false;
-    replica->draining    = false;
-    replica->silent      = false;
+    replica->probed = false;
+    replica->draining = false;
+    replica->silent = false;
 }
 
-void router_learn(struct router *router, int64_t now_ns, struct router_replica *replica, uint32_t queue_length)
+void router_learn(struct router *router, int64_t now_ns, struct router_replica *replica,
+                  uint32_t queue_length)
 {
+    if (!replica->connected)
+        return;
     if (replica->silent && router->trace)
         trace_print(router->trace, "awake r%llu", (unsigned long long)replica->id.v);
-    replica->silent   = false;
+    replica->silent = false;
     replica->quiet_ns = now_ns;
-    router->sign_ns   = now_ns;
+    router->sign_ns = now_ns;
     if (queue_length == ROUTER_LENGTH_UNKNOWN)
         return;
-    uint32_t held    = router_held(replica);
+    uint32_t held = router_held(replica);
     replica->told_ns = now_ns;
-    replica->others  = queue_length > held ? queue_length - held : 0;
+    replica->others = queue_length > held ? queue_length - held : 0;
     if ((uint64_t)held + replica->others < replica->deployment->max_ongoing)
         replica->patience_ns = 0;
 }
 
 void router_lose_patience(struct router_replica *replica)
 {
-    int64_t patience = replica->patience_ns ? 2 * replica->patience_ns : ROUTER_PATIENCE_LEAST_NS;
+    int64_t patience = ROUTER_PATIENCE_LEAST_NS;
+    if (replica->patience_ns)
+        patience = replica->asked ? 2 * replica->patience_ns : replica->patience_ns;
     replica->patience_ns = patience < ROUTER_PATIENCE_MOST_NS ? patience : ROUTER_PATIENCE_MOST_NS;
+    replica->asked = false;
 }
 
 static uint64_t load_of(const struct router_replica *replica, int64_t now_ns)
 {
-    bool     known = now_ns - replica->told_ns < ROUTER_KNOWLEDGE_NS;
-    uint64_t load  = router_held(replica);
+    bool known = now_ns - replica->told_ns < ROUTER_KNOWLEDGE_NS;
+    uint64_t load = router_held(replica);
     return known ? load + replica->others : load;
 }
 
 /* `request` has no say yet: its model id will prefer replicas that hold the model. */
-struct router_replica *router_choose(struct router *router, int64_t now_ns, struct router_deployment *deployment,
+struct router_replica *router_choose(struct router *router, int64_t now_ns,
+                                     struct router_deployment *deployment,
                                      const struct router_request *request)
 {
     uint32_t count = deployment->open_count;
@@ -115,23 +124,27 @@ struct router_replica *router_choose(struct router *router, int64_t now_ns, stru
     return load_of(second, now_ns) < load_of(first, now_ns) ? second : first;
 }
 
-void router_ask(struct router *router, int64_t now_ns, struct router_replica *replica, struct router_effects *effects)
+void router_ask(struct router *router, int64_t now_ns, struct router_replica *replica,
+                struct router_effects *effects)
 {
     ensure(replica->place == ROUTER_PLACE_CROWDED);
+    replica->asked = true;
     if (router_held(replica) > 0) {
         if (!replica->probed && router_say_probe(router, replica, effects)) {
-            replica->probed    = true;
+            replica->probed = true;
             replica->probed_ns = now_ns;
         }
         router_arm(router, replica);
         return;
     }
-    /* Nobody of ours is there whose answer would tell: guess that one slot is free, and let a request find out. */
+    /* Nobody of ours is there whose answer would tell: guess that one slot is free, and let a
+     * request find out. */
     if (router->trace)
-        trace_print(router->trace, "try r%llu (%u of %u, %lld us ago)", (unsigned long long)replica->id.v,
-                    replica->others, replica->deployment->max_ongoing,
+        trace_print(router->trace, "try r%llu (%u of %u, %lld us ago)",
+                    (unsigned long long)replica->id.v, replica->others,
+                    replica->deployment->max_ongoing,
                     (long long)(now_ns - replica->told_ns) / 1000);
-    replica->others  = replica->deployment->max_ongoing - 1;
+    replica->others = replica->deployment->max_ongoing - 1;
     replica->told_ns = now_ns;
     router_settle(router, replica);
     ensure(replica->place == ROUTER_PLACE_OPEN);
@@ -152,7 +165,8 @@ void router_hunt(struct router *router, int64_t now_ns, struct router_deployment
     }
 }
 
-void router_release(struct router *router, struct router_replica *replica, struct router_effects *effects)
+void router_release(struct router *router, struct router_replica *replica,
+                    struct router_effects *effects)
 {
     if (replica->place != ROUTER_PLACE_LEAVING || router_held(replica) > 0)
         return;

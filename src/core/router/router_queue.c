@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * router_queue: the requests that the router knows, by the index of their id, and the queue of each deployment.
+ * router_queue: the requests that the router knows, by the index of their id, and the queue of each
+ * deployment.
  *
- * The queue is in strict order of arrival.  A request that a replica did not take goes back to the place that its arrival
- * gives it.  When that makes the queue longer than max_queued, the youngest is refused: it was let in to a place that was
- * not free (R2).
+ * The queue is in strict order of arrival.  A request that a replica did not take goes back to the
+ * place that its arrival gives it.  When that makes the queue longer than max_queued, the youngest
+ * is refused: it was let in to a place that was not free (R2).
  */
 #include <string.h>
 
@@ -23,7 +24,9 @@ struct router_request *router_slot(const struct router *router, uint32_t index)
 struct router_request *router_find(const struct router *router, struct request_id id)
 {
     struct router_request *request = router_slot(router, pool_id_index(id.v));
-    return request && request->state != ROUTER_REQUEST_NONE && request_id_equal(request->id, id) ? request : NULL;
+    return request && request->state != ROUTER_REQUEST_NONE && request_id_equal(request->id, id)
+               ? request
+               : NULL;
 }
 
 /* Memory for the chunk of `index`, and in `deadlines` for all requests that chunks hold. */
@@ -57,12 +60,12 @@ struct router_request *router_remember(struct router *router, const struct route
         memcpy(copy, submit->model_id.at, submit->model_id.size);
         request->model_id = bytes_of(copy, submit->model_id.size);
     }
-    request->id          = submit->request;
-    request->arrival     = ++router->arrival;
-    request->deployment  = deployment;
-    request->replica     = NULL;
+    request->id = submit->request;
+    request->arrival = ++router->arrival;
+    request->deployment = deployment;
+    request->replica = NULL;
     request->deadline_ns = submit->deadline_ns;
-    request->state       = ROUTER_REQUEST_WAITING;
+    request->state = ROUTER_REQUEST_WAITING;
     router->known_count++;
     return request;
 }
@@ -91,8 +94,8 @@ void router_forget(struct router *router, struct router_request *request)
     if (request->model_id.size)
         mem_free((void *)request->model_id.at);
     request->model_id = (struct bytes){0};
-    request->id       = (struct request_id){0};
-    request->state    = ROUTER_REQUEST_NONE;
+    request->id = (struct request_id){0};
+    request->state = ROUTER_REQUEST_NONE;
     router->known_count--;
 }
 
@@ -101,11 +104,13 @@ static struct router_request *waiting_entry(struct list_link *link)
     return list_entry(link, struct router_request, link);
 }
 
-/* Requests come back in about their order of arrival, so the search begins where the last one was put. */
+/* Requests come back in about their order of arrival, so the search begins where the last one was
+ * put. */
 static void insert_by_arrival(struct router_deployment *deployment, struct router_request *request)
 {
-    struct list      *waiting = &deployment->waiting;
-    struct list_link *after   = deployment->returned ? &deployment->returned->link : waiting->head.next;
+    struct list *waiting = &deployment->waiting;
+    struct list_link *after =
+        deployment->returned ? &deployment->returned->link : waiting->head.next;
     while (after != &waiting->head && waiting_entry(after)->arrival < request->arrival)
         after = after->next;
     while (after->prev != &waiting->head && waiting_entry(after->prev)->arrival > request->arrival)
@@ -120,7 +125,7 @@ static void insert_by_arrival(struct router_deployment *deployment, struct route
 void router_wait(struct router *router, struct router_request *request)
 {
     struct router_deployment *deployment = request->deployment;
-    struct list_link         *last       = list_last(&deployment->waiting);
+    struct list_link *last = list_last(&deployment->waiting);
     ensure_tag(R1, !request->replica && !list_linked(&request->link));
     request->state = ROUTER_REQUEST_WAITING;
     if (!last || waiting_entry(last)->arrival < request->arrival)
@@ -132,8 +137,8 @@ void router_wait(struct router *router, struct router_request *request)
     router->waiting_count++;
 }
 
-bool router_send(struct router *router, int64_t now_ns, struct router_request *request, struct router_replica *replica,
-                 struct router_effects *effects)
+bool router_send(struct router *router, int64_t now_ns, struct router_request *request,
+                 struct router_replica *replica, struct router_effects *effects)
 {
     ensure_tag(R3, replica->in_snapshot && replica->place == ROUTER_PLACE_OPEN);
     ensure_tag(R2, router_held(replica) < replica->deployment->max_ongoing);
@@ -146,7 +151,7 @@ bool router_send(struct router *router, int64_t now_ns, struct router_request *r
         replica->quiet_ns = now_ns;
     list_push_back(&replica->requests, &request->link);
     request->replica = replica;
-    request->state   = ROUTER_REQUEST_IN_FLIGHT;
+    request->state = ROUTER_REQUEST_IN_FLIGHT;
     request->deployment->in_flight++;
     router_settle(router, replica);
     return true;
@@ -161,7 +166,8 @@ void router_land(struct router *router, struct router_request *request)
     request->deployment->in_flight--;
 }
 
-bool router_refuse(struct router *router, struct router_request *request, int code, struct router_effects *effects)
+bool router_refuse(struct router *router, struct router_request *request, int code,
+                   struct router_effects *effects)
 {
     ensure_tag(R1, request->state == ROUTER_REQUEST_WAITING);
     if (!router_say_refuse(router, request->id, code, effects))
@@ -170,8 +176,10 @@ bool router_refuse(struct router *router, struct router_request *request, int co
     return true;
 }
 
-/* R2: the queue is not longer than its limit, but for those who were in it when the limit was lowered. */
-static void trim(struct router *router, struct router_deployment *deployment, struct router_effects *effects)
+/* R2: the queue is not longer than its limit, but for those who were in it when the limit was
+ * lowered. */
+static void trim(struct router *router, struct router_deployment *deployment,
+                 struct router_effects *effects)
 {
     if (deployment->row->max_queued < 0)
         return;
@@ -179,7 +187,8 @@ static void trim(struct router *router, struct router_deployment *deployment, st
     if (limit < deployment->overhang)
         limit = deployment->overhang;
     while (deployment->waiting.length > limit) {
-        if (!router_refuse(router, waiting_entry(list_last(&deployment->waiting)), ERROR_BUSY, effects))
+        if (!router_refuse(router, waiting_entry(list_last(&deployment->waiting)), ERROR_BUSY,
+                           effects))
             return;
     }
 }
@@ -189,17 +198,18 @@ void router_flush(struct router *router, int64_t now_ns, struct router_deploymen
 {
     if (list_empty(&deployment->waiting))
         return;
-    bool              available = deployment->row && deployment->row->available;
+    bool available = deployment->row && deployment->row->available;
     struct list_link *link;
     while ((link = list_first(&deployment->waiting)) != NULL) {
         struct router_request *request = waiting_entry(link);
-        bool                   moved;
+        bool moved;
         if (!available)
             moved = router_refuse(router, request, ERROR_UNAVAILABLE, effects);
         else if (request->deadline_ns && request->deadline_ns <= now_ns)
             moved = router_refuse(router, request, ERROR_TIMEOUT, effects);
         else if (deployment->open_count > 0)
-            moved = router_send(router, now_ns, request, router_choose(router, now_ns, deployment, request), effects);
+            moved = router_send(router, now_ns, request,
+                                router_choose(router, now_ns, deployment, request), effects);
         else
             break;
         if (!moved)
