@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replays a fuzz target's corpus without a fuzzer: every file of the directories that are named is one
- * input.  Linked with one target at a time.  The name of each input is written before it runs, so that
- * the last line names the one that broke something.
+ * Replays a fuzz target's corpus without a fuzzer: every file of the directories that are named is
+ * one input.  Linked with one target at a time.  The name of each input is written before it runs,
+ * so that the last line names the one that broke something.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,10 +22,11 @@ static _Noreturn void die(const char *path)
     exit(1);
 }
 
-/* The input's bytes stand in a block of exactly their size, so that AddressSanitizer sees its end. */
+/* The input's bytes stand in a block of exactly their size, so that AddressSanitizer sees its end.
+ */
 static void replay_file(const char *path, size_t size)
 {
-    FILE    *file = fopen(path, "rb");
+    FILE *file = fopen(path, "rb");
     uint8_t *at = malloc(size ? size : 1);
 
     if (!file || !at || fread(at, 1, size, file) != size)
@@ -38,14 +39,14 @@ static void replay_file(const char *path, size_t size)
 
 static size_t replay_directory(const char *directory)
 {
-    size_t         count = 0;
+    size_t count = 0;
     struct dirent *entry;
-    DIR           *listing = opendir(directory);
+    DIR *listing = opendir(directory);
 
     if (!listing)
         die(directory);
     while ((entry = readdir(listing))) {
-        char        path[PATH_LIMIT];
+        char path[PATH_LIMIT];
         struct stat status;
         snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
         if (stat(path, &status) < 0)
