@@ -20,7 +20,7 @@ HAProxy run by hand with their own configuration in a temporary directory.
   --compare FILE    sets an earlier result beside this one
   --out FILE        where the JSON goes (default: bench/results/<time>.json, and a table in .md beside it)
 
-bench/run.py --help has the rest.
+bench/run.py --help and bench/start.py --help have the rest.
 END
 }
 
