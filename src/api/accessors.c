@@ -40,7 +40,7 @@ void *manta_replica_state(const struct manta_replica *replica)
 
 void manta_replica_log(struct manta_replica *replica, int level, const char *format, ...)
 {
-    char    text[1024];
+    char text[1024];
     va_list arguments;
     (void)replica;
     if (!log_enabled((enum log_level)level))

@@ -2,9 +2,10 @@
 /*
  * answer: the answering half of <manta/request.h>.
  *
- * A value becomes MessagePack for a caller with a handle, and what Ray Serve makes of it for an HTTP client: a
- * string is text/plain in UTF-8, bytes go raw, nil is empty, everything else is JSON.  An answer is written straight
- * into the session's channel with the helm held; when it is flushed is the runner's policy (runner_flush).
+ * A value becomes MessagePack for a caller with a handle, and what Ray Serve makes of it for an
+ * HTTP client: a string is text/plain in UTF-8, bytes go raw, nil is empty, everything else is
+ * JSON.  An answer is written straight into the session's channel with the helm held; when it is
+ * flushed is the runner's policy (runner_flush).
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,7 +20,8 @@
 #include "value.h"
 #include "wire.h"
 
-/* ---- the end of a request -------------------------------------------------------------------------- */
+/* ---- the end of a request
+ * -------------------------------------------------------------------------- */
 
 /* Calls made for it may outlive it; they only lose their parent. */
 static void request_leave_children(struct manta_request *request)
@@ -32,8 +34,8 @@ static void request_leave_children(struct manta_request *request)
 static int request_send(struct manta_request *request, struct taker_answer *answer)
 {
     struct manta_replica *replica = request->replica;
-    bool                  nested  = runtime_enter(replica->runtime);
-    int                   code;
+    bool nested = runtime_enter(replica->runtime);
+    int code;
     if (request->state == REQUEST_BEGUN) {
         /* One answer only: a second one breaks off the first. */
         request_abort(request, ERROR_ANSWERED, BYTES("answered while a streamed answer was open"));
@@ -56,12 +58,13 @@ void request_abort(struct manta_request *request, int code, struct bytes text)
         taker_finish(replica->taker, request->taken, code, (struct bytes){0});
     else
         taker_answer(replica->taker, request->taken,
-                     &(struct taker_answer){.code = code, .status = (uint16_t)error_http_status(code), .text = text});
+                     &(struct taker_answer){
+                         .code = code, .status = (uint16_t)error_http_status(code), .text = text});
 }
 
 int manta_request_fail(struct manta_request *request, int code, const char *format, ...)
 {
-    char    text[ERROR_TEXT_SIZE];
+    char text[ERROR_TEXT_SIZE];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
@@ -69,30 +72,35 @@ int manta_request_fail(struct manta_request *request, int code, const char *form
     if (code >= 0 || code < ERROR_INTERNAL)
         code = ERROR_USER;
     struct manta_replica *replica = request->replica;
-    bool                  nested  = runtime_enter(replica->runtime);
-    log_request(LOG_ERROR, request->taken->request_id, "%.*s failed: %s", BYTES_PRINT(request->taken->method), text);
+    bool nested = runtime_enter(replica->runtime);
+    log_request(LOG_ERROR, request->taken->request_id, "%.*s failed: %s",
+                BYTES_PRINT(request->taken->method), text);
     request_abort(request, code, bytes_of_string(text));
     runner_flush(replica);
     runtime_leave(replica->runtime, nested);
     return 0;
 }
 
-/* ---- whole answers ---------------------------------------------------------------------------------- */
+/* ---- whole answers
+ * ---------------------------------------------------------------------------------- */
 
-int manta_request_reply_http(struct manta_request *request, int status, const char *content_type, const void *body,
-                             size_t size)
+int manta_request_reply_http(struct manta_request *request, int status, const char *content_type,
+                             const void *body, size_t size)
 {
-    struct taker_answer answer = {.status = (uint16_t)status, .body_size = size, .body = bytes_of(body, size),
+    struct taker_answer answer = {.status = (uint16_t)status,
+                                  .body_size = size,
+                                  .body = bytes_of(body, size),
                                   .content_type = bytes_of_string(content_type)};
     if (status < 200 || status > 599)
-        return manta_request_fail(request, ERROR_INVALID, "the answer has status %d, not one of 200 to 599", status);
+        return manta_request_fail(request, ERROR_INVALID,
+                                  "the answer has status %d, not one of 200 to 599", status);
     return request_send(request, &answer);
 }
 
 static int reply_document(struct manta_request *request, struct bytes document)
 {
-    struct taker_answer answer = {.content_type = BYTES(VALUE_CONTENT_TYPE), .body_size = document.size,
-                                  .body = document};
+    struct taker_answer answer = {
+        .content_type = BYTES(VALUE_CONTENT_TYPE), .body_size = document.size, .body = document};
     return request_send(request, &answer);
 }
 
@@ -100,20 +108,23 @@ static int reply_document(struct manta_request *request, struct bytes document)
 static int reply_http_document(struct manta_request *request, struct bytes document)
 {
     struct value_reader reader;
-    struct value        value;
-    struct text         json;
+    struct value value;
+    struct text json;
     value_read_init(&reader, document);
     if (!value_next(&reader, &value) || value.type == VALUE_NIL)
         return manta_request_reply_http(request, 200, "text/plain", "", 0);
     if (value.type == VALUE_STRING)
-        return manta_request_reply_http(request, 200, "text/plain; charset=utf-8", value.bytes.at, value.bytes.size);
+        return manta_request_reply_http(request, 200, "text/plain; charset=utf-8", value.bytes.at,
+                                        value.bytes.size);
     if (value.type == VALUE_BINARY)
-        return manta_request_reply_http(request, 200, "text/plain", value.bytes.at, value.bytes.size);
+        return manta_request_reply_http(request, 200, "text/plain", value.bytes.at,
+                                        value.bytes.size);
     text_init(&json, SIZE_MAX / 2);
     value_print(document, &json);
-    int code = json.failed
-                   ? manta_request_fail(request, ERROR_MEMORY, "no memory for the JSON of the answer")
-                   : manta_request_reply_http(request, 200, "application/json", json.at, json.size);
+    int code =
+        json.failed
+            ? manta_request_fail(request, ERROR_MEMORY, "no memory for the JSON of the answer")
+            : manta_request_reply_http(request, 200, "application/json", json.at, json.size);
     text_done(&json);
     return code;
 }
@@ -131,7 +142,7 @@ static size_t pack_scalar(const struct manta_arg *arg, uint8_t at[9])
         return 1;
     case MANTA_ARG_INT:
         at[0] = 0xd3;
-        bits  = (uint64_t)arg->u.integer;
+        bits = (uint64_t)arg->u.integer;
         break;
     case MANTA_ARG_FLOAT:
         at[0] = 0xcb;
@@ -147,13 +158,14 @@ static size_t pack_scalar(const struct manta_arg *arg, uint8_t at[9])
 
 int manta_request_reply_arg(struct manta_request *request, struct manta_arg arg)
 {
-    bool         http = manta_request_is_http(request);
+    bool http = manta_request_is_http(request);
     struct error error = {0};
-    struct text  text;
-    uint8_t      scalar[9];
-    size_t       scalar_size = pack_scalar(&arg, scalar);
+    struct text text;
+    uint8_t scalar[9];
+    size_t scalar_size = pack_scalar(&arg, scalar);
     if (http && arg.type == MANTA_ARG_STRING)
-        return manta_request_reply_http(request, 200, "text/plain; charset=utf-8", arg.u.at, arg.size);
+        return manta_request_reply_http(request, 200, "text/plain; charset=utf-8", arg.u.at,
+                                        arg.size);
     if (http && arg.type == MANTA_ARG_BINARY)
         return manta_request_reply_http(request, 200, "text/plain", arg.u.at, arg.size);
     if (scalar_size)
@@ -165,7 +177,8 @@ int manta_request_reply_arg(struct manta_request *request, struct manta_arg arg)
         code = manta_request_fail(request, code < 0 ? code : ERROR_MEMORY, "%s",
                                   code < 0 ? error.text : "no memory for the answer");
     else
-        code = http ? reply_http_document(request, text_bytes(&text)) : reply_document(request, text_bytes(&text));
+        code = http ? reply_http_document(request, text_bytes(&text))
+                    : reply_document(request, text_bytes(&text));
     text_done(&text);
     return code;
 }
@@ -177,7 +190,8 @@ int manta_request_reply_pack(struct manta_request *request, const struct manta_p
     if (manta_pack_value(pack, &value, &error) < 0)
         return manta_request_fail(request, error.code, "%s", error.text);
     struct bytes document = bytes_of(value.at, value.size);
-    return manta_request_is_http(request) ? reply_http_document(request, document) : reply_document(request, document);
+    return manta_request_is_http(request) ? reply_http_document(request, document)
+                                          : reply_document(request, document);
 }
 
 int manta_request_reply_nil(struct manta_request *request)
@@ -210,7 +224,8 @@ int manta_request_reply_binary(struct manta_request *request, const void *at, si
     return manta_request_reply_arg(request, manta_binary(at, size));
 }
 
-/* ---- header fields ---------------------------------------------------------------------------------- */
+/* ---- header fields
+ * ---------------------------------------------------------------------------------- */
 
 static bool header_is_valid(struct bytes name, struct bytes value)
 {
@@ -219,7 +234,7 @@ static bool header_is_valid(struct bytes name, struct bytes value)
         return false;
     for (size_t i = 0; i < name.size; i++) {
         uint8_t byte = name.at[i];
-        bool    sign = (byte >= '0' && byte <= '9') || ((byte | 32) >= 'a' && (byte | 32) <= 'z');
+        bool sign = (byte >= '0' && byte <= '9') || ((byte | 32) >= 'a' && (byte | 32) <= 'z');
         if (!sign && (!byte || !strchr(OTHERS, byte)))
             return false;
     }
@@ -234,17 +249,18 @@ static bool header_append(struct manta_request *request, struct bytes name, stru
 {
     size_t needed = request->header_size + name.size + value.size + 4;
     if (needed > request->header_capacity) {
-        size_t   capacity = needed * 2;
-        uint8_t *block    = arena_try(&request->taken->arena, capacity);
+        size_t capacity = needed * 2;
+        uint8_t *block = arena_try(&request->taken->arena, capacity);
         if (!block)
             return false;
         if (request->header_size)
             memcpy(block, request->headers, request->header_size);
-        request->headers         = block;
+        request->headers = block;
         request->header_capacity = capacity;
     }
-    request->header_size += wire_field_write(request->headers + request->header_size,
-                                             request->header_capacity - request->header_size, name, value);
+    request->header_size +=
+        wire_field_write(request->headers + request->header_size,
+                         request->header_capacity - request->header_size, name, value);
     return true;
 }
 
@@ -253,35 +269,40 @@ int manta_request_add_header(struct manta_request *request, const char *name, co
 {
     struct bytes name_bytes = bytes_of_string(name), value_bytes = bytes_of_string(value);
     if (!header_is_valid(name_bytes, value_bytes))
-        return manta_error_set(reterr, MANTA_EINVALID, "'%s' cannot be a header field with that value (RFC 9110 5)", name);
+        return manta_error_set(reterr, MANTA_EINVALID,
+                               "'%s' cannot be a header field with that value (RFC 9110 5)", name);
     if (request->state == REQUEST_BEGUN)
         return manta_error_set(reterr, MANTA_EANSWERED, "the answer has begun");
     bool nested = runtime_enter(request->replica->runtime);
-    bool added  = header_append(request, name_bytes, value_bytes);
+    bool added = header_append(request, name_bytes, value_bytes);
     runtime_leave(request->replica->runtime, nested);
-    return added ? 0 : manta_error_set(reterr, MANTA_ELIMIT, "the header fields of the answer are too large");
+    return added ? 0
+                 : manta_error_set(reterr, MANTA_ELIMIT,
+                                   "the header fields of the answer are too large");
 }
 
-/* ---- streamed answers -------------------------------------------------------------------------------- */
+/* ---- streamed answers
+ * -------------------------------------------------------------------------------- */
 
 int manta_request_begin(struct manta_request *request, int status, const char *content_type,
                         void (*room)(void *owner), void *owner, struct manta_error *reterr)
 {
     struct manta_replica *replica = request->replica;
     if (status < 200 || status > 599)
-        return manta_error_set(reterr, MANTA_EINVALID, "an answer has status 200 to 599, not %d", status);
+        return manta_error_set(reterr, MANTA_EINVALID, "an answer has status 200 to 599, not %d",
+                               status);
     if (request->state == REQUEST_BEGUN)
         return manta_error_set(reterr, MANTA_EANSWERED, "the answer has begun");
     bool nested = runtime_enter(replica->runtime);
-    struct taker_answer answer = {.status       = (uint16_t)status,
-                                  .body_size    = UINT64_MAX,
-                                  .headers      = bytes_of(request->headers, request->header_size),
+    struct taker_answer answer = {.status = (uint16_t)status,
+                                  .body_size = UINT64_MAX,
+                                  .headers = bytes_of(request->headers, request->header_size),
                                   .content_type = bytes_of_string(content_type)};
     if (!manta_request_is_http(request) && !content_type)
         answer.content_type = BYTES(VALUE_CONTENT_TYPE);
-    int code            = taker_begin(replica->taker, request->taken, &answer);
-    request->state      = code < 0 ? request->state : REQUEST_BEGUN;
-    request->room       = room;
+    int code = taker_begin(replica->taker, request->taken, &answer);
+    request->state = code < 0 ? request->state : REQUEST_BEGUN;
+    request->room = room;
     request->room_owner = owner;
     runner_flush(replica);
     runtime_leave(replica->runtime, nested);
@@ -294,7 +315,7 @@ static int request_write(struct manta_request *request, struct bytes part)
     if (request->state != REQUEST_BEGUN)
         return MANTA_EINVALID;
     bool nested = runtime_enter(replica->runtime);
-    int  code   = taker_write(replica->taker, request->taken, part);
+    int code = taker_write(replica->taker, request->taken, part);
     if (code == ERROR_AGAIN)
         request->room_wanted = true;
     runner_flush(replica);
@@ -313,8 +334,9 @@ int manta_request_write(struct manta_request *request, const void *part, size_t 
 int manta_request_write_arg(struct manta_request *request, struct manta_arg arg)
 {
     struct error error = {0};
-    struct text  text, json;
-    if (manta_request_is_http(request) && (arg.type == MANTA_ARG_STRING || arg.type == MANTA_ARG_BINARY))
+    struct text text, json;
+    if (manta_request_is_http(request) &&
+        (arg.type == MANTA_ARG_STRING || arg.type == MANTA_ARG_BINARY))
         return request_write(request, bytes_of(arg.u.at, arg.size));
     text_init(&text, SIZE_MAX / 2);
     text_init(&json, SIZE_MAX / 2);
@@ -347,8 +369,8 @@ static bool request_has_room(void *owner)
 int manta_request_wait_room(struct manta_request *request, double timeout_s)
 {
     struct runtime *runtime = request->replica->runtime;
-    int64_t         due     = 0;
-    bool            nested  = runtime_enter(runtime);
+    int64_t due = 0;
+    bool nested = runtime_enter(runtime);
     if (nested) {
         runtime_leave(runtime, nested);
         return MANTA_EINVALID;
@@ -368,7 +390,7 @@ int manta_request_finish(struct manta_request *request)
     if (request->state != REQUEST_BEGUN)
         return manta_request_reply_nil(request);
     bool nested = runtime_enter(replica->runtime);
-    bool gone   = request->taken->cancelled;
+    bool gone = request->taken->cancelled;
     request_leave_children(request);
     taker_finish(replica->taker, request->taken, 0, (struct bytes){0});
     runner_flush(replica);

@@ -2,8 +2,8 @@
 /*
  * args: argument lists as documents.
  *
- * A call's body, and a replica's constructor arguments, are one MessagePack array; a bound deployment in it is the extension
- * VALUE_EXTENSION_HANDLE holding the array [app, deployment].
+ * A call's body, and a replica's constructor arguments, are one MessagePack array; a bound
+ * deployment in it is the extension VALUE_EXTENSION_HANDLE holding the array [app, deployment].
  */
 #ifndef MANTA_API_ARGS_H
 #define MANTA_API_ARGS_H
@@ -20,9 +20,9 @@
 #include "text.h"
 
 struct manta_args {
-    struct bytes    document; /* a checked array; empty: no arguments */
-    struct runtime *runtime;  /* for handles and for its helm, which guards `arena` */
-    struct arena   *arena;    /* for zero-terminated strings */
+    struct bytes document;   /* a checked array; empty: no arguments */
+    struct runtime *runtime; /* for handles and for its helm, which guards `arena` */
+    struct arena *arena;     /* for zero-terminated strings */
 };
 
 /* Appends one arg as a value; ERROR_INVALID for a bound deployment (see bind.c) or a bad type. */

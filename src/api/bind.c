@@ -2,9 +2,10 @@
 /*
  * bind: from a builder's manta_bind calls to the application's target document.
  *
- * Each binding becomes one deployment of the target with its constructor arguments; a bound deployment among them becomes a handle by
- * name.  The version of a deployment is a hash of the shared object's bytes, its arguments and the options that
- * need other processes, so that running the same application again restarts nothing.
+ * Each binding becomes one deployment of the target with its constructor arguments; a bound
+ * deployment among them becomes a handle by name.  The version of a deployment is a hash of the
+ * shared object's bytes, its arguments and the options that need other processes, so that running
+ * the same application again restarts nothing.
  */
 #include "bind.h"
 
@@ -22,7 +23,8 @@
 #include "target.h"
 #include "value.h"
 
-/* ---- binding ------------------------------------------------------------------------------------------ */
+/* ---- binding
+ * ------------------------------------------------------------------------------------------ */
 
 static struct manta_arg app_stop(struct manta_app *app)
 {
@@ -32,7 +34,7 @@ static struct manta_arg app_stop(struct manta_app *app)
 
 struct manta_arg manta_app_fail(struct manta_app *app, const char *format, ...)
 {
-    char    text[ERROR_TEXT_SIZE];
+    char text[ERROR_TEXT_SIZE];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
@@ -78,7 +80,8 @@ static void write_handle(struct manta_app *app, struct text *out, uint32_t index
     text_done(&name);
 }
 
-static void write_args(struct manta_app *app, struct text *out, const struct manta_arg *args, size_t count)
+static void write_args(struct manta_app *app, struct text *out, const struct manta_arg *args,
+                       size_t count)
 {
     value_write_array(out, (uint32_t)count);
     for (size_t i = 0; i < count && !app->error.code; i++) {
@@ -94,18 +97,19 @@ static void write_args(struct manta_app *app, struct text *out, const struct man
 static struct app_deployment *app_add(struct manta_app *app)
 {
     if (app->deployment_count == APP_DEPLOYMENT_LIMIT) {
-        error_set(&app->error, ERROR_LIMIT, "more than %d deployments in one application", APP_DEPLOYMENT_LIMIT);
+        error_set(&app->error, ERROR_LIMIT, "more than %d deployments in one application",
+                  APP_DEPLOYMENT_LIMIT);
         return NULL;
     }
     if (app->deployment_count == app->deployment_capacity) {
-        uint32_t               capacity = app->deployment_capacity ? app->deployment_capacity * 2 : 8;
-        struct app_deployment *grown    = mem_try_resize(
+        uint32_t capacity = app->deployment_capacity ? app->deployment_capacity * 2 : 8;
+        struct app_deployment *grown = mem_try_resize(
             app->deployments, app->deployment_capacity * sizeof *grown, capacity * sizeof *grown);
         if (!grown) {
             error_set(&app->error, ERROR_MEMORY, "no memory for the application");
             return NULL;
         }
-        app->deployments         = grown;
+        app->deployments = grown;
         app->deployment_capacity = capacity;
     }
     return &app->deployments[app->deployment_count];
@@ -127,16 +131,18 @@ struct manta_arg manta_bind_array(struct manta_app *app, const struct manta_depl
     return (struct manta_arg){.type = MANTA_ARG_BOUND, .index = app->deployment_count++};
 }
 
-struct manta_arg manta_bind_list(struct manta_app *app, const struct manta_deployment *deployment, ...)
+struct manta_arg manta_bind_list(struct manta_app *app, const struct manta_deployment *deployment,
+                                 ...)
 {
     struct manta_arg args[APP_ARGUMENT_LIMIT];
-    size_t           count = 0;
-    va_list          list;
+    size_t count = 0;
+    va_list list;
     va_start(list, deployment);
     for (struct manta_arg arg = va_arg(list, struct manta_arg); arg.type != MANTA_ARG_END;
-         arg                  = va_arg(list, struct manta_arg)) {
+         arg = va_arg(list, struct manta_arg)) {
         if (count == APP_ARGUMENT_LIMIT) {
-            manta_app_fail(app, "more than %d constructor arguments: use manta_bind_array", APP_ARGUMENT_LIMIT);
+            manta_app_fail(app, "more than %d constructor arguments: use manta_bind_array",
+                           APP_ARGUMENT_LIMIT);
             break;
         }
         args[count++] = arg;
@@ -145,42 +151,50 @@ struct manta_arg manta_bind_list(struct manta_app *app, const struct manta_deplo
     return manta_bind_array(app, deployment, args, count);
 }
 
-/* ---- the target --------------------------------------------------------------------------------------- */
+/* ---- the target
+ * --------------------------------------------------------------------------------------- */
 
 static int64_t to_us(double seconds)
 {
     return seconds > 0 ? (int64_t)llround(seconds * 1e6) : 0;
 }
 
-static struct target_replica replica_target(const struct manta_app *app, const struct app_deployment *bound)
+static struct target_replica replica_target(const struct manta_app *app,
+                                            const struct app_deployment *bound)
 {
     const struct manta_deployment *deployment = &bound->deployment;
     return (struct target_replica){
-        .app                          = bytes_of_string(app->name),
-        .deployment                   = bytes_of_string(bound->name),
-        .library                      = bytes_of_string(app->library),
-        .symbol                       = bytes_of_string(deployment->symbol),
-        .user_config                  = bytes_of_string(deployment->user_config),
-        .args                         = text_bytes(&bound->args),
-        .threads                      = (uint32_t)deployment->threads,
-        .max_ongoing_requests         = (uint32_t)deployment->max_ongoing_requests,
-        .max_batch_size               = deployment->call_batch ? (uint32_t)deployment->max_batch_size : 1,
-        .max_concurrent_batches       = (uint32_t)deployment->max_concurrent_batches,
-        .batch_wait_us                = to_us(deployment->batch_wait_timeout_s),
-        .health_check_period_us       = to_us(deployment->health_check_period_s),
-        .health_check_timeout_us      = to_us(deployment->health_check_timeout_s),
+        .app = bytes_of_string(app->name),
+        .deployment = bytes_of_string(bound->name),
+        .library = bytes_of_string(app->library),
+        .symbol = bytes_of_string(deployment->symbol),
+        .user_config = bytes_of_string(deployment->user_config),
+        .args = text_bytes(&bound->args),
+        .threads = (uint32_t)deployment->threads,
+        .max_ongoing_requests = (uint32_t)deployment->max_ongoing_requests,
+        .max_batch_size = deployment->call_batch ? (uint32_t)deployment->max_batch_size : 1,
+        .max_concurrent_batches = (uint32_t)deployment->max_concurrent_batches,
+        .batch_wait_us = to_us(deployment->batch_wait_timeout_s),
+        .health_check_period_us = to_us(deployment->health_check_period_s),
+        .health_check_timeout_us = to_us(deployment->health_check_timeout_s),
         .graceful_shutdown_timeout_us = to_us(deployment->graceful_shutdown_timeout_s),
-        .stream_body                  = deployment->stream_body,
+        .stream_body = deployment->stream_body,
     };
 }
 
-/* What needs another process when it changes.  max_ongoing_requests does not: it is told to running ones. */
+/* What needs another process when it changes.  max_ongoing_requests does not: it is told to running
+ * ones. */
 static uint64_t version_of(const struct manta_app *app, const struct target_replica *replica)
 {
-    uint64_t hash      = app->library_hash;
-    int64_t  numbers[] = {replica->threads, replica->max_batch_size, replica->max_concurrent_batches,
-                          replica->batch_wait_us, replica->health_check_period_us, replica->health_check_timeout_us,
-                          replica->graceful_shutdown_timeout_us, replica->stream_body};
+    uint64_t hash = app->library_hash;
+    int64_t numbers[] = {replica->threads,
+                         replica->max_batch_size,
+                         replica->max_concurrent_batches,
+                         replica->batch_wait_us,
+                         replica->health_check_period_us,
+                         replica->health_check_timeout_us,
+                         replica->graceful_shutdown_timeout_us,
+                         replica->stream_body};
     hash = library_hash_more(hash, replica->app);
     hash = library_hash_more(hash, replica->library);
     hash = library_hash_more(hash, replica->symbol);
@@ -192,29 +206,30 @@ static uint64_t version_of(const struct manta_app *app, const struct target_repl
 
 static void write_target(const struct manta_app *app, uint32_t ingress, struct text *out)
 {
-    struct target_deployment *targets   = mem_new(app->deployment_count * sizeof *targets);
-    struct text              *documents = mem_new(app->deployment_count * sizeof *documents);
+    struct target_deployment *targets = mem_new(app->deployment_count * sizeof *targets);
+    struct text *documents = mem_new(app->deployment_count * sizeof *documents);
     for (uint32_t i = 0; i < app->deployment_count; i++) {
-        const struct app_deployment *bound   = &app->deployments[i];
-        struct target_replica        replica = replica_target(app, bound);
+        const struct app_deployment *bound = &app->deployments[i];
+        struct target_replica replica = replica_target(app, bound);
         text_init(&documents[i], INT32_MAX);
         target_write_replica(&documents[i], &replica);
         out->failed |= documents[i].failed;
         targets[i] = (struct target_deployment){
-            .name                         = bytes_of_string(bound->name),
-            .runner                       = BYTES("c"),
-            .replica                      = text_bytes(&documents[i]),
-            .version                      = version_of(app, &replica),
-            .num_replicas                 = (uint32_t)bound->deployment.num_replicas,
-            .max_ongoing_requests         = replica.max_ongoing_requests,
-            .max_queued_requests          = bound->deployment.max_queued_requests,
+            .name = bytes_of_string(bound->name),
+            .runner = BYTES("c"),
+            .replica = text_bytes(&documents[i]),
+            .version = version_of(app, &replica),
+            .num_replicas = (uint32_t)bound->deployment.num_replicas,
+            .max_ongoing_requests = replica.max_ongoing_requests,
+            .max_queued_requests = bound->deployment.max_queued_requests,
             .graceful_shutdown_timeout_us = replica.graceful_shutdown_timeout_us,
-            .health_check_period_us       = replica.health_check_period_us,
-            .health_check_timeout_us      = replica.health_check_timeout_us,
-            .stream_body                  = replica.stream_body,
+            .health_check_period_us = replica.health_check_period_us,
+            .health_check_timeout_us = replica.health_check_timeout_us,
+            .stream_body = replica.stream_body,
         };
     }
-    target_write_app(out, bytes_of_string(app->deployments[ingress].name), targets, app->deployment_count);
+    target_write_app(out, bytes_of_string(app->deployments[ingress].name), targets,
+                     app->deployment_count);
     for (uint32_t i = 0; i < app->deployment_count; i++)
         text_done(&documents[i]);
     mem_free(documents);
@@ -229,14 +244,15 @@ static void app_done(struct manta_app *app)
 }
 
 /* "path:application"; the last colon counts. */
-static int split_target(const char *target, char *path, size_t path_size, const char **ret_name, struct error *reterr)
+static int split_target(const char *target, char *path, size_t path_size, const char **ret_name,
+                        struct error *reterr)
 {
     const char *colon = strrchr(target, ':');
     if (!colon || colon == target || !colon[1])
         return error_set(reterr, ERROR_INVALID, "'%s' is not path/to/lib.so:application", target);
-    char *given    = mem_copy_string(target, (size_t)(colon - target));
+    char *given = mem_copy_string(target, (size_t)(colon - target));
     char *absolute = realpath(given, NULL);
-    int   code     = 0;
+    int code = 0;
     if (!absolute)
         code = error_set(reterr, ERROR_NOT_FOUND, "there is no shared object '%s'", given);
     else if ((size_t)snprintf(path, path_size, "%s", absolute) >= path_size)
@@ -250,9 +266,9 @@ static int split_target(const char *target, char *path, size_t path_size, const 
 int app_build(const char *target, const char *name, const char *const *arguments, struct text *out,
               struct error *reterr)
 {
-    char             path[PATH_MAX];
-    const char      *application;
-    void            *library = NULL;
+    char path[PATH_MAX];
+    const char *application;
+    void *library = NULL;
     library_builder *builder;
     struct manta_app app = {.name = name, .library = path, .arguments = arguments};
     if (split_target(target, path, sizeof path, &application, reterr) < 0 ||
@@ -261,8 +277,10 @@ int app_build(const char *target, const char *name, const char *const *arguments
     if (library_application(library, path, application, &builder, reterr) == 0 &&
         library_hash(path, &app.library_hash, reterr) == 0) {
         struct manta_arg ingress = builder(&app);
-        if (!app.error.code && (ingress.type != MANTA_ARG_BOUND || ingress.index >= app.deployment_count))
-            error_set(&app.error, ERROR_INVALID, "application '%s' did not return a bound deployment", application);
+        if (!app.error.code &&
+            (ingress.type != MANTA_ARG_BOUND || ingress.index >= app.deployment_count))
+            error_set(&app.error, ERROR_INVALID,
+                      "application '%s' did not return a bound deployment", application);
         if (!app.error.code)
             write_target(&app, ingress.index, out);
         if (!app.error.code && out->failed)

@@ -17,22 +17,22 @@ enum { APP_DEPLOYMENT_LIMIT = 1024, APP_ARGUMENT_LIMIT = 256 };
 /* One bound deployment. */
 struct app_deployment {
     struct manta_deployment deployment; /* checked copy */
-    char                    name[136];  /* unique in the application */
-    struct text             args;       /* MessagePack array; handles name app and deployment */
+    char name[136];                     /* unique in the application */
+    struct text args;                   /* MessagePack array; handles name app and deployment */
 };
 
 struct manta_app {
-    const char            *name;        /* of the application */
-    const char            *library;     /* absolute path */
-    uint64_t               library_hash;
-    const char *const     *arguments;   /* "key=value", null-terminated; or null */
+    const char *name;    /* of the application */
+    const char *library; /* absolute path */
+    uint64_t library_hash;
+    const char *const *arguments;       /* "key=value", null-terminated; or null */
     struct app_deployment *deployments; /* in the order of binding */
-    uint32_t               deployment_count, deployment_capacity;
-    struct error           error;       /* the first failure; sticks */
+    uint32_t deployment_count, deployment_capacity;
+    struct error error; /* the first failure; sticks */
 };
 
 /* Opens "path:application", calls its builder and writes the target document: 0 or an error. */
-int  app_build(const char *target, const char *name, const char *const *arguments, struct text *out,
-               struct error *reterr);
+int app_build(const char *target, const char *name, const char *const *arguments, struct text *out,
+              struct error *reterr);
 
 #endif

@@ -2,10 +2,11 @@
 /*
  * call: from manta_call to its result.
  *
- * The arguments become one MessagePack array, the dispatch carries it, and its events come back through
- * runtime_pull.  A unary result is a slice of the received buffer, kept by a reference, checked once.  A streamed
- * result is a list of items; taking one gives its bytes back as credit, so that the slower side sets the pace.  Waiting means
- * steering the loop on the waiting thread (helm.h).
+ * The arguments become one MessagePack array, the dispatch carries it, and its events come back
+ * through runtime_pull.  A unary result is a slice of the received buffer, kept by a reference,
+ * checked once.  A streamed result is a list of items; taking one gives its bytes back as credit,
+ * so that the slower side sets the pace.  Waiting means steering the loop on the waiting thread
+ * (helm.h).
  */
 #include "call.h"
 
@@ -29,7 +30,8 @@ static int64_t due_after(struct runtime *runtime, double timeout_s)
     return loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s * (double)SECOND_NS) + 1;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------------------------------
+ */
 
 static void call_release(struct manta_call *call)
 {
@@ -47,7 +49,7 @@ static void call_release(struct manta_call *call)
 static void call_end(struct manta_call *call)
 {
     ensure_tag(R1, !call->over);
-    call->over          = true;
+    call->over = true;
     call->dispatch_call = NULL;
     list_remove(&call->parent_link);
     if (call->background)
@@ -93,7 +95,8 @@ void call_close(struct manta_call *call)
         call_fail(call, ERROR_CLOSED, BYTES("the instance is shut down"));
 }
 
-/* ---- results ------------------------------------------------------------------------------------ */
+/* ---- results ------------------------------------------------------------------------------------
+ */
 
 /* Keeps `body` alive: by reference when it lies in a received buffer, else by copy. */
 static bool call_keep(struct manta_call *call, struct buffer *buffer, struct bytes body)
@@ -112,7 +115,8 @@ static bool call_keep(struct manta_call *call, struct buffer *buffer, struct byt
     return true;
 }
 
-/* A result that is not MessagePack (an HTTP style answer to a call) is given as one binary value. */
+/* A result that is not MessagePack (an HTTP style answer to a call) is given as one binary value.
+ */
 static bool call_keep_binary(struct manta_call *call, struct bytes body)
 {
     struct text text;
@@ -125,11 +129,13 @@ static bool call_keep_binary(struct manta_call *call, struct bytes body)
 
 static void call_result(struct manta_call *call, const struct dispatch_event *event)
 {
-    bool   typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
+    bool typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
     size_t offset;
     if (typed && value_check(event->body, &offset) < 0)
-        error_set(&call->error, ERROR_PROTOCOL, "the answer of the deployment is no MessagePack at byte %zu", offset);
-    else if (typed ? !call_keep(call, event->buffer, event->body) : !call_keep_binary(call, event->body))
+        error_set(&call->error, ERROR_PROTOCOL,
+                  "the answer of the deployment is no MessagePack at byte %zu", offset);
+    else if (typed ? !call_keep(call, event->buffer, event->body)
+                   : !call_keep_binary(call, event->body))
         error_set(&call->error, ERROR_MEMORY, "no memory for the answer");
 }
 
@@ -138,8 +144,8 @@ static void call_add_item(struct manta_call *call, struct bytes part, bool begin
 {
     struct list_link *last = begins ? NULL : list_last(&call->items);
     struct call_item *old = last ? list_entry(last, struct call_item, link) : NULL;
-    size_t            old_size = old ? old->size : 0;
-    struct call_item *item     = mem_try(sizeof *item + old_size + part.size);
+    size_t old_size = old ? old->size : 0;
+    struct call_item *item = mem_try(sizeof *item + old_size + part.size);
     if (!item) {
         call_cancel(call, ERROR_MEMORY);
         return;
@@ -187,12 +193,14 @@ void call_event(struct manta_call *call, const struct dispatch_event *event)
     }
 }
 
-/* ---- the public face ---------------------------------------------------------------------------- */
+/* ---- the public face ----------------------------------------------------------------------------
+ */
 
-static bool call_find_deployment(struct manta_handle *handle, struct dispatch *dispatch, struct deployment_id *ret_id)
+static bool call_find_deployment(struct manta_handle *handle, struct dispatch *dispatch,
+                                 struct deployment_id *ret_id)
 {
     const struct router *router = dispatch_router(dispatch);
-    struct bytes         app    = bytes_of_string(handle->app);
+    struct bytes app = bytes_of_string(handle->app);
     if (!handle->deployment[0])
         return router_find_app(router, app, ret_id);
     return router_find_deployment(router, app, bytes_of_string(handle->deployment), ret_id);
@@ -200,14 +208,15 @@ static bool call_find_deployment(struct manta_handle *handle, struct dispatch *d
 
 struct snapshot_wait {
     struct manta_handle *handle;
-    struct dispatch     *dispatch;
+    struct dispatch *dispatch;
     struct deployment_id id;
 };
 
 static bool snapshot_has_deployment(void *owner)
 {
     struct snapshot_wait *wait = owner;
-    return call_find_deployment(wait->handle, wait->dispatch, &wait->id) || wait->handle->runtime->closed;
+    return call_find_deployment(wait->handle, wait->dispatch, &wait->id) ||
+           wait->handle->runtime->closed;
 }
 
 static bool snapshot_came(void *owner)
@@ -216,23 +225,26 @@ static bool snapshot_came(void *owner)
     return router_version(dispatch_router(wait->dispatch)) > 0 || wait->handle->runtime->closed;
 }
 
-/* The first call of a process waits for the first snapshot; an application just deployed may be one snapshot away. */
-static int call_resolve(struct manta_handle *handle, struct dispatch *dispatch, struct deployment_id *ret_id,
-                        struct error *reterr)
+/* The first call of a process waits for the first snapshot; an application just deployed may be one
+ * snapshot away. */
+static int call_resolve(struct manta_handle *handle, struct dispatch *dispatch,
+                        struct deployment_id *ret_id, struct error *reterr)
 {
-    struct runtime      *runtime = handle->runtime;
-    struct snapshot_wait wait    = {.handle = handle, .dispatch = dispatch};
+    struct runtime *runtime = handle->runtime;
+    struct snapshot_wait wait = {.handle = handle, .dispatch = dispatch};
     if (!call_find_deployment(handle, dispatch, &wait.id) && !runtime->pulling) {
         int64_t due = loop_refresh_now_ns(runtime->loop) + 5 * SECOND_NS;
         if (router_version(dispatch_router(dispatch)) == 0)
             helm_wait(runtime->helm, snapshot_came, &wait, due);
-        helm_wait(runtime->helm, snapshot_has_deployment, &wait, loop_refresh_now_ns(runtime->loop) + SECOND_NS / 4);
+        helm_wait(runtime->helm, snapshot_has_deployment, &wait,
+                  loop_refresh_now_ns(runtime->loop) + SECOND_NS / 4);
     }
     if (runtime->closed)
         return error_set(reterr, ERROR_CLOSED, "the instance is shut down");
     if (!call_find_deployment(handle, dispatch, ret_id))
-        return error_set(reterr, ERROR_UNAVAILABLE, "deployment '%s' of application '%s' is not running",
-                         handle->deployment, handle->app);
+        return error_set(reterr, ERROR_UNAVAILABLE,
+                         "deployment '%s' of application '%s' is not running", handle->deployment,
+                         handle->app);
     return 0;
 }
 
@@ -244,23 +256,24 @@ static struct manta_call_options options_of(const struct manta_call_options *giv
     return options;
 }
 
-static int call_submit(struct manta_call *call, struct manta_handle *handle, const struct manta_call_options *options,
-                       struct bytes body, struct error *reterr)
+static int call_submit(struct manta_call *call, struct manta_handle *handle,
+                       const struct manta_call_options *options, struct bytes body,
+                       struct error *reterr)
 {
-    struct runtime  *runtime  = call->runtime;
+    struct runtime *runtime = call->runtime;
     struct dispatch *dispatch = runtime_dispatch(runtime, reterr);
     if (!dispatch)
         return reterr->code;
     struct dispatch_request request = {
-        .kind         = WIRE_KIND_CALL,
-        .stream       = options->stream,
-        .body_whole   = true,
-        .body_size    = body.size,
-        .method       = options->method ? bytes_of_string(options->method) : BYTES("__call__"),
+        .kind = WIRE_KIND_CALL,
+        .stream = options->stream,
+        .body_whole = true,
+        .body_size = body.size,
+        .method = options->method ? bytes_of_string(options->method) : BYTES("__call__"),
         .content_type = BYTES(VALUE_CONTENT_TYPE),
-        .model_id     = bytes_of_string(options->model_id),
-        .deadline_ns  = due_after(runtime, options->timeout_s),
-        .body         = body,
+        .model_id = bytes_of_string(options->model_id),
+        .deadline_ns = due_after(runtime, options->timeout_s),
+        .body = body,
     };
     if (options->parent && request_adopt(options->parent, call, &request) < 0)
         return error_set(reterr, ERROR_CANCELLED, "the parent request is cancelled");
@@ -270,13 +283,14 @@ static int call_submit(struct manta_call *call, struct manta_handle *handle, con
     return call->dispatch_call ? 0 : reterr->code;
 }
 
-int manta_call(struct manta_handle *handle, const struct manta_call_options *given, const struct manta_arg *args,
-               size_t count, struct manta_call **ret_call, struct manta_error *reterr)
+int manta_call(struct manta_handle *handle, const struct manta_call_options *given,
+               const struct manta_arg *args, size_t count, struct manta_call **ret_call,
+               struct manta_error *reterr)
 {
-    struct error              error   = {0};
+    struct error error = {0};
     struct manta_call_options options = options_of(given);
-    struct text               body;
-    struct manta_call        *call = mem_try(sizeof *call);
+    struct text body;
+    struct manta_call *call = mem_try(sizeof *call);
     text_init(&body, UINT32_MAX);
     if (!call || args_write(&body, args, count, &error) < 0) {
         if (!error.code)
@@ -285,8 +299,8 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
         mem_free(call);
         return runtime_error(reterr, &error);
     }
-    bool nested   = runtime_enter(handle->runtime);
-    *call         = (struct manta_call){.runtime = runtime_ref(handle->runtime), .stream = options.stream};
+    bool nested = runtime_enter(handle->runtime);
+    *call = (struct manta_call){.runtime = runtime_ref(handle->runtime), .stream = options.stream};
     list_init(&call->items);
     list_push_back(&call->runtime->calls, &call->link);
     int code = call_submit(call, handle, &options, text_bytes(&body), &error);
@@ -294,7 +308,7 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
         call_release(call);
         atomic_fetch_sub(&handle->runtime->references, 1);
     } else {
-        call->done  = options.done;
+        call->done = options.done;
         call->owner = options.owner;
         if (call->done) {
             call->background = true;
@@ -315,7 +329,8 @@ static bool call_is_over(void *owner)
 }
 
 /* Waits unless this thread is inside a callback, which would wait for itself. */
-static int call_wait(struct manta_call *call, bool nested, bool (*done)(void *), double timeout_s, struct error *reterr)
+static int call_wait(struct manta_call *call, bool nested, bool (*done)(void *), double timeout_s,
+                     struct error *reterr)
 {
     if (done(call))
         return 0;
@@ -329,8 +344,8 @@ static int call_wait(struct manta_call *call, bool nested, bool (*done)(void *),
 
 int manta_call_wait(struct manta_call *call, double timeout_s, struct manta_error *reterr)
 {
-    struct error error  = {0};
-    bool         nested = runtime_enter(call->runtime);
+    struct error error = {0};
+    bool nested = runtime_enter(call->runtime);
     if (call_wait(call, nested, call_is_over, timeout_s, &error) == 0 && call->error.code)
         error = call->error;
     runtime_leave(call->runtime, nested);
@@ -340,7 +355,7 @@ int manta_call_wait(struct manta_call *call, double timeout_s, struct manta_erro
 bool manta_call_over(struct manta_call *call)
 {
     bool nested = runtime_enter(call->runtime);
-    bool over   = call->over;
+    bool over = call->over;
     runtime_leave(call->runtime, nested);
     return over;
 }
@@ -379,7 +394,8 @@ static int call_wrap_item(struct manta_call *call, struct manta_value *ret_item)
     return call->copy ? 0 : ERROR_MEMORY;
 }
 
-static int call_take_item(struct manta_call *call, struct manta_value *ret_item, struct error *reterr)
+static int call_take_item(struct manta_call *call, struct manta_value *ret_item,
+                          struct error *reterr)
 {
     struct list_link *link = list_pop_front(&call->items);
     if (!link && call->error.code) {
@@ -398,11 +414,12 @@ static int call_take_item(struct manta_call *call, struct manta_value *ret_item,
     return code < 0 ? error_set(reterr, code, "an item of the stream could not be read") : 1;
 }
 
-int manta_call_next(struct manta_call *call, double timeout_s, struct manta_value *ret_item, struct manta_error *reterr)
+int manta_call_next(struct manta_call *call, double timeout_s, struct manta_value *ret_item,
+                    struct manta_error *reterr)
 {
-    struct error error  = {0};
-    bool         nested = runtime_enter(call->runtime);
-    int          result = -1;
+    struct error error = {0};
+    bool nested = runtime_enter(call->runtime);
+    int result = -1;
     if (!call->stream)
         error_set(&error, ERROR_INVALID, "the call was made without .stream");
     else if (call_wait(call, nested, call_has_item, timeout_s, &error) == 0)
@@ -424,7 +441,7 @@ struct manta_call *manta_call_free(struct manta_call *call)
     if (!call)
         return NULL;
     struct runtime *runtime = call->runtime;
-    bool            nested  = runtime_enter(runtime);
+    bool nested = runtime_enter(runtime);
     if (call->in_done) {
         call->freed = true;
         runtime_leave(runtime, nested);
@@ -442,16 +459,18 @@ struct manta_call *manta_call_free(struct manta_call *call)
     return NULL;
 }
 
-/* ---- handles ------------------------------------------------------------------------------------ */
+/* ---- handles ------------------------------------------------------------------------------------
+ */
 
 struct manta_handle *handle_new(struct runtime *runtime, struct bytes app, struct bytes deployment)
 {
     struct manta_handle *handle = mem_try(sizeof *handle);
     if (!handle)
         return NULL;
-    handle->runtime    = runtime_ref(runtime);
-    handle->app        = mem_copy_string((const char *)app.at, app.size);
-    handle->deployment = mem_copy_string(deployment.size ? (const char *)deployment.at : "", deployment.size);
+    handle->runtime = runtime_ref(runtime);
+    handle->app = mem_copy_string((const char *)app.at, app.size);
+    handle->deployment =
+        mem_copy_string(deployment.size ? (const char *)deployment.at : "", deployment.size);
     return handle;
 }
 

@@ -16,38 +16,39 @@
 #include "list.h"
 #include "runtime.h"
 
-/* An application's deployment, by name; the deployment's id is looked up at each call (it changes when it is deleted and run again). */
+/* An application's deployment, by name; the deployment's id is looked up at each call (it changes
+ * when it is deleted and run again). */
 struct manta_handle {
     struct runtime *runtime; /* a reference */
-    char           *app, *deployment; /* deployment empty: the application's ingress */
+    char *app, *deployment;  /* deployment empty: the application's ingress */
 };
 
 /* One item of a streamed answer, copied off the wire. */
 struct call_item {
     struct list_link link; /* on the call's items */
-    size_t           size;
-    uint8_t          data[];
+    size_t size;
+    uint8_t data[];
 };
 
 /* Guarded by the runtime's helm. On runtime->calls from birth to manta_call_free. */
 struct manta_call {
-    struct list_link      link;
-    struct list_link      parent_link;   /* on the parent request's children */
-    struct runtime       *runtime;       /* a reference */
+    struct list_link link;
+    struct list_link parent_link;        /* on the parent request's children */
+    struct runtime *runtime;             /* a reference */
     struct dispatch_call *dispatch_call; /* null once it is over */
-    bool                  over, stream, background;
-    bool                  stream_typed;  /* items are MessagePack documents */
-    bool                  item_open;     /* the last item goes on in the next part */
-    bool                  in_done;       /* inside the done callback */
-    bool                  freed;         /* manta_call_free inside done: freed behind it */
-    struct error          error;         /* code 0 when it went well */
-    struct buffer        *buffer;        /* holds result when it is a slice of the wire */
-    uint8_t              *copy;          /* holds it otherwise */
-    struct manta_value    value;         /* checked */
-    struct list           items;         /* of call_item, streamed and not taken */
-    struct call_item     *item;          /* the one that manta_call_next gave out */
-    void                (*done)(struct manta_call *call, void *owner);
-    void                 *owner;
+    bool over, stream, background;
+    bool stream_typed;        /* items are MessagePack documents */
+    bool item_open;           /* the last item goes on in the next part */
+    bool in_done;             /* inside the done callback */
+    bool freed;               /* manta_call_free inside done: freed behind it */
+    struct error error;       /* code 0 when it went well */
+    struct buffer *buffer;    /* holds result when it is a slice of the wire */
+    uint8_t *copy;            /* holds it otherwise */
+    struct manta_value value; /* checked */
+    struct list items;        /* of call_item, streamed and not taken */
+    struct call_item *item;   /* the one that manta_call_next gave out */
+    void (*done)(struct manta_call *call, void *owner);
+    void *owner;
 };
 
 /* An event of the dispatch for this call (helm held). */

@@ -32,8 +32,8 @@ size_t manta_value_json(const struct manta_value *value, char *at, size_t room)
 static void pack_json(struct text *out, json_t *json)
 {
     const char *key;
-    json_t     *item;
-    size_t      index;
+    json_t *item;
+    size_t index;
     switch (json_typeof(json)) {
     case JSON_OBJECT:
         value_write_map(out, (uint32_t)json_object_size(json));
@@ -69,35 +69,39 @@ static void pack_json(struct text *out, json_t *json)
 static int json_depth(json_t *json, int limit)
 {
     const char *key;
-    json_t     *item;
-    size_t      index;
-    int         deepest = 0;
+    json_t *item;
+    size_t index;
+    int deepest = 0;
     if (limit == 0)
         return 1;
     if (json_is_object(json))
         json_object_foreach(json, key, item)
         {
             int depth = json_depth(item, limit - 1);
-            deepest   = depth > deepest ? depth : deepest;
+            deepest = depth > deepest ? depth : deepest;
         }
     if (json_is_array(json))
         json_array_foreach(json, index, item)
         {
             int depth = json_depth(item, limit - 1);
-            deepest   = depth > deepest ? depth : deepest;
+            deepest = depth > deepest ? depth : deepest;
         }
     return deepest + 1;
 }
 
-int manta_pack_json(struct manta_pack *pack, const char *json, size_t size, struct manta_error *reterr)
+int manta_pack_json(struct manta_pack *pack, const char *json, size_t size,
+                    struct manta_error *reterr)
 {
     json_error_t why;
-    json_t      *root = json_loadb(json, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    json_t *root =
+        json_loadb(json, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (!root)
-        return manta_error_set(reterr, MANTA_EINVALID, "no JSON at line %d, column %d: %s", why.line, why.column, why.text);
+        return manta_error_set(reterr, MANTA_EINVALID, "no JSON at line %d, column %d: %s",
+                               why.line, why.column, why.text);
     int code = 0;
     if (json_depth(root, VALUE_DEPTH_LIMIT) > VALUE_DEPTH_LIMIT - 1)
-        code = manta_error_set(reterr, MANTA_EINVALID, "the JSON is nested deeper than %d", VALUE_DEPTH_LIMIT - 1);
+        code = manta_error_set(reterr, MANTA_EINVALID, "the JSON is nested deeper than %d",
+                               VALUE_DEPTH_LIMIT - 1);
     else
         pack_json(&pack->document, root);
     json_decref(root);

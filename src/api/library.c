@@ -21,7 +21,7 @@
 #include "ensure.h"
 #include "text.h"
 
-static const char DEPLOYMENT_PREFIX[]  = "manta_deployment_";
+static const char DEPLOYMENT_PREFIX[] = "manta_deployment_";
 static const char APPLICATION_PREFIX[] = "manta_application_";
 
 /* Members up to here were in the first header; a shorter descriptor was never built. */
@@ -29,20 +29,22 @@ static const size_t FIRST_SIZE = sizeof(struct manta_deployment);
 
 int library_open(const char *path, void **ret_library, struct error *reterr)
 {
-    char        local[4096];
+    char local[4096];
     struct stat about;
     if (!strchr(path, '/')) {
         snprintf(local, sizeof local, "./%s", path);
         path = local;
     }
     if (stat(path, &about) < 0)
-        return error_set(reterr, ERROR_NOT_FOUND, "the shared object '%s' cannot be opened: %s", path, strerror(errno));
+        return error_set(reterr, ERROR_NOT_FOUND, "the shared object '%s' cannot be opened: %s",
+                         path, strerror(errno));
     if (!S_ISREG(about.st_mode))
         return error_set(reterr, ERROR_LOAD, "'%s' is not a file", path);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *why = dlerror();
-        return error_set(reterr, ERROR_LOAD, "the shared object could not be loaded: %s", why ? why : path);
+        return error_set(reterr, ERROR_LOAD, "the shared object could not be loaded: %s",
+                         why ? why : path);
     }
     *ret_library = library;
     return 0;
@@ -54,7 +56,8 @@ void library_close(void *library)
         dlclose(library);
 }
 
-/* ---- deployments ------------------------------------------------------------------------------------ */
+/* ---- deployments
+ * ------------------------------------------------------------------------------------ */
 
 static int refuse(const struct manta_deployment *deployment, const char *what, struct error *reterr)
 {
@@ -78,7 +81,8 @@ static int check_methods(const struct manta_deployment *deployment, struct error
     for (size_t i = 0; i < deployment->method_count; i++) {
         const struct manta_method *method = &deployment->methods[i];
         if (!method->name || !*method->name || !method->call || !strcmp(method->name, "__call__"))
-            return error_set(reterr, ERROR_INVALID, "deployment '%s': method %zu needs a name (not __call__) and a call",
+            return error_set(reterr, ERROR_INVALID,
+                             "deployment '%s': method %zu needs a name (not __call__) and a call",
                              deployment->name, i);
     }
     return 0;
@@ -91,7 +95,8 @@ static int check_numbers(const struct manta_deployment *deployment, struct error
     if (deployment->max_ongoing_requests < 1 || deployment->max_ongoing_requests > 1000000)
         return refuse(deployment, "max_ongoing_requests must be 1 to 1000000", reterr);
     if (deployment->max_queued_requests != -1 && deployment->max_queued_requests < 1)
-        return refuse(deployment, "max_queued_requests must be -1 (no limit) or at least 1", reterr);
+        return refuse(deployment, "max_queued_requests must be -1 (no limit) or at least 1",
+                      reterr);
     if (deployment->threads < 1 || deployment->threads > 256)
         return refuse(deployment, "threads must be 1 to 256", reterr);
     if (deployment->max_batch_size < 1 || deployment->max_batch_size > 4096)
@@ -100,7 +105,8 @@ static int check_numbers(const struct manta_deployment *deployment, struct error
         return refuse(deployment, "max_concurrent_batches must be 1 to 256", reterr);
     if (!(deployment->batch_wait_timeout_s >= 0 && deployment->batch_wait_timeout_s <= 86400))
         return refuse(deployment, "batch_wait_timeout_s must be 0 to 86400", reterr);
-    if (!(deployment->graceful_shutdown_timeout_s >= 0 && deployment->graceful_shutdown_timeout_s <= 1e9))
+    if (!(deployment->graceful_shutdown_timeout_s >= 0 &&
+          deployment->graceful_shutdown_timeout_s <= 1e9))
         return refuse(deployment, "graceful_shutdown_timeout_s must be at least 0", reterr);
     if (!(deployment->graceful_shutdown_wait_loop_s >= 0))
         return refuse(deployment, "graceful_shutdown_wait_loop_s must be at least 0", reterr);
@@ -111,18 +117,22 @@ static int check_numbers(const struct manta_deployment *deployment, struct error
     return 0;
 }
 
-int library_check_deployment(const struct manta_deployment *given, struct manta_deployment *ret_deployment,
-                             struct error *reterr)
+int library_check_deployment(const struct manta_deployment *given,
+                             struct manta_deployment *ret_deployment, struct error *reterr)
 {
     if (given->header_version > MANTA_HEADER_VERSION || given->size > sizeof *given)
         return error_set(reterr, ERROR_VERSION,
-                         "a deployment was built against header version %u, this is version %d: update Manta, or rebuild",
+                         "a deployment was built against header version %u, this is version %d: "
+                         "update Manta, or rebuild",
                          given->header_version, MANTA_HEADER_VERSION);
     if (given->header_version < 1 || given->size < FIRST_SIZE)
-        return error_set(reterr, ERROR_INVALID, "a deployment was not made by MANTA_DEPLOYMENT: its size is %zu", given->size);
+        return error_set(reterr, ERROR_INVALID,
+                         "a deployment was not made by MANTA_DEPLOYMENT: its size is %zu",
+                         given->size);
     struct manta_deployment deployment = *given;
     if (!deployment.symbol || !name_is_valid(deployment.name))
-        return error_set(reterr, ERROR_INVALID, "a deployment's name must be 1 to 128 of A-Z a-z 0-9 _ . -, not '%s'",
+        return error_set(reterr, ERROR_INVALID,
+                         "a deployment's name must be 1 to 128 of A-Z a-z 0-9 _ . -, not '%s'",
                          deployment.name ? deployment.name : "");
     if (!deployment.call && !deployment.call_batch)
         return refuse(&deployment, "has neither call nor call_batch", reterr);
@@ -141,25 +151,30 @@ int library_deployment(void *library, const char *symbol, struct manta_deploymen
     snprintf(name, sizeof name, "%s%s", DEPLOYMENT_PREFIX, symbol);
     const struct manta_deployment *const *found = dlsym(library, name);
     if (!found)
-        return error_set(reterr, ERROR_NOT_FOUND, "the shared object has no deployment '%s' (MANTA_DEPLOYMENT)", symbol);
+        return error_set(reterr, ERROR_NOT_FOUND,
+                         "the shared object has no deployment '%s' (MANTA_DEPLOYMENT)", symbol);
     return library_check_deployment(*found, ret_deployment, reterr);
 }
 
-/* ---- applications ------------------------------------------------------------------------------------ */
+/* ---- applications
+ * ------------------------------------------------------------------------------------ */
 
-/* Appends the applications that the file exports, from its dynamic symbols: only for an error's text. */
+/* Appends the applications that the file exports, from its dynamic symbols: only for an error's
+ * text. */
 static void list_applications(const uint8_t *at, size_t size, struct text *out)
 {
     const Elf64_Ehdr *head = (const void *)at;
-    if (size < sizeof *head || memcmp(head->e_ident, ELFMAG, SELFMAG) != 0 || head->e_ident[EI_CLASS] != ELFCLASS64 ||
-        head->e_shentsize != sizeof(Elf64_Shdr) || head->e_shoff > size ||
-        (size - head->e_shoff) / sizeof(Elf64_Shdr) < head->e_shnum || head->e_shoff % 8)
+    if (size < sizeof *head || memcmp(head->e_ident, ELFMAG, SELFMAG) != 0 ||
+        head->e_ident[EI_CLASS] != ELFCLASS64 || head->e_shentsize != sizeof(Elf64_Shdr) ||
+        head->e_shoff > size || (size - head->e_shoff) / sizeof(Elf64_Shdr) < head->e_shnum ||
+        head->e_shoff % 8)
         return;
     const Elf64_Shdr *sections = (const void *)(at + head->e_shoff);
     for (unsigned i = 0; i < head->e_shnum; i++) {
         const Elf64_Shdr *symbols = &sections[i];
-        if (symbols->sh_type != SHT_DYNSYM || symbols->sh_link >= head->e_shnum || symbols->sh_offset > size ||
-            symbols->sh_size > size - symbols->sh_offset || symbols->sh_offset % 8)
+        if (symbols->sh_type != SHT_DYNSYM || symbols->sh_link >= head->e_shnum ||
+            symbols->sh_offset > size || symbols->sh_size > size - symbols->sh_offset ||
+            symbols->sh_offset % 8)
             continue;
         const Elf64_Shdr *strings = &sections[symbols->sh_link];
         if (strings->sh_offset > size || strings->sh_size > size - strings->sh_offset)
@@ -168,11 +183,12 @@ static void list_applications(const uint8_t *at, size_t size, struct text *out)
         for (size_t n = symbols->sh_size / sizeof *symbol; n > 0; n--, symbol++) {
             if (symbol->st_name >= strings->sh_size || symbol->st_shndx == SHN_UNDEF)
                 continue;
-            const char *name   = (const char *)at + strings->sh_offset + symbol->st_name;
-            size_t      length = strnlen(name, strings->sh_size - symbol->st_name);
-            size_t      prefix = sizeof APPLICATION_PREFIX - 1;
+            const char *name = (const char *)at + strings->sh_offset + symbol->st_name;
+            size_t length = strnlen(name, strings->sh_size - symbol->st_name);
+            size_t prefix = sizeof APPLICATION_PREFIX - 1;
             if (length > prefix && !memcmp(name, APPLICATION_PREFIX, prefix))
-                text_print(out, "%s%.*s", out->size ? ", " : "", (int)(length - prefix), name + prefix);
+                text_print(out, "%s%.*s", out->size ? ", " : "", (int)(length - prefix),
+                           name + prefix);
         }
     }
 }
@@ -181,8 +197,8 @@ static void list_applications(const uint8_t *at, size_t size, struct text *out)
 static bool map_file(const char *path, struct bytes *ret_bytes)
 {
     struct stat about;
-    int         descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    void       *at         = MAP_FAILED;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    void *at = MAP_FAILED;
     if (descriptor >= 0 && fstat(descriptor, &about) == 0 && about.st_size > 0)
         at = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (descriptor >= 0)
@@ -193,16 +209,17 @@ static bool map_file(const char *path, struct bytes *ret_bytes)
     return true;
 }
 
-int library_application(void *library, const char *path, const char *name, library_builder **ret_builder,
-                        struct error *reterr)
+int library_application(void *library, const char *path, const char *name,
+                        library_builder **ret_builder, struct error *reterr)
 {
-    char         symbol[300];
+    char symbol[300];
     struct bytes file;
-    struct text  names;
+    struct text names;
     snprintf(symbol, sizeof symbol, "%s%s", APPLICATION_PREFIX, name);
     void *found = dlsym(library, symbol);
     if (found) {
-        memcpy(ret_builder, &found, sizeof found); /* POSIX: a function's address comes from dlsym as an object's */
+        memcpy(ret_builder, &found,
+               sizeof found); /* POSIX: a function's address comes from dlsym as an object's */
         return 0;
     }
     text_init(&names, 256);
@@ -216,7 +233,8 @@ int library_application(void *library, const char *path, const char *name, libra
     return ERROR_NOT_FOUND;
 }
 
-/* ---- content hashes ---------------------------------------------------------------------------------- */
+/* ---- content hashes
+ * ---------------------------------------------------------------------------------- */
 
 int library_hash(const char *path, uint64_t *ret_hash, struct error *reterr)
 {

@@ -2,7 +2,8 @@
 /*
  * pack: building composite values (manta_pack_*).
  *
- * A pack is a growing document.  It is judged once, when it is used: exactly one well-formed value, or an error.
+ * A pack is a growing document.  It is judged once, when it is used: exactly one well-formed value,
+ * or an error.
  */
 #include <string.h>
 
@@ -52,15 +53,18 @@ void manta_pack_map(struct manta_pack *pack, uint32_t count)
     value_write_map(&pack->document, count);
 }
 
-int manta_pack_value(const struct manta_pack *pack, struct manta_value *ret_value, struct manta_error *reterr)
+int manta_pack_value(const struct manta_pack *pack, struct manta_value *ret_value,
+                     struct manta_error *reterr)
 {
     size_t offset;
     if (pack->error.code)
         return manta_error_set(reterr, pack->error.code, "%s", pack->error.text);
     if (pack->document.failed)
-        return manta_error_set(reterr, MANTA_EMEMORY, "the pack is larger than 1 GiB or memory is exhausted");
+        return manta_error_set(reterr, MANTA_EMEMORY,
+                               "the pack is larger than 1 GiB or memory is exhausted");
     if (value_check(text_bytes(&pack->document), &offset) < 0)
-        return manta_error_set(reterr, MANTA_EINVALID, "the pack is not exactly one value: see byte %zu of %zu", offset,
+        return manta_error_set(reterr, MANTA_EINVALID,
+                               "the pack is not exactly one value: see byte %zu of %zu", offset,
                                pack->document.size);
     *ret_value = (struct manta_value){pack->document.at, pack->document.size};
     return 0;

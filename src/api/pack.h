@@ -9,8 +9,8 @@
 #include "text.h"
 
 struct manta_pack {
-    struct text  document; /* MessagePack so far */
-    struct error error;    /* the first failure; sticks until clear */
+    struct text document; /* MessagePack so far */
+    struct error error;   /* the first failure; sticks until clear */
 };
 
 #endif

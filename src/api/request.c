@@ -2,8 +2,8 @@
 /*
  * request: what was asked: the reading half of <manta/request.h>.  The answering half is answer.c.
  *
- * Slices of the received frame become zero-terminated strings in the request's arena on first use, so that a request
- * whose path nobody reads pays nothing for it.
+ * Slices of the received frame become zero-terminated strings in the request's arena on first use,
+ * so that a request whose path nobody reads pays nothing for it.
  */
 #include <math.h>
 #include <string.h>
@@ -22,9 +22,9 @@ struct manta_request *request_new(struct manta_replica *replica, struct taker_re
     struct manta_request *request = arena_try(&taken->arena, sizeof *request);
     if (!request)
         return NULL;
-    request->taken   = taken;
+    request->taken = taken;
     request->replica = replica;
-    request->args    = (struct manta_args){.runtime = replica->runtime, .arena = &taken->arena};
+    request->args = (struct manta_args){.runtime = replica->runtime, .arena = &taken->arena};
     list_init(&request->children);
     taken->owner = request;
     return request;
@@ -35,7 +35,7 @@ static const char *request_string(struct manta_request *request, struct bytes by
 {
     if (!bytes.size)
         return "";
-    bool  nested = runtime_enter(request->replica->runtime);
+    bool nested = runtime_enter(request->replica->runtime);
     char *string = arena_copy_string(&request->taken->arena, bytes);
     runtime_leave(request->replica->runtime, nested);
     return string ? string : "";
@@ -89,12 +89,13 @@ const char *manta_request_header(struct manta_request *request, const char *name
     return request_string(request, value);
 }
 
-bool manta_request_header_at(struct manta_request *request, size_t index, const char **ret_name, const char **ret_value)
+bool manta_request_header_at(struct manta_request *request, size_t index, const char **ret_name,
+                             const char **ret_value)
 {
     struct bytes rest = request->taken->headers, name, value;
     for (size_t i = 0; wire_field_next(&rest, &name, &value); i++)
         if (i == index) {
-            *ret_name  = request_string(request, name);
+            *ret_name = request_string(request, name);
             *ret_value = request_string(request, value);
             return true;
         }
@@ -129,36 +130,40 @@ static int request_parse_json(struct manta_request *request, struct manta_error 
 {
     struct manta_value packed;
     struct manta_pack *pack = manta_pack_new();
-    struct bytes       body = request->taken->body;
+    struct bytes body = request->taken->body;
     if (!pack)
         return manta_error_set(reterr, MANTA_EMEMORY, "no memory for the body");
     int code = manta_pack_json(pack, (const char *)body.at, body.size, reterr);
     if (code == 0)
         code = manta_pack_value(pack, &packed, reterr);
     if (code == 0) {
-        bool         nested = runtime_enter(request->replica->runtime);
-        struct bytes copy   = arena_copy(&request->taken->arena, bytes_of(packed.at, packed.size));
+        bool nested = runtime_enter(request->replica->runtime);
+        struct bytes copy = arena_copy(&request->taken->arena, bytes_of(packed.at, packed.size));
         runtime_leave(request->replica->runtime, nested);
         request->value = (struct manta_value){copy.at, copy.size};
         if (!copy.at)
-            code = manta_error_set(reterr, MANTA_ELIMIT, "the body of %zu bytes is too large for a parsed copy", body.size);
+            code =
+                manta_error_set(reterr, MANTA_ELIMIT,
+                                "the body of %zu bytes is too large for a parsed copy", body.size);
     }
     manta_pack_free(pack);
     return code;
 }
 
-int manta_request_value(struct manta_request *request, struct manta_value *ret_value, struct manta_error *reterr)
+int manta_request_value(struct manta_request *request, struct manta_value *ret_value,
+                        struct manta_error *reterr)
 {
     struct bytes body = request->taken->body;
-    size_t       offset;
-    int          code = 0;
+    size_t offset;
+    int code = 0;
     if (request->value.at) {
         *ret_value = request->value;
         return 0;
     }
     if (content_is(request->taken->content_type, BYTES(VALUE_CONTENT_TYPE))) {
         if (value_check(body, &offset) < 0)
-            return manta_error_set(reterr, MANTA_EINVALID, "the body is no MessagePack at byte %zu", offset);
+            return manta_error_set(reterr, MANTA_EINVALID, "the body is no MessagePack at byte %zu",
+                                   offset);
         request->value = (struct manta_value){body.at, body.size};
     } else {
         code = request_parse_json(request, reterr);
@@ -168,7 +173,8 @@ int manta_request_value(struct manta_request *request, struct manta_value *ret_v
     return code;
 }
 
-/* ---- streamed bodies ------------------------------------------------------------------------------ */
+/* ---- streamed bodies
+ * ------------------------------------------------------------------------------ */
 
 static bool request_can_read(void *owner)
 {
@@ -183,7 +189,8 @@ static int64_t request_due(struct runtime *runtime, double timeout_s)
     return loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s / NS) + 1;
 }
 
-static int64_t request_read(struct manta_request *request, void *at, size_t room, struct error *reterr)
+static int64_t request_read(struct manta_request *request, void *at, size_t room,
+                            struct error *reterr)
 {
     struct taker_request *taken = request->taken;
     if (taken->cancelled)
@@ -203,9 +210,9 @@ int64_t manta_request_read(struct manta_request *request, void *at, size_t room,
                            struct manta_error *reterr)
 {
     struct runtime *runtime = request->replica->runtime;
-    struct error    error   = {0};
-    int64_t         size    = -1;
-    bool            nested  = runtime_enter(runtime);
+    struct error error = {0};
+    int64_t size = -1;
+    bool nested = runtime_enter(runtime);
     if (!request_can_read(request) && nested)
         error_set(&error, ERROR_INVALID, "a callback may not wait");
     else if (!request_can_read(request)) {
@@ -219,20 +226,22 @@ int64_t manta_request_read(struct manta_request *request, void *at, size_t room,
     return error.code ? runtime_error(reterr, &error) : size;
 }
 
-/* ---- cancellation and deadline ------------------------------------------------------------------- */
+/* ---- cancellation and deadline
+ * ------------------------------------------------------------------- */
 
 bool manta_request_cancelled(struct manta_request *request)
 {
-    bool nested    = runtime_enter(request->replica->runtime);
+    bool nested = runtime_enter(request->replica->runtime);
     bool cancelled = request->taken->cancelled;
     runtime_leave(request->replica->runtime, nested);
     return cancelled;
 }
 
-void manta_request_on_cancel(struct manta_request *request, void (*cancelled)(void *owner), void *owner)
+void manta_request_on_cancel(struct manta_request *request, void (*cancelled)(void *owner),
+                             void *owner)
 {
-    bool nested              = runtime_enter(request->replica->runtime);
-    request->cancelled       = cancelled;
+    bool nested = runtime_enter(request->replica->runtime);
+    request->cancelled = cancelled;
     request->cancelled_owner = owner;
     if (request->taken->cancelled)
         request_on_cancelled(request);
@@ -246,7 +255,7 @@ void request_on_cancelled(struct manta_request *request)
         call_cancel(list_entry(link, struct manta_call, parent_link), ERROR_CANCELLED);
     if (request->cancelled) {
         void (*cancelled)(void *) = request->cancelled;
-        request->cancelled        = NULL;
+        request->cancelled = NULL;
         cancelled(request->cancelled_owner);
     }
 }
@@ -256,8 +265,8 @@ double manta_request_time_left_s(struct manta_request *request)
     struct runtime *runtime = request->replica->runtime;
     if (!request->taken->deadline_ns)
         return (double)INFINITY;
-    bool   nested = runtime_enter(runtime);
-    double left   = (double)(request->taken->deadline_ns - loop_refresh_now_ns(runtime->loop)) * NS;
+    bool nested = runtime_enter(runtime);
+    double left = (double)(request->taken->deadline_ns - loop_refresh_now_ns(runtime->loop)) * NS;
     runtime_leave(runtime, nested);
     return left;
 }
@@ -267,13 +276,14 @@ struct manta_replica *manta_request_replica(struct manta_request *request)
     return request->replica;
 }
 
-int request_adopt(struct manta_request *parent, struct manta_call *call, struct dispatch_request *request)
+int request_adopt(struct manta_request *parent, struct manta_call *call,
+                  struct dispatch_request *request)
 {
     struct taker_request *taken = parent->taken;
     if (taken->cancelled)
         return ERROR_CANCELLED;
     request->request_id = taken->request_id;
-    request->trace      = taken->trace;
+    request->trace = taken->trace;
     if (taken->deadline_ns && (!request->deadline_ns || taken->deadline_ns < request->deadline_ns))
         request->deadline_ns = taken->deadline_ns;
     list_push_back(&parent->children, &call->parent_link);

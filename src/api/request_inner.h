@@ -2,7 +2,8 @@
 /*
  * request_inner: the inner face of <manta/request.h>: a taken request with what its answer needs.
  *
- * Lives in the arena of its taker_request and dies with it.  Everything mutable is touched with the helm held.
+ * Lives in the arena of its taker_request and dies with it.  Everything mutable is touched with the
+ * helm held.
  */
 #ifndef MANTA_API_REQUEST_INNER_H
 #define MANTA_API_REQUEST_INNER_H
@@ -24,23 +25,25 @@ enum request_state { REQUEST_TAKEN, REQUEST_BEGUN /* streamed answer */ };
 struct manta_request {
     struct taker_request *taken;
     struct manta_replica *replica;
-    enum request_state    state;
-    struct list           children;     /* calls made for it (parent_link) */
-    struct manta_args     args;
-    uint8_t              *headers;      /* field block of the answer, in the arena */
-    size_t                header_size, header_capacity;
-    struct manta_value    value;        /* the body as a value, once asked for */
-    void                (*cancelled)(void *owner);
-    void                 *cancelled_owner;
-    void                (*room)(void *owner);
-    void                 *room_owner;
-    bool                  room_wanted;  /* a write was refused since the last room */
+    enum request_state state;
+    struct list children; /* calls made for it (parent_link) */
+    struct manta_args args;
+    uint8_t *headers; /* field block of the answer, in the arena */
+    size_t header_size, header_capacity;
+    struct manta_value value; /* the body as a value, once asked for */
+    void (*cancelled)(void *owner);
+    void *cancelled_owner;
+    void (*room)(void *owner);
+    void *room_owner;
+    bool room_wanted; /* a write was refused since the last room */
 };
 
 /* Makes the public request for a taken one (helm held); null: memory. */
 struct manta_request *request_new(struct manta_replica *replica, struct taker_request *taken);
-/* Lends the parent's id, trace and deadline to a call made for it; negative when it is cancelled (helm held). */
-int  request_adopt(struct manta_request *parent, struct manta_call *call, struct dispatch_request *request);
+/* Lends the parent's id, trace and deadline to a call made for it; negative when it is cancelled
+ * (helm held). */
+int request_adopt(struct manta_request *parent, struct manta_call *call,
+                  struct dispatch_request *request);
 /* Events of the taker (helm held). */
 void request_on_cancelled(struct manta_request *request);
 void request_on_room(struct manta_request *request);

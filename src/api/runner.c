@@ -5,9 +5,9 @@
  *     take the helm -> taker_take? -> give the helm, user code, take the helm -> ...
  *                         | nothing is due: flush, then wait, which means steering the loop
  *
- * With one thread the same thread reads the request, runs it and writes the answer: no hand-over between threads.
- * While user code runs longer than a moment the helm's standby thread steers: pings, rejections, cancels
- * and drains go on (helm.h).
+ * With one thread the same thread reads the request, runs it and writes the answer: no hand-over
+ * between threads. While user code runs longer than a moment the helm's standby thread steers:
+ * pings, rejections, cancels and drains go on (helm.h).
  */
 #include "runner.h"
 
@@ -59,7 +59,8 @@ static void runner_note_running(struct manta_replica *replica)
     taker_running(replica->taker, oldest);
 }
 
-static manta_call_function *runner_find_method(const struct manta_replica *replica, struct bytes method)
+static manta_call_function *runner_find_method(const struct manta_replica *replica,
+                                               struct bytes method)
 {
     const struct manta_deployment *deployment = &replica->deployment;
     for (size_t i = 0; i < deployment->method_count; i++)
@@ -72,13 +73,14 @@ static manta_call_function *runner_find_method(const struct manta_replica *repli
 static void runner_refuse_method(struct manta_request *request)
 {
     const struct manta_deployment *deployment = &request->replica->deployment;
-    struct text                    names;
+    struct text names;
     text_init(&names, ERROR_TEXT_SIZE / 2);
     text_add_string(&names, "__call__");
     for (size_t i = 0; i < deployment->method_count; i++)
         text_print(&names, ", %s", deployment->methods[i].name);
     manta_request_fail(request, MANTA_ENOTFOUND, "deployment '%s' has no method '%.*s'; it has: %s",
-                       request->replica->name, BYTES_PRINT(request->taken->method), text_string(&names));
+                       request->replica->name, BYTES_PRINT(request->taken->method),
+                       text_string(&names));
     text_done(&names);
 }
 
@@ -96,8 +98,8 @@ static void runner_call_one(struct manta_replica *replica, struct manta_request 
 }
 
 /* Turns taken requests into public ones; those that do not fit into memory are answered here. */
-static uint32_t runner_prepare(struct manta_replica *replica, struct taker_request **taken, uint32_t count,
-                               struct manta_request **requests)
+static uint32_t runner_prepare(struct manta_replica *replica, struct taker_request **taken,
+                               uint32_t count, struct manta_request **requests)
 {
     uint32_t ready = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -106,18 +108,20 @@ static uint32_t runner_prepare(struct manta_replica *replica, struct taker_reque
             requests[ready++] = request;
         else
             taker_answer(replica->taker, taken[i],
-                         &(struct taker_answer){.code = ERROR_MEMORY, .status = 503, .text = BYTES("no memory")});
+                         &(struct taker_answer){
+                             .code = ERROR_MEMORY, .status = 503, .text = BYTES("no memory")});
     }
     metric_add(replica_requests_total, ready);
     return ready;
 }
 
 /* Runs what was taken: helm held on entry and return, not in between. */
-static void runner_run(struct runner_thread *thread, struct manta_request **requests, uint32_t count, bool batched)
+static void runner_run(struct runner_thread *thread, struct manta_request **requests,
+                       uint32_t count, bool batched)
 {
     struct manta_replica *replica = thread->replica;
-    int64_t               begin   = clock_ns();
-    thread->since_ns              = begin;
+    int64_t begin = clock_ns();
+    thread->since_ns = begin;
     runner_note_running(replica);
     helm_enter_user_code(replica->runtime->helm);
     helm_give(replica->runtime->helm);
@@ -127,7 +131,7 @@ static void runner_run(struct runner_thread *thread, struct manta_request **requ
         runner_call_one(replica, requests[0]);
     helm_take(replica->runtime->helm);
     helm_leave_user_code(replica->runtime->helm);
-    thread->since_ns    = 0;
+    thread->since_ns = 0;
     replica->average_ns += (clock_ns() - begin - replica->average_ns) / 8;
     runner_note_running(replica);
     if (batched) {
@@ -137,10 +141,10 @@ static void runner_run(struct runner_thread *thread, struct manta_request **requ
 }
 
 struct runner_work {
-    struct manta_replica  *replica;
+    struct manta_replica *replica;
     struct taker_request **taken;
-    uint32_t               room, count;
-    bool                   batched;
+    uint32_t room, count;
+    bool batched;
 };
 
 /* Takes at once when something is due, so that a waiting thread comes back with its work. */
@@ -154,12 +158,12 @@ static bool runner_take(void *owner)
 
 static void runner_work(struct runner_thread *thread)
 {
-    struct manta_replica  *replica  = thread->replica;
-    uint32_t               room     = replica->target.max_batch_size > 1 ? replica->target.max_batch_size : 1;
-    struct taker_request **taken    = mem_new(room * sizeof(struct taker_request *));
+    struct manta_replica *replica = thread->replica;
+    uint32_t room = replica->target.max_batch_size > 1 ? replica->target.max_batch_size : 1;
+    struct taker_request **taken = mem_new(room * sizeof(struct taker_request *));
     struct manta_request **requests = mem_new(room * sizeof(struct manta_request *));
-    struct runner_work     work     = {.replica = replica, .taken = taken, .room = room};
-    runner_this_thread              = thread;
+    struct runner_work work = {.replica = replica, .taken = taken, .room = room};
+    runner_this_thread = thread;
     helm_take(replica->runtime->helm);
     while (!replica->stopping) {
         work.count = 0;
@@ -211,19 +215,21 @@ int runner_serve(struct manta_replica *replica, struct error *reterr)
 {
     uint32_t started = 1;
     sigset_t all, before;
-    replica->threads      = mem_new(replica->target.threads * sizeof *replica->threads);
+    replica->threads = mem_new(replica->target.threads * sizeof *replica->threads);
     replica->thread_count = replica->target.threads;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (uint32_t i = 0; i < replica->thread_count; i++)
         replica->threads[i].replica = replica;
     for (; started < replica->thread_count; started++)
-        if (pthread_create(&replica->threads[started].thread, NULL, runner_thread_main, &replica->threads[started]))
+        if (pthread_create(&replica->threads[started].thread, NULL, runner_thread_main,
+                           &replica->threads[started]))
             break;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     int code = 0;
     if (started < replica->thread_count) {
-        code = error_set(reterr, ERROR_SYSTEM, "only %u of %u threads could be started", started, replica->thread_count);
+        code = error_set(reterr, ERROR_SYSTEM, "only %u of %u threads could be started", started,
+                         replica->thread_count);
         helm_take(replica->runtime->helm);
         replica->stopping = true;
         helm_changed(replica->runtime->helm);

@@ -3,8 +3,9 @@
  * runner_health: calls check_health in Ray Serve's rhythm.
  *
  * A thread of its own, so that a check that hangs delays no request; a check that runs longer than
- * health_check_timeout counts as failed, once.  Three failures in a row are reported; what follows is the controller's
- * decision.  Deployments without check_health have no such thread: their life signs are pongs.
+ * health_check_timeout counts as failed, once.  Three failures in a row are reported; what follows
+ * is the controller's decision.  Deployments without check_health have no such thread: their life
+ * signs are pongs.
  */
 #include "runner_health.h"
 
@@ -21,13 +22,13 @@ enum { FAILURE_LIMIT = 3 };
 /* Guards what the checker and the watcher of its time limit share. */
 struct health {
     struct manta_replica *replica;
-    pthread_mutex_t       lock;
-    pthread_cond_t        changed;
-    bool                  stopping;
-    int64_t               begun_ns;     /* the running check began; 0: none runs */
-    bool                  counted;      /* the running check was already counted as failed */
-    int                   failure_count;/* in a row */
-    bool                  reported;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool stopping;
+    int64_t begun_ns;  /* the running check began; 0: none runs */
+    bool counted;      /* the running check was already counted as failed */
+    int failure_count; /* in a row */
+    bool reported;
 };
 
 static struct health health = {.lock = PTHREAD_MUTEX_INITIALIZER}; /* one replica per process */
@@ -40,13 +41,14 @@ int runner_check_health(struct manta_replica *replica, struct error *reterr)
     int code = replica->deployment.check_health(replica->state, &error);
     if (code >= 0)
         return 0;
-    return error_set(reterr, ERROR_USER, "check_health failed: %s", error.text[0] ? error.text : error_text(code));
+    return error_set(reterr, ERROR_USER, "check_health failed: %s",
+                     error.text[0] ? error.text : error_text(code));
 }
 
 static void health_report(bool healthy, const char *text)
 {
     struct manta_replica *replica = health.replica;
-    bool                  nested  = runtime_enter(replica->runtime);
+    bool nested = runtime_enter(replica->runtime);
     taker_report_health(replica->taker, healthy, bytes_of_string(text));
     channel_set_flush(&replica->runtime->channels);
     runtime_leave(replica->runtime, nested);
@@ -71,7 +73,7 @@ static void health_count(bool good, const char *text)
 static void *health_check_once(void *owner)
 {
     struct error error = {0};
-    int          code  = runner_check_health(health.replica, &error);
+    int code = runner_check_health(health.replica, &error);
     (void)owner;
     pthread_mutex_lock(&health.lock);
     if (!health.counted)
@@ -94,7 +96,8 @@ static void add_us(struct timespec *time, int64_t us)
     }
 }
 
-/* Waits until `us` passed, the state changed to what `stop` names, or the replica ends. Lock held. */
+/* Waits until `us` passed, the state changed to what `stop` names, or the replica ends. Lock held.
+ */
 static bool health_wait(int64_t us, bool until_checked)
 {
     struct timespec due;
@@ -108,12 +111,12 @@ static bool health_wait(int64_t us, bool until_checked)
 
 static void health_round(const struct target_replica *target)
 {
-    pthread_t      checker;
+    pthread_t checker;
     pthread_attr_t detached;
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     health.begun_ns = 1;
-    health.counted  = false;
+    health.counted = false;
     if (pthread_create(&checker, &detached, health_check_once, NULL) != 0) {
         health.begun_ns = 0;
         log_print(LOG_WARNING, "no thread for the health check");
@@ -140,7 +143,7 @@ static void *health_main(void *owner)
 
 void runner_health_start(struct manta_replica *replica)
 {
-    sigset_t           all, before;
+    sigset_t all, before;
     pthread_condattr_t monotonic;
     if (!replica->deployment.check_health)
         return;
@@ -152,7 +155,8 @@ void runner_health_start(struct manta_replica *replica)
     health.replica = replica;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    replica->health_running = pthread_create(&replica->health_thread, NULL, health_main, replica) == 0;
+    replica->health_running =
+        pthread_create(&replica->health_thread, NULL, health_main, replica) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!replica->health_running)
         log_print(LOG_WARNING, "no thread for health checks");

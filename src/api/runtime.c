@@ -2,8 +2,9 @@
 /*
  * runtime: life of a process's share of an instance, and the pump of its dispatch's events.
  *
- * The events of the dispatch are pulled at the end of each turn of the loop by whoever steers, and by the thread that
- * submits a call (a refusal is known at once).  What an event means is the call's business (call.c).
+ * The events of the dispatch are pulled at the end of each turn of the loop by whoever steers, and
+ * by the thread that submits a call (a refusal is known at once).  What an event means is the
+ * call's business (call.c).
  */
 #include "runtime.h"
 
@@ -36,7 +37,8 @@ static uint64_t runtime_seed(void)
     return (uint64_t)now.tv_nsec * 2654435761u ^ (uint64_t)now.tv_sec;
 }
 
-struct runtime *runtime_new(const char *controller_socket, uint8_t role, const char *name, struct error *reterr)
+struct runtime *runtime_new(const char *controller_socket, uint8_t role, const char *name,
+                            struct error *reterr)
 {
     struct runtime *runtime = mem_try(sizeof *runtime);
     if (!runtime) {
@@ -47,15 +49,17 @@ struct runtime *runtime_new(const char *controller_socket, uint8_t role, const c
     list_init(&runtime->calls);
     runtime->role = role;
     snprintf(runtime->name, sizeof runtime->name, "%s", name);
-    snprintf(runtime->controller_socket, sizeof runtime->controller_socket, "%s", controller_socket);
+    snprintf(runtime->controller_socket, sizeof runtime->controller_socket, "%s",
+             controller_socket);
     settings_init(&runtime->settings);
-    if (settings_read_environment(&runtime->settings, (const char *(*)(const char *))getenv, reterr) < 0)
+    if (settings_read_environment(&runtime->settings, (const char *(*)(const char *))getenv,
+                                  reterr) < 0)
         goto fail;
     runtime->loop = loop_new();
     runtime->helm = runtime->loop ? helm_new(runtime->loop) : NULL;
     struct channel_config config = {.frame_limit = (size_t)runtime->settings.wire_frame_limit,
                                     .queue_limit = (size_t)runtime->settings.wire_queue_limit,
-                                    .turn_limit  = (size_t)runtime->settings.wire_turn_limit,
+                                    .turn_limit = (size_t)runtime->settings.wire_turn_limit,
                                     .buffer_keep = 16};
     if (!runtime->helm || channel_set_init(&runtime->channels, runtime->loop, &config) < 0) {
         error_set(reterr, ERROR_SYSTEM, "no event loop: descriptors or memory are exhausted");
@@ -104,15 +108,15 @@ struct dispatch *runtime_dispatch(struct runtime *runtime, struct error *reterr)
         return NULL;
     }
     if (!runtime->dispatch) {
-        struct dispatch_config config = {.loop              = runtime->loop,
-                                         .channels          = &runtime->channels,
-                                         .settings          = &runtime->settings,
+        struct dispatch_config config = {.loop = runtime->loop,
+                                         .channels = &runtime->channels,
+                                         .settings = &runtime->settings,
                                          .controller_socket = runtime->controller_socket,
-                                         .role              = WIRE_ROLE_HANDLE,
-                                         .name              = runtime->name,
-                                         .seed              = runtime_seed(),
-                                         .wake              = runtime_wake,
-                                         .owner             = runtime};
+                                         .role = WIRE_ROLE_HANDLE,
+                                         .name = runtime->name,
+                                         .seed = runtime_seed(),
+                                         .wake = runtime_wake,
+                                         .owner = runtime};
         runtime->dispatch = dispatch_new(&config, reterr);
     }
     return runtime->dispatch;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * runtime: what a process that holds handles has once per instance it knows: settings, a loop under a helm, channels,
- * and a dispatch that is made when the first handle is.
+ * runtime: what a process that holds handles has once per instance it knows: settings, a loop under
+ * a helm, channels, and a dispatch that is made when the first handle is.
  *
- * A replica has one, and so has a program that started or joined an instance.  Everything in it is touched with the helm
- * held.  User callbacks (done, cancelled, room) run with the helm held by this thread: API functions called from inside
- * them see that (runtime_enter returns nested) and must not wait.
+ * A replica has one, and so has a program that started or joined an instance.  Everything in it is
+ * touched with the helm held.  User callbacks (done, cancelled, room) run with the helm held by
+ * this thread: API functions called from inside them see that (runtime_enter returns nested) and
+ * must not wait.
  */
 #ifndef MANTA_API_RUNTIME_H
 #define MANTA_API_RUNTIME_H
@@ -23,25 +24,27 @@
 #include "settings.h"
 
 struct runtime {
-    atomic_uint          references;
-    struct settings      settings;
-    struct loop         *loop;
-    struct helm         *helm;
-    struct channel_set   channels;
-    struct dispatch     *dispatch;      /* null until the first handle */
-    struct loop_turn     turn;          /* pulls the dispatch's events */
-    struct list          calls;         /* struct manta_call, alive */
-    bool                 pulling;       /* inside runtime_pull */
-    bool                 closed;        /* no new calls */
-    uint8_t              role;          /* enum wire_role */
-    char                 name[96];      /* for hellos */
-    char                 controller_socket[108];
+    atomic_uint references;
+    struct settings settings;
+    struct loop *loop;
+    struct helm *helm;
+    struct channel_set channels;
+    struct dispatch *dispatch; /* null until the first handle */
+    struct loop_turn turn;     /* pulls the dispatch's events */
+    struct list calls;         /* struct manta_call, alive */
+    bool pulling;              /* inside runtime_pull */
+    bool closed;               /* no new calls */
+    uint8_t role;              /* enum wire_role */
+    char name[96];             /* for hellos */
+    char controller_socket[108];
 };
 
 /* One reference. Settings come from the table and the environment. */
-struct runtime *runtime_new(const char *controller_socket, uint8_t role, const char *name, struct error *reterr);
+struct runtime *runtime_new(const char *controller_socket, uint8_t role, const char *name,
+                            struct error *reterr);
 struct runtime *runtime_ref(struct runtime *runtime);
-struct runtime *runtime_unref(struct runtime *runtime); /* helm not held; null is fine; returns null */
+struct runtime *
+runtime_unref(struct runtime *runtime); /* helm not held; null is fine; returns null */
 /* The dispatch, made on first use (helm held). */
 struct dispatch *runtime_dispatch(struct runtime *runtime, struct error *reterr);
 

@@ -2,7 +2,8 @@
 /*
  * value_public: <manta/value.h>: args in, values out.  Packs are pack.c, JSON is json.c.
  *
- * A manta_value is a slice of a document that was checked when it came in, so reading walks without checking again.
+ * A manta_value is a slice of a document that was checked when it came in, so reading walks without
+ * checking again.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,7 +33,8 @@ int manta_error_set(struct manta_error *reterr, int code, const char *format, ..
     return code;
 }
 
-/* ---- args ------------------------------------------------------------------------------------------ */
+/* ---- args
+ * ------------------------------------------------------------------------------------------ */
 
 struct manta_arg manta_nil(void)
 {
@@ -85,17 +87,20 @@ struct manta_arg manta_end(void)
     return (struct manta_arg){.type = MANTA_ARG_END};
 }
 
-/* ---- reading --------------------------------------------------------------------------------------- */
+/* ---- reading
+ * --------------------------------------------------------------------------------------- */
 
 static const char *const TYPE_NAMES[VALUE_TYPE_COUNT] = {
-    [VALUE_NIL] = "nil",       [VALUE_BOOL] = "a bool",     [VALUE_INT] = "an int",  [VALUE_UINT] = "an int",
-    [VALUE_FLOAT] = "a float", [VALUE_STRING] = "a string", [VALUE_BINARY] = "binary", [VALUE_ARRAY] = "an array",
+    [VALUE_NIL] = "nil",       [VALUE_BOOL] = "a bool",
+    [VALUE_INT] = "an int",    [VALUE_UINT] = "an int",
+    [VALUE_FLOAT] = "a float", [VALUE_STRING] = "a string",
+    [VALUE_BINARY] = "binary", [VALUE_ARRAY] = "an array",
     [VALUE_MAP] = "a map",     [VALUE_EXTENSION] = "an extension"};
 
 /* The value's own item; nil for {0}. */
 static struct value item_of(const struct manta_value *value)
 {
-    struct value        item = {.type = VALUE_NIL};
+    struct value item = {.type = VALUE_NIL};
     struct value_reader reader;
     if (value->size) {
         value_read_init(&reader, bytes_of(value->at, value->size));
@@ -106,16 +111,18 @@ static struct value item_of(const struct manta_value *value)
 
 static int wrong_type(const struct value *item, const char *wanted, struct manta_error *reterr)
 {
-    return manta_error_set(reterr, MANTA_ETYPE, "the value is %s, not %s", TYPE_NAMES[item->type], wanted);
+    return manta_error_set(reterr, MANTA_ETYPE, "the value is %s, not %s", TYPE_NAMES[item->type],
+                           wanted);
 }
 
 enum manta_type manta_value_type(const struct manta_value *value)
 {
     static const enum manta_type TYPES[VALUE_TYPE_COUNT] = {
-        [VALUE_NIL] = MANTA_NIL,       [VALUE_BOOL] = MANTA_BOOL,     [VALUE_INT] = MANTA_INT,
-        [VALUE_UINT] = MANTA_INT,      [VALUE_FLOAT] = MANTA_FLOAT,   [VALUE_STRING] = MANTA_STRING,
-        [VALUE_BINARY] = MANTA_BINARY, [VALUE_ARRAY] = MANTA_ARRAY,   [VALUE_MAP] = MANTA_MAP,
-        [VALUE_EXTENSION] = MANTA_EXTENSION};
+        [VALUE_NIL] = MANTA_NIL,       [VALUE_BOOL] = MANTA_BOOL,
+        [VALUE_INT] = MANTA_INT,       [VALUE_UINT] = MANTA_INT,
+        [VALUE_FLOAT] = MANTA_FLOAT,   [VALUE_STRING] = MANTA_STRING,
+        [VALUE_BINARY] = MANTA_BINARY, [VALUE_ARRAY] = MANTA_ARRAY,
+        [VALUE_MAP] = MANTA_MAP,       [VALUE_EXTENSION] = MANTA_EXTENSION};
     struct value item = item_of(value);
     if (item.type == VALUE_EXTENSION && item.extension == VALUE_EXTENSION_HANDLE)
         return MANTA_HANDLE;
@@ -157,7 +164,8 @@ static bool number_of(const struct value *item, double *ret_value)
     }
 }
 
-int manta_value_float(const struct manta_value *value, double *ret_value, struct manta_error *reterr)
+int manta_value_float(const struct manta_value *value, double *ret_value,
+                      struct manta_error *reterr)
 {
     struct value item = item_of(value);
     return number_of(&item, ret_value) ? 0 : wrong_type(&item, "a number", reterr);
@@ -169,7 +177,7 @@ int manta_value_string(const struct manta_value *value, const char **ret_at, siz
     struct value item = item_of(value);
     if (item.type != VALUE_STRING)
         return wrong_type(&item, "a string", reterr);
-    *ret_at   = (const char *)item.bytes.at;
+    *ret_at = (const char *)item.bytes.at;
     *ret_size = item.bytes.size;
     return 0;
 }
@@ -180,7 +188,7 @@ int manta_value_binary(const struct manta_value *value, const void **ret_at, siz
     struct value item = item_of(value);
     if (item.type != VALUE_BINARY)
         return wrong_type(&item, "binary", reterr);
-    *ret_at   = item.bytes.at;
+    *ret_at = item.bytes.at;
     *ret_size = item.bytes.size;
     return 0;
 }
@@ -198,7 +206,8 @@ int manta_value_at(const struct manta_value *value, size_t index, struct manta_v
     if (item.type != VALUE_ARRAY)
         return wrong_type(&item, "an array", reterr);
     if (index >= item.count || !value_array_at(item.raw, (uint32_t)index, &found))
-        return manta_error_set(reterr, MANTA_ENOTFOUND, "the array has %u items, none at %zu", item.count, index);
+        return manta_error_set(reterr, MANTA_ENOTFOUND, "the array has %u items, none at %zu",
+                               item.count, index);
     *ret_item = (struct manta_value){found.raw.at, found.raw.size};
     return 0;
 }
@@ -207,11 +216,12 @@ int manta_value_pair(const struct manta_value *value, size_t index, struct manta
                      struct manta_value *ret_item, struct manta_error *reterr)
 {
     struct value_reader reader;
-    struct value        item = item_of(value), key, found;
+    struct value item = item_of(value), key, found;
     if (item.type != VALUE_MAP)
         return wrong_type(&item, "a map", reterr);
     if (index >= item.count)
-        return manta_error_set(reterr, MANTA_ENOTFOUND, "the map has %u pairs, none at %zu", item.count, index);
+        return manta_error_set(reterr, MANTA_ENOTFOUND, "the map has %u pairs, none at %zu",
+                               item.count, index);
     value_read_init(&reader, item.raw);
     value_next(&reader, &item);
     for (size_t i = 0; i < index * 2; i++)
@@ -220,7 +230,7 @@ int manta_value_pair(const struct manta_value *value, size_t index, struct manta
     value_next(&at_key, &key);
     value_skip(&reader);
     value_next(&reader, &found);
-    *ret_key  = (struct manta_value){key.raw.at, key.raw.size};
+    *ret_key = (struct manta_value){key.raw.at, key.raw.size};
     *ret_item = (struct manta_value){found.raw.at, found.raw.size};
     return 0;
 }
@@ -241,9 +251,9 @@ int manta_value_floats(const struct manta_value *value, double *at, size_t room,
                        struct manta_error *reterr)
 {
     struct value_reader reader;
-    struct value        item = item_of(value);
-    size_t              count = 0;
-    double              number;
+    struct value item = item_of(value);
+    size_t count = 0;
+    double number;
     if (item.type != VALUE_ARRAY)
         return wrong_type(&item, "an array", reterr);
     value_read_init(&reader, item.raw);
@@ -253,7 +263,8 @@ int manta_value_floats(const struct manta_value *value, double *at, size_t room,
         if (!number_of(&item, &number))
             return wrong_type(&item, "a number", reterr);
         if (count == room)
-            return manta_error_set(reterr, MANTA_ELIMIT, "the array has more than %zu numbers", room);
+            return manta_error_set(reterr, MANTA_ELIMIT, "the array has more than %zu numbers",
+                                   room);
         at[count++] = number;
     }
     *ret_count = count;

@@ -47,6 +47,7 @@ struct replica *replica_new(const struct replica_config *config)
     if (!replica)
         return NULL;
     configure(replica, config);
+    list_init(&replica->held);
     list_init(&replica->ready);
     list_init(&replica->expired);
     list_init(&replica->taken);
@@ -130,10 +131,10 @@ static bool grow(struct replica *replica, uint32_t index)
     return true;
 }
 
-/* A READY request that leaves its queue, for whatever comes next. */
+/* A HELD or READY request that leaves its queue, for whatever comes next. */
 static void leave_queue(struct replica *replica, struct replica_request *request)
 {
-    ensure(request->state == REPLICA_REQUEST_READY);
+    ensure(request->state == REPLICA_REQUEST_READY || request->state == REPLICA_REQUEST_HELD);
     if (request->group)
         replica_group_remove(replica, request);
     else
@@ -144,7 +145,7 @@ static void leave_queue(struct replica *replica, struct replica_request *request
 
 static void forget(struct replica *replica, struct replica_request *request)
 {
-    if (request->state == REPLICA_REQUEST_READY)
+    if (request->state == REPLICA_REQUEST_READY || request->state == REPLICA_REQUEST_HELD)
         leave_queue(replica, request);
     list_remove(&request->link);
     request->state = REPLICA_REQUEST_NONE;
@@ -180,18 +181,22 @@ enum replica_verdict replica_admit(struct replica *replica, int64_t now_ns,
     struct replica_group *group = NULL;
     if (!replica_slot(replica, index) && !grow(replica, index))
         return reject(replica, admit->request, "without memory", REPLICA_REJECTED_FULL);
-    if (admit->batched &&
+    if (admit->batched && !admit->held &&
         !(group = replica_group_for(replica, admit->method_hash, admit->model_id)))
         return reject(replica, admit->request, "without memory", REPLICA_REJECTED_FULL);
     struct replica_request *request = replica_slot(replica, index);
     ensure(request->state == REPLICA_REQUEST_NONE && !list_linked(&request->link) &&
            !heap_linked(&request->due));
     request->id = admit->request;
-    request->state = REPLICA_REQUEST_READY;
+    request->state = admit->held ? REPLICA_REQUEST_HELD : REPLICA_REQUEST_READY;
+    request->batched = admit->batched;
+    request->method_hash = admit->method_hash;
     request->arrival = ++replica->arrival;
     request->came_ns = now_ns;
     replica->ongoing++;
-    if (group)
+    if (admit->held)
+        list_push_back(&replica->held, &request->link);
+    else if (group)
         replica_group_add(replica, group, request);
     else
         list_push_back(&replica->ready, &request->link);
@@ -202,6 +207,33 @@ enum replica_verdict replica_admit(struct replica *replica, int64_t now_ns,
         trace_print(replica->trace, "accept %s (%u of %u)", replica_request_name(request->id).text,
                     replica->ongoing, replica->max_ongoing);
     return REPLICA_ACCEPTED;
+}
+
+/*
+ * The model id is not known any more (it is only needed for batches of one model, and a held body is
+ * rare there): batched requests with a body that came in parts go together by method alone.  When
+ * memory lacks for a group the request goes to user code alone.
+ */
+void replica_release(struct replica *replica, int64_t now_ns, struct request_id id)
+{
+    see(replica, now_ns);
+    struct replica_request *request = find(replica, id);
+    if (!request || request->state != REPLICA_REQUEST_HELD)
+        return;
+    struct replica_group *group =
+        request->batched
+            ? replica_group_for(replica, request->method_hash, (struct bytes){0})
+            : NULL;
+    list_remove(&request->link);
+    request->state = REPLICA_REQUEST_READY;
+    request->arrival = ++replica->arrival;
+    request->came_ns = now_ns;
+    if (group)
+        replica_group_add(replica, group, request);
+    else
+        list_push_back(&replica->ready, &request->link);
+    if (replica->trace)
+        trace_print(replica->trace, "release %s", replica_request_name(id).text);
 }
 
 /* ---- user code takes ---- */

@@ -9,6 +9,7 @@
  * mind: one function per event.
  *
  *   admit -> REJECTED
+ *   admit -> HELD --release--> READY
  *   admit -> READY --take--> TAKEN --answered--> (none)
  *              |               ^ |
  *              |               | +--cancel--> TAKEN, cancelled (answered later)
@@ -48,6 +49,7 @@ struct replica_admit {
     struct request_id request; /* local id, not the sender's */
     int64_t deadline_ns;       /* 0: none */
     bool batched;              /* goes to the batch entry point */
+    bool held;                 /* its body is not whole: not taken before replica_release */
     uint64_t method_hash;      /* batches hold one method */
     struct bytes model_id;     /* batches hold one model; copied */
 };
@@ -55,6 +57,9 @@ struct replica_admit {
  */
 enum replica_verdict replica_admit(struct replica *replica, int64_t now_ns,
                                    const struct replica_admit *admit);
+
+/* The body of a held request is whole: it is READY, behind those that came meanwhile. */
+void replica_release(struct replica *replica, int64_t now_ns, struct request_id request);
 
 /*
  * Up to `room` requests for user code, as one call: an unbatched one alone, or one batch.  0 when
@@ -85,7 +90,7 @@ void replica_batch_done(struct replica *replica, int64_t now_ns);
 
 enum replica_cancel {
     REPLICA_CANCEL_UNKNOWN,
-    REPLICA_CANCEL_DROPPED /* was READY: gone, user code never saw it */,
+    REPLICA_CANCEL_DROPPED /* was held or READY: gone, user code never saw it */,
     REPLICA_CANCEL_NOTED /* is TAKEN: tell user code */
 };
 enum replica_cancel replica_cancel(struct replica *replica, int64_t now_ns,

@@ -28,7 +28,8 @@ static void check_list(const struct list *list, enum replica_request_state state
     list_each (link, list) {
         const struct replica_request *request = list_entry(link, struct replica_request, link);
         ensure_tag(R1, request->state == state && !request->group);
-        ensure(state == REPLICA_REQUEST_READY || !heap_linked(&request->due));
+        ensure(state == REPLICA_REQUEST_READY || state == REPLICA_REQUEST_HELD ||
+               !heap_linked(&request->due));
         ensure(!request->cancelled || state == REPLICA_REQUEST_TAKEN);
     }
 }
@@ -58,6 +59,7 @@ void replica_check(const struct replica *replica)
             groups++;
         }
     }
+    check_list(&replica->held, REPLICA_REQUEST_HELD);
     check_list(&replica->ready, REPLICA_REQUEST_READY);
     check_list(&replica->expired, REPLICA_REQUEST_EXPIRED);
     check_list(&replica->taken, REPLICA_REQUEST_TAKEN);
@@ -65,12 +67,13 @@ void replica_check(const struct replica *replica)
     ensure(groups + replica->spare.length == replica->group_count &&
            replica->spare.length <= REPLICA_SPARE_LIMIT);
     ensure_tag(R1,
-               replica->ready.length + grouped + replica->expired.length + replica->taken.length ==
+               replica->held.length + replica->ready.length + grouped + replica->expired.length + replica->taken.length ==
                    replica->ongoing);
     ensure_tag(R1, count_requests(replica) == replica->ongoing);
     ensure_tag(R2,
                replica->ongoing <= replica->max_ongoing || replica->ongoing <= replica->overhang);
-    ensure(replica->deadlines.count <= replica->ready.length + grouped);
+    ensure(replica->deadlines.count <=
+           replica->held.length + replica->ready.length + grouped);
     heap_check(&replica->deadlines);
     heap_check(&replica->groups);
     heap_check(&replica->full);

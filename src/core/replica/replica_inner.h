@@ -24,6 +24,7 @@ enum {
 
 enum replica_request_state {
     REPLICA_REQUEST_NONE,    /* the slot is free */
+    REPLICA_REQUEST_HELD,    /* on replica->held: accepted, its body is not whole */
     REPLICA_REQUEST_READY,   /* on replica->ready, or on group->requests */
     REPLICA_REQUEST_EXPIRED, /* on replica->expired: the deadline passed first */
     REPLICA_REQUEST_TAKEN, /* on replica->taken: with user code, or about to be answered TIMEOUT */
@@ -31,11 +32,13 @@ enum replica_request_state {
 
 struct replica_request {
     struct list_link link; /* on the list of its state */
-    struct heap_link due;  /* in replica->deadlines while READY with a deadline */
+    struct heap_link due;  /* in replica->deadlines while HELD or READY with a deadline */
     struct request_id id;  /* whole id, as the owner knows it */
     enum replica_request_state state;
     bool cancelled;              /* TAKEN, and its sender wants no answer any more */
-    uint64_t arrival;            /* order of admission */
+    bool batched;                /* HELD: what it will be */
+    uint64_t method_hash;        /* HELD and batched */
+    uint64_t arrival;            /* order of admission, or of release */
     int64_t came_ns;             /* time of admission */
     struct replica_group *group; /* READY and batched; else null */
 };
@@ -63,6 +66,7 @@ struct replica {
     uint32_t ongoing;                     /* accepted and not answered */
     uint32_t overhang;   /* of these, how many were inside when max_ongoing sank below them */
     uint64_t arrival;    /* of the newest request */
+    struct list held;
     struct list ready;   /* unbatched, in order of arrival */
     struct list expired; /* not told yet */
     struct list taken;

@@ -2,8 +2,8 @@
 /*
  * target: one table per document, read by one writer and one reader.
  *
- * A row names the key, the kind and the member; a reader checks type and range and says which key is wrong.
- * Unknown keys are left alone (a newer writer), missing ones are errors.
+ * A row names the key, the kind and the member; a reader checks type and range and says which key
+ * is wrong. Unknown keys are left alone (a newer writer), missing ones are errors.
  */
 #include "target.h"
 
@@ -13,16 +13,27 @@
 #include "ensure.h"
 #include "value.h"
 
-enum field_kind { FIELD_TEXT, FIELD_BINARY, FIELD_DOCUMENT, FIELD_U32, FIELD_U64, FIELD_I64, FIELD_BOOL };
-
-struct field {
-    const char     *key;
-    enum field_kind kind;
-    size_t          offset; /* of the member */
-    int64_t         least, most;
+enum field_kind {
+    FIELD_TEXT,
+    FIELD_BINARY,
+    FIELD_DOCUMENT,
+    FIELD_U32,
+    FIELD_U64,
+    FIELD_I64,
+    FIELD_BOOL
 };
 
-#define FIELD(type, key, kind, least, most) {#key, kind, offsetof(struct type, key), least, most}
+struct field {
+    const char *key;
+    enum field_kind kind;
+    size_t offset; /* of the member */
+    int64_t least, most;
+};
+
+#define FIELD(type, key, kind, least, most)                                                        \
+    {                                                                                              \
+#key, kind, offsetof(struct type, key), least, most                                        \
+    }
 
 static const struct field DEPLOYMENT_FIELDS[] = {
     FIELD(target_deployment, name, FIELD_TEXT, 1, 128),
@@ -58,10 +69,11 @@ static const struct field REPLICA_FIELDS[] = {
 
 enum {
     DEPLOYMENT_FIELD_COUNT = sizeof DEPLOYMENT_FIELDS / sizeof *DEPLOYMENT_FIELDS,
-    REPLICA_FIELD_COUNT    = sizeof REPLICA_FIELDS / sizeof *REPLICA_FIELDS,
+    REPLICA_FIELD_COUNT = sizeof REPLICA_FIELDS / sizeof *REPLICA_FIELDS,
 };
 
-/* ---- writing -------------------------------------------------------------------------------------- */
+/* ---- writing
+ * -------------------------------------------------------------------------------------- */
 
 static void write_field(struct text *out, const struct field *field, const void *record)
 {
@@ -93,15 +105,16 @@ static void write_field(struct text *out, const struct field *field, const void 
     }
 }
 
-static void write_fields(struct text *out, const struct field *fields, size_t count, const void *record)
+static void write_fields(struct text *out, const struct field *fields, size_t count,
+                         const void *record)
 {
     value_write_map(out, (uint32_t)count);
     for (size_t i = 0; i < count; i++)
         write_field(out, &fields[i], record);
 }
 
-void target_write_app(struct text *out, struct bytes ingress, const struct target_deployment *deployments,
-                      uint32_t deployment_count)
+void target_write_app(struct text *out, struct bytes ingress,
+                      const struct target_deployment *deployments, uint32_t deployment_count)
 {
     ensure(deployment_count <= TARGET_DEPLOYMENT_LIMIT);
     value_write_map(out, 2);
@@ -118,37 +131,43 @@ void target_write_replica(struct text *out, const struct target_replica *replica
     write_fields(out, REPLICA_FIELDS, REPLICA_FIELD_COUNT, replica);
 }
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading
+ * -------------------------------------------------------------------------------------- */
 
 static int wrong(const struct field *field, const char *what, struct error *reterr)
 {
     return error_set(reterr, ERROR_INVALID, "target: '%s' %s", field->key, what);
 }
 
-static int read_bytes(const struct field *field, const struct value *value, struct bytes *member, struct error *reterr)
+static int read_bytes(const struct field *field, const struct value *value, struct bytes *member,
+                      struct error *reterr)
 {
     enum value_type wanted = field->kind == FIELD_TEXT ? VALUE_STRING : VALUE_BINARY;
     if (value->type != wanted)
-        return wrong(field, field->kind == FIELD_TEXT ? "is not a string" : "is not binary", reterr);
+        return wrong(field, field->kind == FIELD_TEXT ? "is not a string" : "is not binary",
+                     reterr);
     if ((int64_t)value->bytes.size < field->least || (int64_t)value->bytes.size > field->most)
         return wrong(field, value->bytes.size ? "is too long" : "is empty", reterr);
     *member = value->bytes;
     return 0;
 }
 
-static int read_number(const struct field *field, const struct value *value, void *member, struct error *reterr)
+static int read_number(const struct field *field, const struct value *value, void *member,
+                       struct error *reterr)
 {
     if (field->kind == FIELD_U64) {
         if (value->type != VALUE_UINT && (value->type != VALUE_INT || value->integer < 0))
             return wrong(field, "is not a number that is at least 0", reterr);
-        *(uint64_t *)member = value->type == VALUE_UINT ? value->unsigned_integer : (uint64_t)value->integer;
+        *(uint64_t *)member =
+            value->type == VALUE_UINT ? value->unsigned_integer : (uint64_t)value->integer;
         return 0;
     }
     if (value->type != VALUE_INT)
         return wrong(field, "is not a whole number", reterr);
     if (value->integer < field->least || value->integer > field->most)
-        return error_set(reterr, ERROR_INVALID, "target: '%s' is %lld, not %lld to %lld", field->key,
-                         (long long)value->integer, (long long)field->least, (long long)field->most);
+        return error_set(reterr, ERROR_INVALID, "target: '%s' is %lld, not %lld to %lld",
+                         field->key, (long long)value->integer, (long long)field->least,
+                         (long long)field->most);
     if (field->kind == FIELD_U32)
         *(uint32_t *)member = (uint32_t)value->integer;
     else
@@ -156,9 +175,10 @@ static int read_number(const struct field *field, const struct value *value, voi
     return 0;
 }
 
-static int read_field(const struct field *field, struct bytes map, void *record, struct error *reterr)
+static int read_field(const struct field *field, struct bytes map, void *record,
+                      struct error *reterr)
 {
-    void        *member = (char *)record + field->offset;
+    void *member = (char *)record + field->offset;
     struct value value;
     if (!value_map_find(map, bytes_of_string(field->key), &value))
         return wrong(field, "is missing", reterr);
@@ -181,7 +201,8 @@ static int read_field(const struct field *field, struct bytes map, void *record,
     }
 }
 
-static int read_fields(const struct field *fields, size_t count, struct bytes map, void *record, struct error *reterr)
+static int read_fields(const struct field *fields, size_t count, struct bytes map, void *record,
+                       struct error *reterr)
 {
     for (size_t i = 0; i < count; i++) {
         int code = read_field(&fields[i], map, record, reterr);
@@ -194,8 +215,8 @@ static int read_fields(const struct field *fields, size_t count, struct bytes ma
 static int check_map(struct bytes document, const char *noun, struct error *reterr)
 {
     struct value_reader reader;
-    struct value        value;
-    size_t              offset;
+    struct value value;
+    size_t offset;
     if (value_check(document, &offset) < 0)
         return error_set(reterr, ERROR_INVALID, "%s: no MessagePack at byte %zu", noun, offset);
     value_read_init(&reader, document);
@@ -204,41 +225,45 @@ static int check_map(struct bytes document, const char *noun, struct error *rete
     return 0;
 }
 
-int target_read_app(struct bytes document, struct bytes *ret_ingress, uint32_t *ret_count, struct error *reterr)
+int target_read_app(struct bytes document, struct bytes *ret_ingress, uint32_t *ret_count,
+                    struct error *reterr)
 {
     struct value ingress, deployments;
     if (check_map(document, "application target", reterr) < 0)
         return ERROR_INVALID;
     if (!value_map_find(document, BYTES("ingress"), &ingress) || ingress.type != VALUE_STRING)
         return error_set(reterr, ERROR_INVALID, "target: 'ingress' is missing or not a string");
-    if (!value_map_find(document, BYTES("deployments"), &deployments) || deployments.type != VALUE_ARRAY)
+    if (!value_map_find(document, BYTES("deployments"), &deployments) ||
+        deployments.type != VALUE_ARRAY)
         return error_set(reterr, ERROR_INVALID, "target: 'deployments' is missing or not an array");
     if (deployments.count > TARGET_DEPLOYMENT_LIMIT)
-        return error_set(reterr, ERROR_LIMIT, "target: %u deployments, more than %d", deployments.count,
-                         TARGET_DEPLOYMENT_LIMIT);
+        return error_set(reterr, ERROR_LIMIT, "target: %u deployments, more than %d",
+                         deployments.count, TARGET_DEPLOYMENT_LIMIT);
     *ret_ingress = ingress.bytes;
-    *ret_count   = deployments.count;
+    *ret_count = deployments.count;
     return 0;
 }
 
-int target_read_deployment(struct bytes document, uint32_t index, struct target_deployment *ret_deployment,
-                           struct error *reterr)
+int target_read_deployment(struct bytes document, uint32_t index,
+                           struct target_deployment *ret_deployment, struct error *reterr)
 {
-    struct value             deployments, item;
+    struct value deployments, item;
     struct target_deployment deployment = {0};
     if (!value_map_find(document, BYTES("deployments"), &deployments) ||
         !value_array_at(deployments.raw, index, &item) || item.type != VALUE_MAP)
         return error_set(reterr, ERROR_INVALID, "target: deployment %u is not a map", index);
-    int code = read_fields(DEPLOYMENT_FIELDS, DEPLOYMENT_FIELD_COUNT, item.raw, &deployment, reterr);
+    int code =
+        read_fields(DEPLOYMENT_FIELDS, DEPLOYMENT_FIELD_COUNT, item.raw, &deployment, reterr);
     if (code == 0)
         *ret_deployment = deployment;
     return code;
 }
 
-int target_read_replica(struct bytes document, struct target_replica *ret_replica, struct error *reterr)
+int target_read_replica(struct bytes document, struct target_replica *ret_replica,
+                        struct error *reterr)
 {
     struct target_replica replica = {0};
-    int                   code    = check_map(document, "replica document", reterr);
+    int code = check_map(document, "replica document", reterr);
     if (code == 0)
         code = read_fields(REPLICA_FIELDS, REPLICA_FIELD_COUNT, document, &replica, reterr);
     if (code == 0)

@@ -2,21 +2,25 @@
 /*
  * target: the documents (MessagePack) that describe what should run.
  *
- * Two of them.  The application target travels from whoever deploys to the controller, inside a DEPLOY frame:
+ * Two of them.  The application target travels from whoever deploys to the controller, inside a
+ * DEPLOY frame:
  *
  *     {"ingress": str, "deployments": [deployment target, ...]}
  *
- * A deployment target holds what the controller judges by, and a replica document that only the replica's executable reads:
+ * A deployment target holds what the controller judges by, and a replica document that only the
+ * replica's executable reads:
  *
- *     {"name", "version" (u64 content hash), "num_replicas", "max_ongoing_requests", "max_queued_requests",
- *      "graceful_shutdown_timeout_us", "health_check_period_us", "health_check_timeout_us", "stream_body", "runner", "replica": bin}
+ *     {"name", "version" (u64 content hash), "num_replicas", "max_ongoing_requests",
+ * "max_queued_requests", "graceful_shutdown_timeout_us", "health_check_period_us",
+ * "health_check_timeout_us", "stream_body", "runner", "replica": bin}
  *
  * The replica document of a C deployment:
  *
- *     {"app", "deployment", "library" (absolute path), "symbol", "threads", "max_ongoing_requests", "max_batch_size",
- *      "batch_wait_us", "max_concurrent_batches", "health_check_period_us", "health_check_timeout_us", "graceful_shutdown_timeout_us",
- *      "stream_body", "user_config" (JSON text or nil), "args": [values; a handle is extension VALUE_EXTENSION_HANDLE with a
- *      MessagePack array [app, deployment]]}
+ *     {"app", "deployment", "library" (absolute path), "symbol", "threads", "max_ongoing_requests",
+ * "max_batch_size", "batch_wait_us", "max_concurrent_batches", "health_check_period_us",
+ * "health_check_timeout_us", "graceful_shutdown_timeout_us", "stream_body", "user_config" (JSON
+ * text or nil), "args": [values; a handle is extension VALUE_EXTENSION_HANDLE with a MessagePack
+ * array [app, deployment]]}
  *
  * Readers check types and ranges and name the key that is wrong.
  */
@@ -34,27 +38,31 @@ enum { TARGET_DEPLOYMENT_LIMIT = 4096 }; /* deployments of one application */
 
 struct target_deployment {
     struct bytes name, runner, replica; /* replica: the replica document */
-    uint64_t     version;
-    uint32_t     num_replicas, max_ongoing_requests;
-    int64_t      max_queued_requests;
-    int64_t      graceful_shutdown_timeout_us, health_check_period_us, health_check_timeout_us;
-    bool         stream_body;
+    uint64_t version;
+    uint32_t num_replicas, max_ongoing_requests;
+    int64_t max_queued_requests;
+    int64_t graceful_shutdown_timeout_us, health_check_period_us, health_check_timeout_us;
+    bool stream_body;
 };
 
 struct target_replica {
-    struct bytes app, deployment, library, symbol, user_config /* empty: none */, args /* an array document */;
-    uint32_t     threads, max_ongoing_requests, max_batch_size, max_concurrent_batches;
-    int64_t      batch_wait_us, health_check_period_us, health_check_timeout_us, graceful_shutdown_timeout_us;
-    bool         stream_body;
+    struct bytes app, deployment, library, symbol, user_config /* empty: none */,
+        args /* an array document */;
+    uint32_t threads, max_ongoing_requests, max_batch_size, max_concurrent_batches;
+    int64_t batch_wait_us, health_check_period_us, health_check_timeout_us,
+        graceful_shutdown_timeout_us;
+    bool stream_body;
 };
 
-void target_write_app(struct text *out, struct bytes ingress, const struct target_deployment *deployments,
-                      uint32_t deployment_count);
+void target_write_app(struct text *out, struct bytes ingress,
+                      const struct target_deployment *deployments, uint32_t deployment_count);
 /* Slices of `document`.  The head first (ingress and count), then each deployment by index. */
-int  target_read_app(struct bytes document, struct bytes *ret_ingress, uint32_t *ret_count, struct error *reterr);
-int  target_read_deployment(struct bytes document, uint32_t index, struct target_deployment *ret_deployment,
-                            struct error *reterr);
+int target_read_app(struct bytes document, struct bytes *ret_ingress, uint32_t *ret_count,
+                    struct error *reterr);
+int target_read_deployment(struct bytes document, uint32_t index,
+                           struct target_deployment *ret_deployment, struct error *reterr);
 void target_write_replica(struct text *out, const struct target_replica *replica);
-int  target_read_replica(struct bytes document, struct target_replica *ret_replica, struct error *reterr);
+int target_read_replica(struct bytes document, struct target_replica *ret_replica,
+                        struct error *reterr);
 
 #endif

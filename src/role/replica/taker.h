@@ -2,16 +2,17 @@
 /*
  * taker: a replica's server side, and the door through which user code takes work and answers.
  *
- * The taker owns the replica's listening socket, one session per connection (a proxy, a handle owner), the replica mind, and
- * the connection to the controller.  It knows no user code: whoever runs it (the C runner; later a Python one)
- * takes requests, answers them, and pulls events.  It runs on a borrowed loop; every function is called with that
- * loop's helm held where there is one.
+ * The taker owns the replica's listening socket, one session per connection (a proxy, a handle
+ * owner), the replica mind, and the connection to the controller.  It knows no user code: whoever
+ * runs it (the C runner; later a Python one) takes requests, answers them, and pulls events.  It
+ * runs on a borrowed loop; every function is called with that loop's helm held where there is one.
  *
- *     session frames -> mind admits -> taker_take -> user code -> taker_answer / begin, write, finish / fail -> frames
+ *     session frames -> mind admits -> taker_take -> user code -> taker_answer / begin, write,
+ * finish / fail -> frames
  *
- * Before a request is returned by taker_take its taken mark is set in the session's page (page.h), so that its sender knows
- * after a crash that user code may have seen it.  Pings, rejections, cancels and drains are answered here,
- * whatever user code does.
+ * Before a request is returned by taker_take its taken mark is set in the session's page (page.h),
+ * so that its sender knows after a crash that user code may have seen it.  Pings, rejections,
+ * cancels and drains are answered here, whatever user code does.
  */
 #ifndef MANTA_ROLE_TAKER_H
 #define MANTA_ROLE_TAKER_H
@@ -29,25 +30,26 @@
 struct taker;
 
 struct taker_config {
-    struct loop           *loop;
-    struct channel_set    *channels;
+    struct loop *loop;
+    struct channel_set *channels;
     const struct settings *settings;
-    const char            *controller_socket;  /* path; null: none (tests) */
-    uint64_t               replica;            /* id */
-    uint64_t               version;            /* content hash, for adoption */
-    struct bytes           app, deployment;    /* names; copied */
-    uint32_t               max_ongoing, batch_size, batch_concurrency;
-    int64_t                batch_wait_ns;
-    bool                   batched;            /* requests to "__call__" come in batches */
-    bool                   streams_body;       /* take a request before its body is whole */
-    void                 (*wake)(void *owner); /* something to take, or an event: called at most once until both say there is nothing */
-    void                  *owner;
+    const char *controller_socket; /* path; null: none (tests) */
+    uint64_t replica;              /* id */
+    uint64_t version;              /* content hash, for adoption */
+    struct bytes app, deployment;  /* names; copied */
+    uint32_t max_ongoing, batch_size, batch_concurrency;
+    int64_t batch_wait_ns;
+    bool batched;              /* requests to "__call__" come in batches */
+    bool streams_body;         /* take a request before its body is whole */
+    void (*wake)(void *owner); /* something to take, or an event: called at most once until both say
+                                  there is nothing */
+    void *owner;
 };
 
 struct taker *taker_new(const struct taker_config *config, struct error *reterr);
 struct taker *taker_free(struct taker *taker);
 /* Binds its Unix socket and serves.  Requests are admitted from here on. */
-int  taker_listen(struct taker *taker, const char *path, struct error *reterr);
+int taker_listen(struct taker *taker, const char *path, struct error *reterr);
 /* Tells the controller: ready, or failed to start (again after every reconnection). */
 void taker_report_ready(struct taker *taker);
 void taker_report_failed(struct taker *taker, int code, struct bytes text);
@@ -55,52 +57,62 @@ void taker_report_health(struct taker *taker, bool healthy, struct bytes text);
 /* True once every frame for the controller has left (before exiting after a failure). */
 bool taker_reports_sent(const struct taker *taker);
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------
+ */
 
 /* One request, from taker_take until its answer ended.  Slices live as long as it does. */
 struct taker_request {
-    uint64_t     id;          /* local, of the mind */
-    uint8_t      kind;        /* enum wire_request_kind */
-    uint8_t      http_minor;
-    bool         stream;      /* the caller takes the answer in parts */
-    bool         cancelled;   /* the caller wants nothing any more */
-    bool         body_ended;  /* no more body comes */
-    int          body_error;  /* why it ended early, or 0 */
-    int64_t      deadline_ns; /* monotonic; 0: none */
-    uint64_t     body_size;   /* whole length, UINT64_MAX: not known */
-    struct bytes method, path, query, route_prefix, content_type, request_id, trace, model_id, headers;
-    struct bytes body;        /* whole; with streams_body: what has come and was not consumed by taker_consume */
-    struct arena arena;       /* for its taker: freed with the request */
-    void        *owner;       /* for its taker */
+    uint64_t id;  /* local, of the mind */
+    uint8_t kind; /* enum wire_request_kind */
+    uint8_t http_minor;
+    bool stream;         /* the caller takes the answer in parts */
+    bool cancelled;      /* the caller wants nothing any more */
+    bool body_ended;     /* no more body comes */
+    int body_error;      /* why it ended early, or 0 */
+    int64_t deadline_ns; /* monotonic; 0: none */
+    uint64_t body_size;  /* whole length, UINT64_MAX: not known */
+    struct bytes method, path, query, route_prefix, content_type, request_id, trace, model_id,
+        headers;
+    struct bytes
+        body; /* whole; with streams_body: what has come and was not consumed by taker_consume */
+    struct arena arena; /* for its taker: freed with the request */
+    void *owner;        /* for its taker */
 };
 
 /* Up to `room` requests as one call of user code (one, or a batch); 0 when nothing is due. */
-uint32_t taker_take(struct taker *taker, struct taker_request **ret_requests, uint32_t room, bool *ret_batched);
+uint32_t taker_take(struct taker *taker, struct taker_request **ret_requests, uint32_t room,
+                    bool *ret_batched);
 /* The batch function returned. */
-void     taker_batch_done(struct taker *taker);
+void taker_batch_done(struct taker *taker);
 /* User code of `request` entered / left: for "how long has it been running" in pongs. */
-void     taker_running(struct taker *taker, int64_t since_ns /* 0: nothing runs */);
+void taker_running(struct taker *taker, int64_t since_ns /* 0: nothing runs */);
 
 struct taker_answer {
-    int          code;         /* 0, or the negative error that ended it */
-    uint16_t     status;       /* HTTP; 0 for calls */
-    uint64_t     body_size;    /* of taker_begin: UINT64_MAX when not known */
+    int code;           /* 0, or the negative error that ended it */
+    uint16_t status;    /* HTTP; 0 for calls */
+    uint64_t body_size; /* of taker_begin: UINT64_MAX when not known */
     struct bytes content_type, headers, text;
     struct bytes body;
 };
-/* The whole answer; the request is gone afterwards.  A body larger than a frame's part leaves in parts as credit comes: the taker keeps
-   the copy it needs within the byte budget; ERROR_LIMIT past it (then the caller gets that error). */
-int    taker_answer(struct taker *taker, struct taker_request *request, const struct taker_answer *answer);
+/* The whole answer; the request is gone afterwards.  A body larger than a frame's part leaves in
+   parts as credit comes: the taker keeps the copy it needs within the byte budget; ERROR_LIMIT past
+   it (then the caller gets that error). */
+int taker_answer(struct taker *taker, struct taker_request *request,
+                 const struct taker_answer *answer);
 /* A streamed answer: head, parts, end. */
-int    taker_begin(struct taker *taker, struct taker_request *request, const struct taker_answer *answer);
-/* Takes all of `part` or nothing: ERROR_AGAIN (TAKER_ROOM comes later), ERROR_CANCELLED.  Parts up to the stream's credit. */
-int    taker_write(struct taker *taker, struct taker_request *request, struct bytes part);
+int taker_begin(struct taker *taker, struct taker_request *request,
+                const struct taker_answer *answer);
+/* Takes all of `part` or nothing: ERROR_AGAIN (TAKER_ROOM comes later), ERROR_CANCELLED.  Parts up
+ * to the stream's credit. */
+int taker_write(struct taker *taker, struct taker_request *request, struct bytes part);
 /* Ends it; code != 0: broken off.  The request is gone afterwards. */
-void   taker_finish(struct taker *taker, struct taker_request *request, int code, struct bytes trailers);
+void taker_finish(struct taker *taker, struct taker_request *request, int code,
+                  struct bytes trailers);
 /* streams_body: forget `size` consumed bytes of request->body and grant their credit. */
-void   taker_consume(struct taker *taker, struct taker_request *request, size_t size);
+void taker_consume(struct taker *taker, struct taker_request *request, size_t size);
 
-/* ---- events ----------------------------------------------------------------------------------- */
+/* ---- events -----------------------------------------------------------------------------------
+ */
 
 enum taker_event_type {
     TAKER_NONE,
@@ -113,12 +125,12 @@ enum taker_event_type {
 struct taker_event {
     enum taker_event_type type;
     struct taker_request *request;
-    struct bytes          body;
+    struct bytes body;
 };
-bool     taker_next(struct taker *taker, struct taker_event *ret_event);
+bool taker_next(struct taker *taker, struct taker_event *ret_event);
 /* Begins to drain by itself (SIGTERM): as the controller's DRAIN. */
-void     taker_drain(struct taker *taker, int64_t timeout_ns);
+void taker_drain(struct taker *taker, int64_t timeout_ns);
 uint32_t taker_ongoing(const struct taker *taker);
-void     taker_check(const struct taker *taker);
+void taker_check(const struct taker *taker);
 
 #endif

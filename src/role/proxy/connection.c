@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * connection: the bytes of one client.
+ *
+ * Reads when there is room for what is read, parses one request after the other, and writes the
+ * answers of its exchanges in the order of the requests, once per turn.  Pipelined requests run
+ * side by side only when their methods are safe (RFC 9112 9.3.2).  A small body is waited for
+ * before its request is sent on, so that a slow client holds no place at a replica; a larger one is
+ * streamed as credit allows, and the client is not read while there is none.
+ *
+ * The end of the client's half is taken as its leaving, as Ray Serve does: requests that are out
+ * are cancelled.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "ensure.h"
+#include "metrics.h"
+#include "proxy.h"
+#include "socket.h"
+
+static void connection_ready(void *owner, int events);
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------- */
+
+void connection_open(struct proxy *proxy, int descriptor)
+{
+    struct connection *connection = pool_take(&proxy->connections);
+    if (!connection) {
+        metric_add(accept_full_total, 1);
+        socket_close(descriptor);
+        return;
+    }
+    connection->proxy = proxy;
+    connection->descriptor = descriptor;
+    connection->reading = true;
+    list_init(&connection->exchanges);
+    connection->phase = PHASE_IDLE;
+    list_push_back(&proxy->phases[PHASE_IDLE], &connection->phase_link);
+    connection->phase_ns = loop_now_ns(proxy->loop);
+    if (loop_watch_open(proxy->loop, &connection->watch, descriptor, LOOP_READ, connection_ready,
+                        connection) < 0) {
+        metric_add(accept_full_total, 1);
+        connection_close(connection);
+        return;
+    }
+    metric_add(http_connections_total, 1);
+    metric_set(http_connections, proxy->connections.used_count);
+}
+
+/* Shuts it now; the memory goes at the end of the turn, so that callers up the stack may still
+ * look. */
+void connection_close(struct connection *connection)
+{
+    struct list_link *link;
+    if (connection->closed)
+        return;
+    connection->closed = true;
+    loop_watch_close(&connection->watch);
+    socket_close(connection->descriptor);
+    connection->descriptor = -1;
+    while ((link = list_first(&connection->exchanges)))
+        exchange_abandon(list_entry(link, struct exchange, link), ERROR_CANCELLED);
+    list_remove(&connection->dirty_link);
+    list_remove(&connection->phase_link);
+    list_push_back(&connection->proxy->closed, &connection->phase_link);
+}
+
+void connection_free(struct connection *connection)
+{
+    struct proxy *proxy = connection->proxy;
+    ensure_tag(R1, list_empty(&connection->exchanges));
+    list_remove(&connection->phase_link);
+    buffer_unref(connection->in);
+    buffer_unref(connection->out);
+    pool_give(&proxy->connections, connection);
+    metric_set(http_connections, proxy->connections.used_count);
+    listener_resume(proxy);
+}
+
+void connection_dirty(struct connection *connection)
+{
+    if (!connection->closed && !list_linked(&connection->dirty_link))
+        list_push_back(&connection->proxy->dirty, &connection->dirty_link);
+}
+
+/* ---- phases
+ * ------------------------------------------------------------------------------------------- */
+
+void connection_enter(struct connection *connection, enum phase phase)
+{
+    struct proxy *proxy = connection->proxy;
+    connection->phase = phase;
+    connection->phase_ns = loop_now_ns(proxy->loop);
+    list_remove(&connection->phase_link);
+    list_push_back(&proxy->phases[phase], &connection->phase_link);
+}
+
+static enum phase connection_judge(const struct connection *connection)
+{
+    if (connection->blocked)
+        return PHASE_WRITE;
+    if (connection->linger && connection->closing && list_empty(&connection->exchanges))
+        return PHASE_LINGER;
+    if (connection->in_body && connection->reading)
+        return PHASE_BODY;
+    if (connection->needed && list_empty(&connection->exchanges))
+        return PHASE_BODY; /* a small body is waited for before its request begins */
+    if (!list_empty(&connection->exchanges))
+        return PHASE_BUSY;
+    return connection->in_end > connection->in_start ? PHASE_HEAD : PHASE_IDLE;
+}
+
+/* Moves to the phase that its state asks for; `progress` renews the time of a phase that counts
+ * from the last byte. */
+static void connection_settle(struct connection *connection, bool progress)
+{
+    enum phase phase = connection_judge(connection);
+    bool renew = progress && (phase == PHASE_BODY || phase == PHASE_IDLE);
+    if (!connection->closed && (phase != connection->phase || renew))
+        connection_enter(connection, phase);
+}
+
+void connection_timeout(struct connection *connection)
+{
+    struct exchange *exchange;
+    if (connection->phase == PHASE_IDLE || connection->phase == PHASE_LINGER ||
+        connection->phase == PHASE_WRITE) {
+        if (connection->phase == PHASE_WRITE)
+            metric_add(http_timeouts_total, 1);
+        connection_close(connection);
+        return;
+    }
+    metric_add(http_timeouts_total, 1);
+    struct list_link *link = list_last(&connection->exchanges);
+    exchange = link ? list_entry(link, struct exchange, link) : exchange_new(connection);
+    if (!exchange || exchange->answered) {
+        connection_close(connection);
+        return;
+    }
+    connection->in_body = false;
+    connection->closing = connection->linger = true;
+    local_refused(exchange, 408, "the request did not arrive in time");
+    connection_dirty(connection);
+}
+
+/* ---- input
+ * -------------------------------------------------------------------------------------------- */
+
+/* Room behind in_end: by moving what is unread to the front, or by a larger buffer. */
+static bool connection_make_room(struct connection *connection)
+{
+    struct proxy *proxy = connection->proxy;
+    struct buffer *in = connection->in;
+    size_t unread = connection->in_end - connection->in_start;
+    size_t wanted = connection->needed > unread ? connection->needed : unread + 1;
+    if (in && connection->in_end < in->capacity && connection->in_start + wanted <= in->capacity)
+        return true;
+    if (in && wanted <= in->capacity) {
+        memmove(in->data, in->data + connection->in_start, unread);
+    } else {
+        size_t capacity = CONNECTION_IN_SIZE;
+        while (capacity < wanted)
+            capacity *= 2;
+        struct buffer *larger = buffer_try_new(proxy->buffers, capacity);
+        if (!larger)
+            return false;
+        if (unread)
+            memcpy(larger->data, in->data + connection->in_start, unread);
+        buffer_unref(in);
+        connection->in = larger;
+    }
+    connection->in_start = 0;
+    connection->in_end = unread;
+    return true;
+}
+
+/* An idle connection holds no buffer. */
+static void connection_trim(struct connection *connection)
+{
+    if (connection->in && connection->in_start == connection->in_end) {
+        connection->in_start = connection->in_end = 0;
+        connection->in = buffer_unref(connection->in);
+    }
+}
+
+/* The client left, or its connection broke. */
+static void connection_lost(struct connection *connection)
+{
+    if (!list_empty(&connection->exchanges))
+        metric_add(http_client_gone_total, connection->exchanges.length);
+    connection_close(connection);
+}
+
+static void connection_read(struct connection *connection)
+{
+    if (!connection_make_room(connection)) {
+        connection_close(connection);
+        return;
+    }
+    ssize_t size = socket_read(connection->descriptor, connection->in->data + connection->in_end,
+                               connection->in->capacity - connection->in_end);
+    if (size == -EAGAIN || size == -EINTR)
+        return;
+    if (size <= 0) {
+        connection_lost(connection);
+        return;
+    }
+    connection->in_end += (size_t)size;
+    if (connection->closing && !connection->in_body) {
+        connection->in_start = connection->in_end; /* lingering: read and drop */
+        connection_trim(connection);
+        return;
+    }
+    connection_process(connection);
+    connection_settle(connection, true);
+}
+
+static void connection_ready(void *owner, int events)
+{
+    struct connection *connection = owner;
+    if (events & LOOP_WRITE)
+        connection_flush(connection);
+    if (!connection->closed && (events & LOOP_READ) && connection->reading)
+        connection_read(connection);
+}
+
+/* Reads only while somebody has use for the bytes. */
+static void connection_watch(struct connection *connection)
+{
+    bool room = !connection->held && connection_unsent(connection) < OUT_HIGH;
+    if (connection->in_body) {
+        struct exchange *newest =
+            list_entry(list_last(&connection->exchanges), struct exchange, link);
+        room = room && exchange_has_body_room(newest);
+    } else if (!connection->closing) {
+        /* The next request waits in the socket while this one's turn is not over and its first
+         * bytes are here. */
+        room = room && (list_empty(&connection->exchanges) ||
+                        connection->in_end - connection->in_start < CONNECTION_IN_SIZE);
+    }
+    connection->reading = room;
+    loop_watch_change(&connection->watch,
+                      (room ? LOOP_READ : 0) | (connection->blocked ? LOOP_WRITE : 0));
+}
+
+/* ---- parsing
+ * ------------------------------------------------------------------------------------------- */
+
+static struct bytes connection_input(const struct connection *connection)
+{
+    if (!connection->in)
+        return (struct bytes){0};
+    return bytes_of(connection->in->data + connection->in_start,
+                    connection->in_end - connection->in_start);
+}
+
+static void connection_refuse(struct connection *connection, const struct http1_refusal *refusal)
+{
+    struct exchange *exchange = exchange_new(connection);
+    metric_add(http_refused_total, 1);
+    connection->closing = connection->linger = true;
+    connection->in_start = connection->in_end;
+    if (exchange)
+        local_refused(exchange, refusal->status, refusal->reason);
+    else
+        connection_close(connection);
+}
+
+/* The body is small and not whole: say 100 Continue when asked for, and wait. */
+static void connection_await_body(struct connection *connection, const struct http1_head *head,
+                                  size_t head_size)
+{
+    connection->needed = head_size + (size_t)head->body_size;
+    if (!head->expect_continue || connection->continued || !list_empty(&connection->exchanges) ||
+        connection->in_end - connection->in_start > head_size)
+        return;
+    uint8_t *room = connection_room(connection, NULL, HTTP1_CONTINUE.size);
+    if (room) {
+        memcpy(room, HTTP1_CONTINUE.at, HTTP1_CONTINUE.size);
+        connection_wrote(connection, NULL, HTTP1_CONTINUE.size);
+        connection->continued = true;
+    }
+}
+
+static void connection_say_continue(struct connection *connection, const struct http1_head *head)
+{
+    bool first = connection->exchanges.length == 1;
+    if (!head->expect_continue || connection->in_end > connection->in_start || !first)
+        return;
+    uint8_t *room = connection_room(connection, NULL, HTTP1_CONTINUE.size);
+    if (room) {
+        memcpy(room, HTTP1_CONTINUE.at, HTTP1_CONTINUE.size);
+        connection_wrote(connection, NULL, HTTP1_CONTINUE.size);
+    }
+}
+
+/* A whole head is here.  False: it must wait. */
+static bool connection_begin(struct connection *connection, const struct http1_head *head,
+                             size_t head_size)
+{
+    struct proxy *proxy = connection->proxy;
+    struct bytes input = connection_input(connection);
+    bool small = head->body_kind == HTTP1_BODY_LENGTH &&
+                 head->body_size <= (uint64_t)proxy->settings.wire_part_size;
+    if (!head->safe && !list_empty(&connection->exchanges))
+        return false;
+    if (small && input.size - head_size < head->body_size) {
+        connection_await_body(connection, head, head_size);
+        return false;
+    }
+    struct exchange *exchange = exchange_new(connection);
+    if (!exchange) {
+        connection_close(connection);
+        return false;
+    }
+    metric_add(http_requests_total, 1);
+    connection->scanned = connection->needed = 0;
+    connection->continued = false;
+    connection->in_start += head_size;
+    bool whole = small || head->body_kind == HTTP1_BODY_NONE;
+    if (whole) {
+        struct bytes body =
+            bytes_head(bytes_skip(input, head_size), small ? (size_t)head->body_size : 0);
+        connection->in_start += body.size;
+        exchange->body_done = true;
+        exchange_begin(exchange, head, body, true);
+    } else {
+        http1_body_init(&connection->body, head, &proxy->limits);
+        connection->in_body = true;
+        exchange_begin(exchange, head, (struct bytes){0}, false);
+        if (!connection->closed && !exchange->discard)
+            connection_say_continue(connection, head);
+    }
+    return true;
+}
+
+static bool connection_parse_head(struct connection *connection)
+{
+    struct proxy *proxy = connection->proxy;
+    struct http1_refusal refusal;
+    size_t size;
+    struct bytes input = connection_input(connection);
+    if (!input.size || input.size < connection->needed ||
+        connection->exchanges.length >= (size_t)proxy->settings.http_pipeline_limit)
+        return false;
+    switch (http1_head_parse(&proxy->head, input, &connection->scanned, &proxy->limits, &size,
+                             &refusal)) {
+    case HTTP1_DONE:
+        return connection_begin(connection, &proxy->head, size);
+    case HTTP1_REFUSED:
+        connection_refuse(connection, &refusal);
+        return false;
+    default:
+        return false;
+    }
+}
+
+/* The body broke the framing, or is too large. */
+static void connection_refuse_body(struct connection *connection, struct exchange *exchange,
+                                   const struct http1_refusal *refusal)
+{
+    metric_add(http_refused_total, 1);
+    connection->in_body = false;
+    connection->closing = connection->linger = true;
+    connection->in_start = connection->in_end;
+    if (exchange->answered)
+        connection_close(connection);
+    else
+        local_refused(exchange, refusal->status, refusal->reason);
+}
+
+/* What the exchange had no room for goes first.  False: it still has none. */
+static bool connection_push_held(struct connection *connection, struct exchange *exchange)
+{
+    if (connection->held) {
+        size_t used = exchange_body(
+            exchange, bytes_of(connection->in->data + connection->in_start, connection->held));
+        connection->in_start += used;
+        connection->held -= used;
+    }
+    return connection->held == 0;
+}
+
+static bool connection_parse_body(struct connection *connection)
+{
+    struct exchange *exchange =
+        list_entry(list_last(&connection->exchanges), struct exchange, link);
+    struct http1_refusal refusal;
+    struct http1_header trailer;
+    struct bytes data;
+    size_t consumed = 0;
+    if (!connection_push_held(connection, exchange))
+        return false;
+    switch (http1_body_next(&connection->body, connection_input(connection),
+                            &connection->proxy->limits, &consumed, &data, &trailer, &refusal)) {
+    case HTTP1_BODY_DATA:
+        connection->in_start += consumed - data.size;
+        connection->held = data.size;
+        return connection_push_held(connection, exchange);
+    case HTTP1_BODY_TRAILER:
+        connection->in_start += consumed;
+        return true;
+    case HTTP1_BODY_END:
+        connection->in_start += consumed;
+        connection->in_body = false;
+        exchange_body_end(exchange);
+        return true;
+    case HTTP1_BODY_REFUSED:
+        connection_refuse_body(connection, exchange, &refusal);
+        return false;
+    default:
+        connection->in_start += consumed;
+        return false;
+    }
+}
+
+void connection_process(struct connection *connection)
+{
+    bool more = true;
+    while (more && !connection->closed) {
+        if (connection->in_body)
+            more = connection_parse_body(connection);
+        else
+            more = !connection->closing && connection_parse_head(connection);
+    }
+    if (connection->closed)
+        return;
+    connection_trim(connection);
+    connection_watch(connection);
+}
+
+/* ---- output
+ * -------------------------------------------------------------------------------------------- */
+
+size_t connection_unsent(const struct connection *connection)
+{
+    return connection->out_end - connection->out_start;
+}
+
+/* A buffer with `size` bytes free behind *end, what it holds kept; null when memory lacks. */
+static struct buffer *buffer_extend(struct proxy *proxy, struct buffer *buffer, size_t *start,
+                                    size_t *end, size_t size)
+{
+    size_t used = *end - *start;
+    size_t capacity = CONNECTION_IN_SIZE;
+    if (buffer && buffer->capacity - *end >= size)
+        return buffer;
+    if (buffer && buffer->capacity - used >= size) {
+        memmove(buffer->data, buffer->data + *start, used);
+    } else {
+        while (capacity - used < size || capacity < used)
+            capacity *= 2;
+        struct buffer *larger = buffer_try_new(proxy->buffers, capacity);
+        if (!larger)
+            return NULL;
+        if (used)
+            memcpy(larger->data, buffer->data + *start, used);
+        buffer_unref(buffer);
+        buffer = larger;
+    }
+    *start = 0;
+    *end = used;
+    return buffer;
+}
+
+/* Null exchange: the connection's own words (100 Continue). */
+static bool writes_now(const struct connection *connection, const struct exchange *exchange)
+{
+    return !exchange || connection->exchanges.head.next == &exchange->link;
+}
+
+uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size)
+{
+    struct buffer *buffer;
+    size_t zero = 0;
+    if (connection->closed)
+        return NULL;
+    if (writes_now(connection, exchange)) {
+        buffer = buffer_extend(connection->proxy, connection->out, &connection->out_start,
+                               &connection->out_end, size);
+        if (buffer) {
+            connection->out = buffer;
+            return buffer->data + connection->out_end;
+        }
+    } else {
+        buffer = buffer_extend(connection->proxy, exchange->pending, &zero, &exchange->pending_size,
+                               size);
+        if (buffer) {
+            exchange->pending = buffer;
+            return buffer->data + exchange->pending_size;
+        }
+    }
+    connection_close(connection);
+    return NULL;
+}
+
+void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size)
+{
+    if (writes_now(connection, exchange)) {
+        connection->out_end += size;
+        connection_dirty(connection);
+    } else {
+        exchange->pending_size += size;
+    }
+}
+
+/* Everything is written: what comes next. */
+static void connection_drained(struct connection *connection)
+{
+    connection->out_start = connection->out_end = 0;
+    connection->out = buffer_unref(connection->out);
+    connection->blocked = false;
+    struct list_link *link = list_first(&connection->exchanges);
+    if (link)
+        exchange_granted(list_entry(link, struct exchange, link));
+    else if (connection->closing && !connection->linger)
+        connection_close(connection);
+    else if (connection->closing && connection->phase != PHASE_LINGER) {
+        socket_shutdown_write(connection->descriptor);
+        connection_enter(connection, PHASE_LINGER);
+    }
+}
+
+static bool connection_write(struct connection *connection)
+{
+    struct iovec part = {connection->out->data + connection->out_start,
+                         connection_unsent(connection)};
+    ssize_t sent = socket_write(connection->descriptor, &part, 1);
+    if (sent < 0 && sent != -EAGAIN && sent != -EINTR) {
+        connection_lost(connection);
+        return false;
+    }
+    if (sent > 0) {
+        connection->out_start += (size_t)sent;
+        if (connection->phase == PHASE_WRITE)
+            connection_enter(connection, PHASE_WRITE);
+    }
+    connection->blocked = connection_unsent(connection) > 0;
+    return true;
+}
+
+/* Ends the exchanges that are over, in order, and lets the next ones write. */
+static void connection_advance(struct connection *connection)
+{
+    struct list_link *link;
+    while (!connection->closed && (link = list_first(&connection->exchanges))) {
+        struct exchange *exchange = list_entry(link, struct exchange, link);
+        if (!exchange->over || (connection->in_body && link == list_last(&connection->exchanges) &&
+                                !connection->closing))
+            return;
+        bool close = exchange->broken || !exchange->keep_alive || connection->proxy->draining;
+        connection->linger |= close && (connection->in_body || exchange->broken);
+        exchange_free(exchange);
+        if (close) {
+            connection->closing = true;
+            connection->in_body = false;
+            while ((link = list_first(&connection->exchanges)))
+                exchange_abandon(list_entry(link, struct exchange, link), ERROR_CANCELLED);
+            return;
+        }
+        if ((link = list_first(&connection->exchanges)))
+            exchange_promote(list_entry(link, struct exchange, link));
+    }
+}
+
+void connection_flush(struct connection *connection)
+{
+    connection_advance(connection);
+    if (connection->closed)
+        return;
+    if (connection_unsent(connection) && !connection_write(connection))
+        return;
+    if (!connection_unsent(connection))
+        connection_drained(connection);
+    if (connection->closed)
+        return;
+    if (connection->in_end > connection->in_start || connection->in_body)
+        connection_process(connection);
+    if (connection->closed)
+        return;
+    connection_watch(connection);
+    connection_settle(connection, false);
+}

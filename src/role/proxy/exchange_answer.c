@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exchange_answer: an answer as bytes: head, framed body, end.
+ *
+ * The framing is chosen with the head: a known length, chunks, or the end of the connection for
+ * HTTP/1.0.  Body bytes are copied once, from the received frame into what the connection writes at
+ * the end of the turn; their credit goes back when they have left.  An answer whose length comes
+ * out wrong is broken off: the client must be able to see it.
+ */
+#include <string.h>
+
+#include "ensure.h"
+#include "metrics.h"
+#include "proxy.h"
+
+static void count_answer(uint16_t status)
+{
+    if (status < 300)
+        metric_add(http_answers_2xx_total, 1);
+    else if (status < 400)
+        metric_add(http_answers_3xx_total, 1);
+    else if (status < 500)
+        metric_add(http_answers_4xx_total, 1);
+    else
+        metric_add(http_answers_5xx_total, 1);
+}
+
+void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t body_size,
+                         struct bytes content_type, struct bytes headers)
+{
+    struct connection *connection = exchange->connection;
+    struct proxy *proxy = connection->proxy;
+    exchange->keep_alive = exchange->keep_alive && !proxy->draining && !connection->closing;
+    struct http1_answer answer = {
+        .status = status,
+        .minor = exchange->minor,
+        .head_request = exchange->method == HTTP1_HEAD,
+        .keep_alive = exchange->keep_alive,
+        .body_size = body_size,
+        .date = proxy_date(proxy),
+        .content_type = content_type,
+        .headers = headers,
+        .request_id = bytes_of(exchange->request_id, exchange->request_id_size),
+    };
+    size_t wanted = http1_answer_room(&answer);
+    uint8_t *room = connection_room(connection, exchange, wanted);
+    if (!room)
+        return;
+    size_t size = http1_write_answer(&answer, room, wanted, &exchange->framing);
+    ensure(size > 0);
+    if (exchange->framing == HTTP1_FRAMING_CLOSE)
+        exchange->keep_alive = false;
+    exchange->answered = true;
+    exchange->status = status;
+    exchange->answer_left = exchange->framing == HTTP1_FRAMING_LENGTH ? body_size : 0;
+    count_answer(status);
+    connection_wrote(connection, exchange, size);
+}
+
+static void write_bytes(struct exchange *exchange, struct bytes bytes)
+{
+    uint8_t *room = connection_room(exchange->connection, exchange, bytes.size);
+    if (room && bytes.size) {
+        memcpy(room, bytes.at, bytes.size);
+        connection_wrote(exchange->connection, exchange, bytes.size);
+    }
+}
+
+static void write_chunk(struct exchange *exchange, struct bytes part)
+{
+    struct connection *connection = exchange->connection;
+    uint8_t *room = connection_room(connection, exchange, part.size + 20);
+    if (!room)
+        return;
+    size_t size = http1_write_chunk_head(part.size, room);
+    memcpy(room + size, part.at, part.size);
+    memcpy(room + size + part.size, "\r\n", 2);
+    connection_wrote(connection, exchange, size + part.size + 2);
+}
+
+void exchange_write_body(struct exchange *exchange, struct bytes part)
+{
+    if (!part.size || exchange->connection->closed || exchange->over)
+        return;
+    exchange->ungranted += part.size;
+    switch (exchange->framing) {
+    case HTTP1_FRAMING_NONE:
+        exchange_granted(exchange); /* an answer to HEAD: nobody wants it */
+        break;
+    case HTTP1_FRAMING_LENGTH:
+        if (part.size > exchange->answer_left) {
+            exchange_break(exchange);
+            break;
+        }
+        exchange->answer_left -= part.size;
+        write_bytes(exchange, part);
+        break;
+    case HTTP1_FRAMING_CHUNKED:
+        write_chunk(exchange, part);
+        break;
+    case HTTP1_FRAMING_CLOSE:
+        write_bytes(exchange, part);
+        break;
+    }
+}
+
+/* The answer is whole while the request's body is not: a short rest is read and dropped, a long one
+ * ends the connection. */
+static void leave_body(struct exchange *exchange)
+{
+    struct connection *connection = exchange->connection;
+    struct list_link *newest = list_last(&connection->exchanges);
+    if (exchange->body_done || !connection->in_body || newest != &exchange->link)
+        return;
+    exchange->discard = true;
+    if (connection->body.kind != HTTP1_BODY_LENGTH || connection->body.left > DISCARD_LIMIT) {
+        exchange->keep_alive = false;
+        connection->linger = true;
+    }
+    connection->in_start += connection->held;
+    connection->held = 0;
+    if (!exchange->keep_alive) {
+        connection->in_body = false;
+        connection->closing = connection->linger = true;
+    }
+}
+
+static void exchange_finish(struct exchange *exchange)
+{
+    exchange->over = true;
+    leave_body(exchange);
+    access_log(exchange);
+    connection_dirty(exchange->connection);
+}
+
+void exchange_write_end(struct exchange *exchange, struct bytes trailers)
+{
+    struct connection *connection = exchange->connection;
+    if (connection->closed || exchange->over)
+        return;
+    if (exchange->framing == HTTP1_FRAMING_LENGTH && exchange->answer_left) {
+        exchange_break(exchange);
+        return;
+    }
+    if (exchange->framing == HTTP1_FRAMING_CHUNKED) {
+        size_t wanted = trailers.size * 2 + 16;
+        uint8_t *room = connection_room(connection, exchange, wanted);
+        if (!room)
+            return;
+        size_t size = trailers.size ? http1_write_trailers(trailers, room, wanted) : 0;
+        if (!size) {
+            memcpy(room, HTTP1_LAST_CHUNK.at, HTTP1_LAST_CHUNK.size);
+            size = HTTP1_LAST_CHUNK.size;
+        }
+        connection_wrote(connection, exchange, size);
+    }
+    exchange_finish(exchange);
+}
+
+void exchange_break(struct exchange *exchange)
+{
+    if (exchange->connection->closed || exchange->over)
+        return;
+    if (exchange->call)
+        dispatch_cancel(exchange->call, ERROR_CANCELLED);
+    exchange->call = NULL;
+    exchange->broken = true;
+    exchange_finish(exchange);
+}
+
+void exchange_answer(struct exchange *exchange, uint16_t status, struct bytes content_type,
+                     struct bytes headers, struct bytes body)
+{
+    if (exchange->call)
+        dispatch_cancel(exchange->call, ERROR_CANCELLED);
+    exchange->call = NULL;
+    exchange_write_head(exchange, status, body.size, content_type, headers);
+    exchange_write_body(exchange, body);
+    exchange_write_end(exchange, (struct bytes){0});
+}

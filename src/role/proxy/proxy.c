@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proxy: set-up, the turn, time limits, and the drain at the end.
+ *
+ * A turn: connections and channels that are ready have been read; here the dispatch's events are
+ * turned into answers and every connection that has something to write is written once.  The
+ * channels are flushed behind it.
+ */
+#include "proxy.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "child.h"
+#include "ensure.h"
+#include "log.h"
+#include "mem.h"
+#include "metrics.h"
+#include "socket.h"
+#include "wire.h"
+
+static const int64_t MS = 1000000;
+
+struct bytes proxy_date(struct proxy *proxy)
+{
+    int64_t now_s = loop_wall_ns(proxy->loop) / 1000000000;
+    if (now_s != proxy->date_s) {
+        http1_date(now_s, proxy->date);
+        proxy->date_s = now_s;
+    }
+    return bytes_of(proxy->date, 29);
+}
+
+/* ---- the turn
+ * --------------------------------------------------------------------------------------- */
+
+static void proxy_take_events(struct proxy *proxy)
+{
+    struct dispatch_event event;
+    while (dispatch_next(proxy->dispatch, &event)) {
+        if (event.type == DISPATCH_SNAPSHOT)
+            proxy->populated =
+                proxy->populated || router_app_count(dispatch_router(proxy->dispatch)) > 0;
+        else
+            exchange_event(event.owner, &event);
+    }
+}
+
+/* Writing may end exchanges, which lets parsed requests begin, which may dirty connections again:
+ * bounded by the pipeline. */
+static void proxy_flush(struct proxy *proxy)
+{
+    struct list_link *link;
+    while ((link = list_pop_front(&proxy->dirty)))
+        connection_flush(list_entry(link, struct connection, dirty_link));
+    while ((link = list_first(&proxy->closed)))
+        connection_free(list_entry(link, struct connection, phase_link));
+}
+
+static int64_t phase_limit_ns(const struct proxy *proxy, enum phase phase)
+{
+    switch (phase) {
+    case PHASE_IDLE:
+        return proxy->settings.http_keep_alive_ms * MS;
+    case PHASE_HEAD:
+        return proxy->settings.http_head_timeout_ms * MS;
+    case PHASE_BODY:
+    case PHASE_WRITE:
+        return proxy->settings.http_progress_timeout_ms * MS;
+    case PHASE_LINGER:
+        return LINGER_MS * MS;
+    default:
+        return 0;
+    }
+}
+
+/* The timer may fire too early, never too late. */
+static void proxy_arm(struct proxy *proxy)
+{
+    int64_t due = 0;
+    for (enum phase phase = 0; phase < PHASE_COUNT; phase++) {
+        struct list_link *link = list_first(&proxy->phases[phase]);
+        if (!link || phase == PHASE_BUSY)
+            continue;
+        int64_t at = list_entry(link, struct connection, phase_link)->phase_ns +
+                     phase_limit_ns(proxy, phase);
+        due = !due || at < due ? at : due;
+    }
+    if (due && (!proxy->timer.due_ns || proxy->timer.due_ns > due))
+        loop_timer_set(&proxy->timer, due);
+}
+
+static void proxy_turn(void *owner)
+{
+    struct proxy *proxy = owner;
+    proxy_take_events(proxy);
+    proxy_flush(proxy);
+    proxy_arm(proxy);
+    if (proxy->draining)
+        proxy_check_drained(proxy);
+}
+
+static void proxy_on_timer(void *owner)
+{
+    struct proxy *proxy = owner;
+    int64_t now = loop_now_ns(proxy->loop);
+    if (loop_turn_late(proxy->loop, proxy->settings.late_turn_ms * MS)) {
+        /* We were away ourselves: whoever was silent meanwhile gets one more moment. */
+        metric_add(turns_late_total, 1);
+        loop_timer_set(&proxy->timer, now + 100 * MS);
+        return;
+    }
+    for (enum phase phase = 0; phase < PHASE_COUNT; phase++) {
+        struct list_link *link;
+        int64_t limit = phase_limit_ns(proxy, phase);
+        while (phase != PHASE_BUSY && (link = list_first(&proxy->phases[phase]))) {
+            struct connection *connection = list_entry(link, struct connection, phase_link);
+            if (connection->phase_ns + limit > now)
+                break;
+            connection_timeout(connection);
+            if (!connection->closed && connection->phase == phase)
+                connection_enter(connection,
+                                 PHASE_BUSY); /* it is answering; its flush settles it */
+        }
+    }
+}
+
+static void proxy_wake(void *owner)
+{
+    (void)owner; /* every turn takes the events */
+}
+
+/* ---- the end
+ * ---------------------------------------------------------------------------------------- */
+
+void proxy_check_drained(struct proxy *proxy)
+{
+    if (proxy->connections.used_count == 0)
+        loop_stop(proxy->loop);
+}
+
+static void proxy_drain_over(void *owner)
+{
+    struct proxy *proxy = owner;
+    log_print(LOG_WARNING, "drain: %u connections did not end in time",
+              proxy->connections.used_count);
+    loop_stop(proxy->loop);
+}
+
+void proxy_drain(struct proxy *proxy)
+{
+    struct list_link *link, *after;
+    if (proxy->draining)
+        return;
+    proxy->draining = true;
+    listener_close(proxy);
+    list_each_safe (link, after, &proxy->phases[PHASE_IDLE])
+        connection_close(list_entry(link, struct connection, phase_link));
+    loop_timer_set(&proxy->drain_timer,
+                   loop_now_ns(proxy->loop) + proxy->settings.drain_timeout_ms * MS);
+    log_print(LOG_INFO, "draining: %u connections", proxy->connections.used_count);
+}
+
+static void proxy_on_signal(void *owner, int signal_number)
+{
+    struct proxy *proxy = owner;
+    (void)signal_number;
+    if (proxy->draining)
+        loop_stop(proxy->loop);
+    proxy_drain(proxy);
+}
+
+/* ---- set-up
+ * ----------------------------------------------------------------------------------------- */
+
+static void proxy_open_log(struct proxy *proxy, const struct proxy_options *options)
+{
+    char path[4200], id[24];
+    struct error error = {0};
+    struct log_config config = {
+        .path = path,
+        .encoding =
+            options->log_encoding && !strcmp(options->log_encoding, "JSON") ? LOG_JSON : LOG_TEXT,
+        .level = (enum log_level)options->log_level,
+        .component = "proxy",
+        .component_id = id,
+        .queue_limit = (size_t)proxy->settings.log_queue_limit,
+        .rotate_size = (uint64_t)proxy->settings.log_rotate_size,
+        .rotate_count = (uint32_t)proxy->settings.log_rotate_count};
+    snprintf(id, sizeof id, "127.0.0.1-%d", options->number);
+    snprintf(path, sizeof path, "%s/proxy_%d.log", options->log_directory, options->number);
+    if (options->log_to_stderr)
+        config.path = NULL;
+    if (log_open(&config, &error) < 0)
+        fprintf(stderr, "manta-proxy: %s\n", error.text);
+}
+
+static int proxy_open_loop(struct proxy *proxy, struct error *reterr)
+{
+    const struct settings *settings = &proxy->settings;
+    struct channel_config config = {.frame_limit = (size_t)settings->wire_frame_limit,
+                                    .queue_limit = (size_t)settings->wire_queue_limit,
+                                    .turn_limit = (size_t)settings->wire_turn_limit,
+                                    .buffer_keep = 16};
+    proxy->loop = loop_new();
+    if (!proxy->loop || channel_set_init(&proxy->channels, proxy->loop, &config) < 0)
+        return error_set(reterr, ERROR_SYSTEM,
+                         "no event loop: descriptors or memory are exhausted");
+    proxy->turn = (struct loop_turn){.turn = proxy_turn, .owner = proxy};
+    loop_turn_add(proxy->loop, &proxy->turn);
+    loop_timer_init(proxy->loop, &proxy->timer, proxy_on_timer, proxy);
+    loop_timer_init(proxy->loop, &proxy->drain_timer, proxy_drain_over, proxy);
+    loop_on_signal(proxy->loop, SIGTERM, proxy_on_signal, proxy);
+    return 0;
+}
+
+static void proxy_prepare(struct proxy *proxy)
+{
+    const struct settings *settings = &proxy->settings;
+    proxy->limits =
+        (struct http1_limits){.line_size = (size_t)settings->http_line_limit,
+                              .head_size = (size_t)settings->http_header_bytes_limit,
+                              .header_count = (uint32_t)settings->http_header_count_limit,
+                              .body_size = (uint64_t)settings->http_body_limit};
+    proxy->buffers = buffer_store_new(CONNECTION_IN_SIZE, 64);
+    proxy->scratch = mem_new(SCRATCH_SIZE);
+    pool_init(&proxy->connections, sizeof(struct connection),
+              (uint32_t)settings->http_connection_limit);
+    pool_init(&proxy->exchanges, sizeof(struct exchange), (uint32_t)settings->request_limit);
+    for (enum phase phase = 0; phase < PHASE_COUNT; phase++)
+        list_init(&proxy->phases[phase]);
+    list_init(&proxy->dirty);
+    list_init(&proxy->closed);
+    proxy->access_log = settings->http_access_log;
+}
+
+static int proxy_open(struct proxy *proxy, const struct proxy_options *options,
+                      struct error *reterr)
+{
+    uint64_t seed = 0;
+    char name[32];
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
+        seed = (uint64_t)options->number + 1;
+    rng_init(&proxy->rng, seed);
+    proxy->listen_descriptor = options->listen_descriptor;
+    proxy->reserve_descriptor = -1;
+    if (proxy_open_loop(proxy, reterr) < 0)
+        return reterr->code;
+    snprintf(name, sizeof name, "proxy-%d", options->number);
+    struct dispatch_config config = {.loop = proxy->loop,
+                                     .channels = &proxy->channels,
+                                     .settings = &proxy->settings,
+                                     .controller_socket = options->controller,
+                                     .role = WIRE_ROLE_PROXY,
+                                     .name = name,
+                                     .seed = seed,
+                                     .wake = proxy_wake,
+                                     .owner = proxy};
+    proxy->dispatch = dispatch_new(&config, reterr);
+    if (!proxy->dispatch)
+        return reterr->code;
+    metrics_open(options->directory, name);
+    return listener_open(proxy, reterr);
+}
+
+static void proxy_close(struct proxy *proxy)
+{
+    struct list_link *link, *after;
+    for (enum phase phase = 0; phase < PHASE_COUNT; phase++)
+        list_each_safe (link, after, &proxy->phases[phase])
+            connection_close(list_entry(link, struct connection, phase_link));
+    proxy_flush(proxy);
+    listener_close(proxy);
+    if (proxy->dispatch)
+        dispatch_free(proxy->dispatch);
+    metrics_close();
+    log_print(LOG_INFO, "ended");
+    log_close();
+}
+
+int proxy_run(const struct proxy_options *options)
+{
+    static struct proxy proxy; /* one per process */
+    struct error error = {0};
+    settings_init(&proxy.settings);
+    if (settings_read_environment(&proxy.settings, (const char *(*)(const char *))getenv, &error) <
+        0) {
+        fprintf(stderr, "manta-proxy: %s\n", error.text);
+        return 2;
+    }
+    child_raise_nofile();
+    proxy_prepare(&proxy);
+    proxy_open_log(&proxy, options);
+    if (proxy_open(&proxy, options, &error) < 0) {
+        log_print(LOG_ERROR, "%s", error.text);
+        fprintf(stderr, "manta-proxy: %s\n", error.text);
+        return 1;
+    }
+    log_print(LOG_INFO, "serving");
+    loop_run(proxy.loop);
+    proxy_close(&proxy);
+    return 0;
+}

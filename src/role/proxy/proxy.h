@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proxy: from client connections to the dispatch and back; one thread, one loop.
+ *
+ *     listener.c    accepts                        struct proxy
+ *     connection.c  bytes of one client            struct connection: in, out, a phase with a time
+ * limit exchange.c    one request and its answer     struct exchange: a dispatch call, or an answer
+ * of our own local.c       answers of our own: errors, /-/healthz, /-/routes access.c      the
+ * access log
+ *
+ * A connection is on exactly one phase list (a state is the list you are on), in the order of
+ * entering it; since each phase has one time limit, the first of a list is the next to run out, and
+ * one timer serves all.
+ */
+#ifndef MANTA_ROLE_PROXY_H
+#define MANTA_ROLE_PROXY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffer.h"
+#include "channel.h"
+#include "dispatch.h"
+#include "http1.h"
+#include "list.h"
+#include "loop.h"
+#include "pool.h"
+#include "rng.h"
+#include "settings.h"
+
+enum phase {
+    PHASE_IDLE,  /* between requests: http_keep_alive_ms */
+    PHASE_HEAD,  /* part of a head is here: http_head_timeout_ms since its first byte */
+    PHASE_BODY,  /* waiting for the client's body: http_progress_timeout_ms since its last byte */
+    PHASE_BUSY,  /* waiting for a replica: no limit here, the dispatch has the request's deadline */
+    PHASE_WRITE, /* the client does not take what we write: http_progress_timeout_ms since it last
+                    took some */
+    PHASE_LINGER, /* answered and closing: waiting for the client's end, LINGER_MS */
+    PHASE_COUNT
+};
+
+enum {
+    LINGER_MS = 2000,
+    CONNECTION_IN_SIZE = 16384, /* first read buffer; grows to the head's limit */
+    OUT_HIGH = 262144, /* unsent bytes of a connection above which no more is produced for it */
+    REQUEST_ID_SIZE = 128,
+    DISCARD_LIMIT =
+        1 << 20 /* rest of an unread body that is read and dropped to keep a connection */
+};
+
+struct proxy;
+struct connection;
+
+struct proxy_options {
+    const char *directory, *controller, *log_directory, *log_encoding;
+    int number, listen_descriptor, log_level;
+    bool log_to_stderr;
+};
+
+/* One request and its answer; on its connection's list in the order of arrival. */
+struct exchange {
+    struct list_link link;
+    struct connection *connection;
+    struct dispatch_call *call; /* null: not sent, or over */
+    int64_t begin_ns;
+    enum http1_method method;
+    uint8_t minor;
+    bool safe;                  /* may run beside its neighbours */
+    bool keep_alive;            /* the client's wish */
+    bool body_done;             /* the request's body is whole, or nobody wants it */
+    bool discard;               /* the rest of the body is dropped */
+    bool answered;              /* the head of the answer is written */
+    bool over;                  /* the answer is whole */
+    bool broken;                /* the answer broke off: the connection must close behind it */
+    enum http1_framing framing; /* of the answer */
+    uint16_t status;
+    size_t ungranted;       /* answer bytes written to `out` whose credit is not given back yet */
+    uint64_t answer_left;   /* of HTTP1_FRAMING_LENGTH: bytes that must still come */
+    struct buffer *pending; /* the answer so far, while earlier exchanges are not over */
+    size_t pending_size;
+    char request_id[REQUEST_ID_SIZE];
+    uint8_t request_id_size;
+    char method_name[16];
+    char route[96]; /* for the access log: the matched prefix */
+};
+
+struct connection {
+    struct list_link phase_link;
+    struct list_link dirty_link; /* has something to write in this turn, or to parse */
+    struct proxy *proxy;
+    struct loop_watch watch;
+    int descriptor;
+    enum phase phase;
+    int64_t phase_ns; /* entered, or last progress in it */
+    struct buffer *in;
+    size_t in_start, in_end;
+    size_t scanned; /* of http1_head_parse */
+    size_t needed;  /* bytes of `in` that must be there before it is worth parsing again */
+    size_t held;    /* body bytes at in_start that the engine has given out and the exchange has no
+                       room for */
+    struct http1_body body; /* of the newest exchange */
+    struct list exchanges;  /* oldest first: the first one writes */
+    struct buffer *out;
+    size_t out_start, out_end;
+    bool reading;   /* LOOP_READ asked for */
+    bool blocked;   /* the kernel took less than we had: LOOP_WRITE asked for */
+    bool in_body;   /* the newest exchange's body is not whole */
+    bool closing;   /* nothing more is parsed; closes when `out` is empty */
+    bool linger;    /* read and drop before closing */
+    bool continued; /* 100 Continue was said for the head at in_start */
+    bool closed;    /* descriptor is shut; freed at the end of the turn */
+};
+
+struct proxy {
+    struct loop *loop;
+    struct channel_set channels;
+    struct dispatch *dispatch;
+    struct settings settings;
+    struct http1_limits limits;
+    struct buffer_store *buffers;
+    struct pool connections, exchanges;
+    struct list phases[PHASE_COUNT];
+    struct list dirty;
+    struct list closed; /* phase_link of closed connections */
+    struct loop_turn turn;
+    struct loop_timer timer;
+    struct loop_watch listener;
+    int listen_descriptor, reserve_descriptor;
+    bool accepting, draining, populated;
+    struct loop_timer accept_timer, drain_timer;
+    struct rng rng;
+    char date[30];
+    int64_t date_s;
+    struct http1_head head; /* scratch of the parser */
+    uint8_t *scratch;       /* field block of a request: SCRATCH_SIZE */
+    int exit_code;
+    bool access_log;
+};
+enum { SCRATCH_SIZE = 131072 };
+
+/* proxy.c */
+int proxy_run(const struct proxy_options *options);
+void proxy_drain(struct proxy *proxy);
+void proxy_check_drained(struct proxy *proxy);
+struct bytes proxy_date(struct proxy *proxy);
+
+/* listener.c */
+int listener_open(struct proxy *proxy, struct error *reterr);
+void listener_close(struct proxy *proxy);
+void listener_resume(struct proxy *proxy); /* room again */
+
+/* connection.c */
+void connection_open(struct proxy *proxy, int descriptor);
+void connection_process(struct connection *connection); /* parses and forwards what has come */
+void connection_flush(struct connection *connection);
+void connection_close(struct connection *connection);
+void connection_free(struct connection *connection);
+void connection_dirty(struct connection *connection);
+void connection_enter(struct connection *connection, enum phase phase);
+void connection_timeout(struct connection *connection);
+/* Appends to what is to be written; false (and the connection is closed) when memory lacks. */
+uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size);
+void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size);
+size_t connection_unsent(const struct connection *connection);
+
+/* exchange.c */
+struct exchange *exchange_new(struct connection *connection);
+void exchange_free(struct exchange *exchange);
+/* `body` is all of it when `whole`, else empty, and exchange_body follows. */
+void exchange_begin(struct exchange *exchange, const struct http1_head *head, struct bytes body,
+                    bool whole);
+/* Body bytes; returns how many were used (fewer: wait for room). */
+size_t exchange_body(struct exchange *exchange, struct bytes data);
+bool exchange_has_body_room(const struct exchange *exchange);
+void exchange_body_end(struct exchange *exchange);
+void exchange_event(struct exchange *exchange, const struct dispatch_event *event);
+void exchange_abandon(struct exchange *exchange, int code);
+/* Its turn to write has come: what was pending moves to the connection. */
+void exchange_promote(struct exchange *exchange);
+void exchange_granted(struct exchange *exchange);
+
+/* exchange_answer.c */
+void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t body_size,
+                         struct bytes content_type, struct bytes headers);
+void exchange_write_body(struct exchange *exchange, struct bytes part);
+void exchange_write_end(struct exchange *exchange, struct bytes trailers);
+void exchange_break(struct exchange *exchange);
+/* A whole small answer of our own. */
+void exchange_answer(struct exchange *exchange, uint16_t status, struct bytes content_type,
+                     struct bytes headers, struct bytes body);
+
+/* local.c */
+/* Answers /-/healthz and /-/routes; false for other paths. */
+bool local_answer(struct exchange *exchange, struct bytes path);
+void local_not_found(struct exchange *exchange, struct bytes path);
+void local_error(struct exchange *exchange, int code, struct bytes text);
+void local_refused(struct exchange *exchange, int status, const char *reason);
+
+/* access.c */
+void access_log(const struct exchange *exchange);
+
+#endif

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * taker: life of the taker; requests go out by taker_take, events by taker_next.
+ *
+ * Everything is pulled: frames are handled when the loop says that a channel is readable, and at
+ * the end of a turn the owner is woken once if there is something to take or an event.
+ */
+#include "taker_inner.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ensure.h"
+#include "mem.h"
+#include "metrics.h"
+#include "socket.h"
+
+enum { BACKLOG = 1024 };
+
+static int64_t now_of(const struct taker *taker)
+{
+    return loop_now_ns(taker->config.loop);
+}
+
+/* ---- requests
+ * ---------------------------------------------------------------------------------------- */
+
+void request_free(struct request *request)
+{
+    struct taker *taker = request->taker;
+    replica_answered(taker->mind, now_of(taker), (struct request_id){request->public.id});
+    metric_set(replica_ongoing, replica_ongoing(taker->mind));
+    list_remove(&request->session_link);
+    list_remove(&request->unsent_link);
+    list_remove(&request->event_link);
+    buffer_unref(request->frame);
+    buffer_unref(request->body);
+    buffer_unref(request->rest);
+    arena_clear(&request->public.arena);
+    pool_give(&taker->requests, request);
+}
+
+void request_tell(struct request *request, enum request_event event)
+{
+    if (request->phase != REQUEST_TAKEN)
+        return;
+    request->events |= event;
+    if (!list_linked(&request->event_link))
+        list_push_back(&request->taker->events, &request->event_link);
+}
+
+static void taker_expire(struct taker *taker)
+{
+    struct request_id id;
+    while (replica_expired(taker->mind, now_of(taker), &id)) {
+        struct request *request = pool_find(&taker->requests, id.v);
+        ensure(request);
+        answer_error(request, ERROR_TIMEOUT,
+                     BYTES("the deadline passed before the deployment took the request"));
+    }
+}
+
+uint32_t taker_take(struct taker *taker, struct taker_request **ret_requests, uint32_t room,
+                    bool *ret_batched)
+{
+    struct request_id ids[256];
+    if (room > sizeof ids / sizeof *ids)
+        room = sizeof ids / sizeof *ids;
+    taker_expire(taker);
+    uint32_t count = replica_take(taker->mind, now_of(taker), ids, room, ret_batched);
+    for (uint32_t i = 0; i < count; i++) {
+        struct request *request = pool_find(&taker->requests, ids[i].v);
+        ensure_tag(R1, request && request->phase == REQUEST_READY);
+        request->phase = REQUEST_TAKEN;
+        ret_requests[i] = &request->public;
+        if (request->session && request->session->page.at)
+            page_mark_taken(&request->session->page, request->stream);
+    }
+    return count;
+}
+
+void taker_batch_done(struct taker *taker)
+{
+    replica_batch_done(taker->mind, now_of(taker));
+}
+
+void taker_running(struct taker *taker, int64_t since_ns)
+{
+    taker->running_since_ns = since_ns;
+}
+
+uint32_t taker_ongoing(const struct taker *taker)
+{
+    return replica_ongoing(taker->mind);
+}
+
+/* ---- events
+ * ------------------------------------------------------------------------------------------- */
+
+static bool next_request_event(struct taker *taker, struct taker_event *ret_event)
+{
+    struct list_link *link = list_first(&taker->events);
+    if (!link)
+        return false;
+    struct request *request = list_entry(link, struct request, event_link);
+    *ret_event = (struct taker_event){.request = &request->public};
+    if (request->events & EVENT_CANCELLED) {
+        ret_event->type = TAKER_CANCELLED;
+        request->events &= ~EVENT_CANCELLED;
+    } else if (request->events & EVENT_BODY) {
+        ret_event->type = TAKER_BODY;
+        request->events &= ~EVENT_BODY;
+    } else {
+        ret_event->type = TAKER_ROOM;
+        request->events &= ~EVENT_ROOM;
+    }
+    if (!request->events)
+        list_remove(link);
+    return true;
+}
+
+static bool drain_is_over(const struct taker *taker)
+{
+    return !taker->drained_told && replica_draining(taker->mind) &&
+           replica_drained(taker->mind, now_of(taker));
+}
+
+bool taker_next(struct taker *taker, struct taker_event *ret_event)
+{
+    if (next_request_event(taker, ret_event))
+        return true;
+    if (taker->configured) {
+        taker->configured = false;
+        *ret_event =
+            (struct taker_event){.type = TAKER_CONFIGURE,
+                                 .body = bytes_of(taker->configuration, taker->configuration_size)};
+        return true;
+    }
+    if (drain_is_over(taker)) {
+        taker->drained_told = true;
+        *ret_event = (struct taker_event){.type = TAKER_DRAINED};
+        return true;
+    }
+    return false;
+}
+
+/* ---- the turn
+ * ------------------------------------------------------------------------------------------ */
+
+static void taker_turn(void *owner)
+{
+    struct taker *taker = owner;
+    taker_expire(taker);
+    if (!list_empty(&taker->events) || taker->configured || drain_is_over(taker) ||
+        replica_due(taker->mind, now_of(taker)))
+        taker->config.wake(taker->config.owner);
+    int64_t due = replica_deadline_ns(taker->mind);
+    if (due && due <= now_of(taker))
+        due = now_of(taker) + 1;
+    if (due != taker->timer.due_ns)
+        loop_timer_set(&taker->timer, due);
+}
+
+static void taker_on_timer(void *owner)
+{
+    (void)owner; /* the turn behind it asks the mind */
+}
+
+/* ---- draining and options
+ * ------------------------------------------------------------------------------ */
+
+void taker_apply_drain(struct taker *taker, int64_t timeout_ns)
+{
+    if (!replica_draining(taker->mind))
+        replica_drain(taker->mind, now_of(taker), now_of(taker) + timeout_ns);
+}
+
+void taker_drain(struct taker *taker, int64_t timeout_ns)
+{
+    taker_apply_drain(taker, timeout_ns);
+}
+
+static struct replica_config mind_config(const struct taker_config *config)
+{
+    return (struct replica_config){.max_ongoing = config->max_ongoing,
+                                   .batch_size = config->batch_size ? config->batch_size : 1,
+                                   .batch_wait_ns = config->batch_wait_ns,
+                                   .batch_concurrency =
+                                       config->batch_concurrency ? config->batch_concurrency : 1};
+}
+
+int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes body)
+{
+    struct replica_config config = mind_config(&taker->config);
+    config.max_ongoing = max_ongoing;
+    int code = replica_reconfigure(taker->mind, now_of(taker), &config);
+    if (code < 0)
+        return code;
+    taker->config.max_ongoing = max_ongoing;
+    if (body.size) {
+        uint8_t *copy = mem_try(body.size);
+        if (!copy)
+            return ERROR_MEMORY;
+        memcpy(copy, body.at, body.size);
+        mem_free(taker->configuration);
+        taker->configuration = copy;
+        taker->configuration_size = body.size;
+        taker->configured = true;
+    }
+    return 0;
+}
+
+/* ---- life
+ * ---------------------------------------------------------------------------------------------- */
+
+struct taker *taker_new(const struct taker_config *config, struct error *reterr)
+{
+    struct replica_config mind = mind_config(config);
+    struct taker *taker = mem_try(sizeof *taker);
+    if (!taker || !(taker->mind = replica_new(&mind))) {
+        mem_free(taker);
+        error_set(reterr, ERROR_MEMORY, "no memory for a replica");
+        return NULL;
+    }
+    taker->config = *config;
+    taker->listen_descriptor = -1;
+    taker->controller.descriptor = -1;
+    taker->app = mem_copy_string((const char *)config->app.at, config->app.size);
+    taker->deployment =
+        mem_copy_string((const char *)config->deployment.at, config->deployment.size);
+    taker->config.app = bytes_of_string(taker->app);
+    taker->config.deployment = bytes_of_string(taker->deployment);
+    list_init(&taker->sessions);
+    list_init(&taker->events);
+    pool_init(&taker->requests, sizeof(struct request), (uint32_t)config->settings->request_limit);
+    arena_blocks_init(&taker->arena_blocks, 64);
+    taker->turn = (struct loop_turn){.turn = taker_turn, .owner = taker};
+    loop_turn_add(config->loop, &taker->turn);
+    loop_timer_init(config->loop, &taker->timer, taker_on_timer, taker);
+    control_open(taker);
+    return taker;
+}
+
+static void taker_on_connection(void *owner, int events)
+{
+    (void)events;
+    session_accept(owner);
+}
+
+int taker_listen(struct taker *taker, const char *path, struct error *reterr)
+{
+    ensure(taker->listen_descriptor < 0);
+    int descriptor = socket_listen_unix(path, BACKLOG, reterr);
+    if (descriptor < 0)
+        return reterr->code;
+    if (loop_watch_open(taker->config.loop, &taker->listener, descriptor, LOOP_READ,
+                        taker_on_connection, taker) < 0) {
+        socket_close(descriptor);
+        return error_set(reterr, ERROR_SYSTEM, "the replica's socket cannot be watched");
+    }
+    taker->listen_descriptor = descriptor;
+    snprintf(taker->path, sizeof taker->path, "%s", path);
+    return 0;
+}
+
+struct taker *taker_free(struct taker *taker)
+{
+    struct list_link *link;
+    if (!taker)
+        return NULL;
+    control_close(taker);
+    while ((link = list_first(&taker->sessions)))
+        session_close(list_entry(link, struct session, link));
+    for (uint32_t i = 0; i < taker->requests.slot_count; i++) {
+        struct request *request = pool_at(&taker->requests, i);
+        if (request)
+            request_free(request);
+    }
+    if (taker->listen_descriptor >= 0) {
+        loop_watch_close(&taker->listener);
+        socket_close(taker->listen_descriptor);
+        unlink(taker->path);
+    }
+    loop_turn_remove(&taker->turn);
+    loop_timer_clear(&taker->timer);
+    pool_done(&taker->requests);
+    arena_blocks_done(&taker->arena_blocks);
+    replica_free(taker->mind);
+    mem_free(taker->app);
+    mem_free(taker->deployment);
+    mem_free(taker->configuration);
+    return mem_free(taker);
+}
+
+void taker_check(const struct taker *taker)
+{
+    uint32_t live = 0;
+    replica_check(taker->mind);
+    for (uint32_t i = 0; i < taker->requests.slot_count; i++)
+        live += pool_at(&taker->requests, i) != NULL;
+    ensure_tag(M1, live == taker->requests.used_count);
+    ensure_tag(R2, replica_ongoing(taker->mind) <= live);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * taker_inner: what the files of the taker share.
+ *
+ *     taker.c          life, take, events, the turn
+ *     taker_session.c  connections of senders and the frames they send
+ *     taker_answer.c   answers as frames, metered by credit
+ *     taker_control.c  the connection to the controller
+ */
+#ifndef MANTA_ROLE_TAKER_INNER_H
+#define MANTA_ROLE_TAKER_INNER_H
+
+#include "list.h"
+#include "page.h"
+#include "pool.h"
+#include "replica.h"
+#include "taker.h"
+#include "wire.h"
+
+enum { SESSION_LIMIT = 4096, SESSION_NAME_SIZE = 64 };
+
+/* A connection of a sender. */
+struct session {
+    struct list_link link; /* on taker->sessions */
+    struct taker *taker;
+    struct channel channel;
+    struct page page;       /* taken marks of its requests */
+    struct list requests;   /* of request.session_link: every one of it, answered or not */
+    struct list unsent;     /* of request.unsent_link: answers that wait for credit or room */
+    bool greeted;           /* its hello came and was good */
+    bool closing;           /* closed at the end of the frame that is being handled */
+    uint32_t stream_credit; /* what each answer may send before the first credit frame */
+    size_t frame_limit;     /* payload bytes that it accepts */
+    char name[SESSION_NAME_SIZE];
+};
+
+enum request_phase {
+    REQUEST_RECEIVING, /* admitted and held; its body is not whole */
+    REQUEST_READY,     /* in the mind's queue */
+    REQUEST_TAKEN,     /* with user code */
+    REQUEST_ANSWERED,  /* user code is done; the rest of the answer leaves as credit comes */
+};
+
+enum request_event { EVENT_CANCELLED = 1, EVENT_ROOM = 2, EVENT_BODY = 4 };
+
+/* A request inside the taker; the public struct comes first. */
+struct request {
+    struct taker_request public;
+    struct taker *taker;
+    struct session *session; /* null: the sender is gone */
+    struct list_link session_link, unsent_link, event_link;
+    uint64_t stream; /* the sender's id */
+    enum request_phase phase;
+    int events;                  /* enum request_event not yet pulled */
+    struct buffer *frame;        /* holds the slices of the request frame */
+    struct buffer *body;         /* collected body */
+    size_t body_start, body_end; /* of `body` */
+    size_t body_credit;          /* what the sender may still send */
+    size_t body_owed;            /* consumed and not yet granted */
+    uint64_t credit;             /* body bytes of the answer that may be sent now */
+    bool begun;                  /* the head of a streamed answer is sent */
+    bool room_wanted;            /* a write was refused */
+    struct buffer *rest;         /* of a whole answer: body bytes not sent yet */
+    size_t rest_start, rest_end;
+};
+
+struct taker {
+    struct taker_config config;
+    char *app, *deployment;
+    char path[108]; /* of the listening socket */
+    struct replica *mind;
+    struct pool requests; /* struct request */
+    struct arena_blocks arena_blocks;
+    struct list sessions;
+    struct list events;    /* of request.event_link */
+    int listen_descriptor; /* -1: none */
+    struct loop_watch listener;
+    struct loop_turn turn;
+    struct loop_timer timer; /* batches, deadlines, drain */
+    int64_t running_since_ns;
+    bool drained_told;
+    bool configured;        /* a TAKER_CONFIGURE event is due */
+    uint8_t *configuration; /* its body */
+    size_t configuration_size;
+    /* The controller. */
+    struct channel controller;
+    struct loop_timer reconnect;
+    bool controller_open, controller_greeted;
+    enum {
+        REPORT_NOTHING,
+        REPORT_READY,
+        REPORT_FAILED
+    } report; /* said at once and after every reconnection */
+    int failed_code;
+    char failed_text[512];
+};
+
+/* taker.c */
+void request_free(struct request *request);
+void request_tell(struct request *request, enum request_event event);
+void taker_apply_drain(struct taker *taker, int64_t timeout_ns);
+int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes body);
+
+/* taker_session.c */
+void session_accept(struct taker *taker);
+void session_close(struct session *session);
+/* A control frame that must not be lost; false: the session is broken and will be closed. */
+uint8_t *session_room(struct session *session, size_t size);
+
+/* taker_answer.c */
+void answer_error(struct request *request, int code, struct bytes text);
+void answer_continue(struct request *request); /* credit or room came */
+
+/* taker_control.c */
+void control_open(struct taker *taker);
+void control_close(struct taker *taker);
+
+#endif

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * taker_session: a sender's connection: hello, requests, body parts, credit, cancels, pings.
+ *
+ * A frame is handled whole before the next.  Every number in it is judged before it is used: a
+ * sender that breaks the protocol is counted and its connection closed; its requests end as if it
+ * had left.
+ */
+#include <string.h>
+
+#include "ensure.h"
+#include "mem.h"
+#include "metrics.h"
+#include "socket.h"
+#include "taker_inner.h"
+
+static void session_event(void *owner, struct channel *channel, int events);
+
+static int64_t now_of(const struct taker *taker)
+{
+    return loop_now_ns(taker->config.loop);
+}
+
+/* ---- life
+ * -----------------------------------------------------------------------------------------------
+ */
+
+static bool session_greet(struct session *session)
+{
+    struct taker *taker = session->taker;
+    struct wire_hello hello = {0};
+    uint32_t marks = (uint32_t)taker->config.settings->request_limit;
+    if (page_create(&session->page, "manta-taken", marks * sizeof(uint32_t)) < 0)
+        return false;
+    wire_hello_fill(&hello, WIRE_ROLE_REPLICA, taker->config.replica, taker->config.deployment);
+    hello.frame_limit = (uint32_t)taker->config.settings->wire_frame_limit;
+    hello.stream_credit = (uint32_t)taker->config.settings->wire_stream_credit;
+    hello.stream_limit = marks;
+    hello.taken_count = marks;
+    uint8_t *room = session_room(session, wire_hello_size(&hello));
+    if (!room)
+        return false;
+    channel_put_descriptor(&session->channel, session->page.descriptor);
+    session->page.descriptor = -1; /* the channel closes it once sent; the mapping stays */
+    channel_put_done(&session->channel, wire_hello_write(&hello, WIRE_DESCRIPTOR, 0, false, room));
+    return true;
+}
+
+void session_accept(struct taker *taker)
+{
+    int descriptor = socket_accept(taker->listen_descriptor);
+    if (descriptor < 0)
+        return;
+    struct session *session =
+        taker->sessions.length < SESSION_LIMIT ? mem_try(sizeof *session) : NULL;
+    if (!session || socket_check_peer(descriptor, NULL) < 0) {
+        metric_add(peer_glitches_total, 1);
+        mem_free(session);
+        socket_close(descriptor);
+        return;
+    }
+    session->taker = taker;
+    session->page.descriptor = -1;
+    list_init(&session->requests);
+    list_init(&session->unsent);
+    if (channel_open(&session->channel, taker->config.channels, descriptor, session_event,
+                     session) < 0) {
+        mem_free(session);
+        return;
+    }
+    list_push_back(&taker->sessions, &session->link);
+    if (!session_greet(session))
+        session_close(session);
+}
+
+/* The sender is gone: what user code has not seen is forgotten, what it has is told. */
+static void request_lose_sender(struct request *request)
+{
+    struct taker *taker = request->taker;
+    request->session = NULL;
+    request->public.cancelled = true;
+    list_remove(&request->session_link);
+    list_remove(&request->unsent_link);
+    if (request->phase == REQUEST_TAKEN) {
+        replica_cancel(taker->mind, now_of(taker), (struct request_id){request->public.id});
+        request->public.body_ended = true;
+        request_tell(request, EVENT_CANCELLED);
+        return;
+    }
+    if (request->phase != REQUEST_ANSWERED)
+        replica_cancel(taker->mind, now_of(taker), (struct request_id){request->public.id});
+    request_free(request);
+}
+
+void session_close(struct session *session)
+{
+    struct list_link *link;
+    while ((link = list_first(&session->requests)))
+        request_lose_sender(list_entry(link, struct request, session_link));
+    channel_close(&session->channel);
+    page_close(&session->page);
+    list_remove(&session->link);
+    mem_free(session);
+}
+
+uint8_t *session_room(struct session *session, size_t size)
+{
+    uint8_t *room = channel_put_room_always(&session->channel, size);
+    if (!room)
+        session->closing = true;
+    return room;
+}
+
+static bool session_breach(struct session *session)
+{
+    metric_add(peer_glitches_total, 1);
+    session->closing = true;
+    return false;
+}
+
+/* ---- frames: requests
+ * -------------------------------------------------------------------------------------- */
+
+static void session_reject(struct session *session, uint64_t stream, int code)
+{
+    struct wire_reject reject = {.code = code,
+                                 .queue_length = replica_ongoing(session->taker->mind)};
+    uint8_t *room = session_room(session, wire_reject_size(&reject));
+    metric_add(replica_rejected_total, 1);
+    if (room)
+        channel_put_done(&session->channel, wire_reject_write(&reject, 0, stream, false, room));
+}
+
+static struct request *request_new(struct session *session, const struct wire_request *frame,
+                                   uint8_t flags, uint64_t stream)
+{
+    struct taker *taker = session->taker;
+    struct request *request = pool_take(&taker->requests);
+    if (!request)
+        return NULL;
+    request->taker = taker;
+    request->session = session;
+    request->stream = stream;
+    request->credit = session->stream_credit;
+    request->body_credit = (size_t)taker->config.settings->wire_stream_credit;
+    request->frame = buffer_ref(channel_buffer(&session->channel));
+    request->public = (struct taker_request){
+        .id = pool_id(request),
+        .kind = frame->kind,
+        .http_minor = frame->http_minor,
+        .stream = flags & WIRE_STREAM,
+        .body_ended = flags & WIRE_END,
+        .deadline_ns = frame->deadline_us
+                           ? now_of(taker) + (int64_t)(frame->deadline_us < INT64_MAX / 2000
+                                                           ? frame->deadline_us * 1000
+                                                           : INT64_MAX / 2)
+                           : 0,
+        .body_size = frame->body_size,
+        .method = frame->method,
+        .path = frame->path,
+        .query = frame->query,
+        .route_prefix = frame->route_prefix,
+        .content_type = frame->content_type,
+        .request_id = frame->request_id,
+        .trace = frame->trace,
+        .model_id = frame->model_id,
+        .headers = frame->headers,
+        .body = frame->body,
+    };
+    arena_init(&request->public.arena, &taker->arena_blocks,
+               (size_t)taker->config.settings->request_arena_limit);
+    list_push_back(&session->requests, &request->session_link);
+    return request;
+}
+
+static bool request_is_batched(const struct taker *taker, const struct wire_request *frame)
+{
+    return taker->config.batched &&
+           (frame->kind == WIRE_KIND_HTTP || bytes_equal(frame->method, BYTES("__call__")));
+}
+
+/* Appends to the collected body; false when it is too large or memory lacks. */
+static bool request_collect(struct request *request, struct bytes part)
+{
+    struct taker *taker = request->taker;
+    size_t used = request->body_end - request->body_start;
+    size_t limit = (size_t)taker->config.settings->body_collect_limit;
+    if (taker->config.streams_body)
+        limit = (size_t)taker->config.settings->wire_stream_credit * 2;
+    if (part.size > limit || used > limit - part.size)
+        return false;
+    if (!request->body || request->body->capacity - request->body_end < part.size) {
+        size_t wanted = used + part.size, known = (size_t)request->public.body_size;
+        wanted =
+            known >= wanted && known <= limit && !taker->config.streams_body ? known : wanted * 2;
+        struct buffer *larger = buffer_try_new(taker->config.channels->buffers, wanted);
+        if (!larger)
+            return false;
+        if (used)
+            memcpy(larger->data, request->body->data + request->body_start, used);
+        buffer_unref(request->body);
+        request->body = larger;
+        request->body_start = 0;
+        request->body_end = used;
+    }
+    if (part.size)
+        memcpy(request->body->data + request->body_end, part.at, part.size);
+    request->body_end += part.size;
+    request->public.body = bytes_of(request->body->data + request->body_start,
+                                    request->body_end - request->body_start);
+    return true;
+}
+
+static void request_grant(struct request *request, size_t size)
+{
+    struct session *session = request->session;
+    struct wire_credit credit;
+    request->body_owed += size;
+    if (!session || request->public.body_ended ||
+        request->body_owed < (size_t)request->taker->config.settings->wire_stream_credit / 2)
+        return;
+    credit.size = (uint32_t)request->body_owed;
+    credit.body = (struct bytes){0};
+    uint8_t *room = session_room(session, wire_credit_size(&credit));
+    if (room)
+        channel_put_done(&session->channel,
+                         wire_credit_write(&credit, 0, request->stream, false, room));
+    request->body_credit += request->body_owed;
+    request->body_owed = 0;
+}
+
+void taker_consume(struct taker *taker, struct taker_request *public, size_t size)
+{
+    struct request *request = (struct request *)public;
+    (void)taker;
+    ensure(size <= public->body.size);
+    public->body = bytes_skip(public->body, size);
+    if (request->body)
+        request->body_start += size;
+    if (request->body && request->body_start == request->body_end)
+        request->body_start = request->body_end = 0;
+    request_grant(request, size);
+}
+
+/* An admitted request whose body cannot be had: answered, never given to user code. */
+static void request_refuse(struct request *request, int code, struct bytes text)
+{
+    replica_cancel(request->taker->mind, now_of(request->taker),
+                   (struct request_id){request->public.id});
+    answer_error(request, code, text);
+}
+
+static bool session_on_request(struct session *session, const struct wire_header *header,
+                               struct bytes payload)
+{
+    struct taker *taker = session->taker;
+    struct wire_request frame;
+    if (wire_request_read(&frame, payload) < 0 || !header->stream ||
+        pool_id_index(header->stream) >= session->page.size / sizeof(uint32_t) ||
+        frame.kind > WIRE_KIND_HTTP)
+        return session_breach(session);
+    struct request *request = request_new(session, &frame, header->flags, header->stream);
+    if (!request) {
+        session_reject(session, header->stream, ERROR_LIMIT);
+        return true;
+    }
+    bool held = !request->public.body_ended && !taker->config.streams_body;
+    struct replica_admit admit = {.request = {request->public.id},
+                                  .deadline_ns = request->public.deadline_ns,
+                                  .batched = request_is_batched(taker, &frame),
+                                  .held = held,
+                                  .method_hash = bytes_hash(frame.method),
+                                  .model_id = frame.model_id};
+    enum replica_verdict verdict = replica_admit(taker->mind, now_of(taker), &admit);
+    if (verdict != REPLICA_ACCEPTED) {
+        session_reject(session, header->stream,
+                       verdict == REPLICA_REJECTED_FULL ? ERROR_LIMIT : ERROR_CLOSED);
+        request_free(request);
+        return true;
+    }
+    metric_set(replica_ongoing, replica_ongoing(taker->mind));
+    request->phase = held ? REQUEST_RECEIVING : REQUEST_READY;
+    if (!request->public.body_ended) {
+        struct bytes first = request->public.body;
+        request->public.body = (struct bytes){0};
+        if (!request_collect(request, first))
+            request_refuse(request, ERROR_LIMIT,
+                           BYTES("the body is too large for this deployment"));
+    }
+    return true;
+}
+
+static struct request *session_find(struct session *session, uint64_t stream)
+{
+    struct list_link *link;
+    list_each (link, &session->requests) {
+        struct request *request = list_entry(link, struct request, session_link);
+        if (request->stream == stream)
+            return request;
+    }
+    return NULL;
+}
+
+static void request_body_ended(struct request *request, int code)
+{
+    request->public.body_ended = true;
+    request->public.body_error = code;
+    if (request->phase == REQUEST_RECEIVING) {
+        if (code < 0) {
+            request_refuse(request, code, BYTES("the body broke off"));
+            return;
+        }
+        request->phase = REQUEST_READY;
+        replica_release(request->taker->mind, now_of(request->taker),
+                        (struct request_id){request->public.id});
+    }
+    request_tell(request, EVENT_BODY);
+}
+
+static bool session_on_part(struct session *session, const struct wire_header *header,
+                            struct bytes payload)
+{
+    struct wire_part part;
+    struct request *request = session_find(session, header->stream);
+    if (wire_part_read(&part, payload) < 0)
+        return session_breach(session);
+    if (!request || request->public.body_ended || request->phase == REQUEST_ANSWERED)
+        return true; /* late: the answer is on its way */
+    if (part.body.size > request->body_credit)
+        return session_breach(session);
+    request->body_credit -= part.body.size;
+    if (!request_collect(request, part.body)) {
+        if (request->phase == REQUEST_TAKEN)
+            return session_breach(session);
+        request_refuse(request, ERROR_LIMIT, BYTES("the body is too large for this deployment"));
+        return true;
+    }
+    if (header->flags & WIRE_END)
+        request_body_ended(request, 0);
+    else if (!request->taker->config.streams_body)
+        request_grant(request, part.body.size);
+    else
+        request_tell(request, EVENT_BODY);
+    return true;
+}
+
+static bool session_on_half_close(struct session *session, const struct wire_header *header,
+                                  struct bytes payload)
+{
+    struct wire_half_close frame;
+    struct request *request = session_find(session, header->stream);
+    if (wire_half_close_read(&frame, payload) < 0)
+        return session_breach(session);
+    if (request && !request->public.body_ended && request->phase != REQUEST_ANSWERED)
+        request_body_ended(request, frame.code);
+    return true;
+}
+
+/* ---- frames: the rest
+ * ----------------------------------------------------------------------------------------- */
+
+static bool session_on_hello(struct session *session, struct bytes payload)
+{
+    struct wire_hello hello;
+    uint16_t version;
+    const char *reason;
+    if (session->greeted || wire_hello_read(&hello, payload) < 0 ||
+        wire_hello_check(&hello, &version, &reason) < 0)
+        return session_breach(session);
+    session->greeted = true;
+    session->stream_credit = hello.stream_credit;
+    session->frame_limit = hello.frame_limit;
+    size_t size = hello.name.size < SESSION_NAME_SIZE - 1 ? hello.name.size : SESSION_NAME_SIZE - 1;
+    if (size)
+        memcpy(session->name, hello.name.at, size);
+    return true;
+}
+
+static bool session_on_credit(struct session *session, const struct wire_header *header,
+                              struct bytes payload)
+{
+    struct wire_credit credit;
+    struct request *request = session_find(session, header->stream);
+    if (wire_credit_read(&credit, payload) < 0)
+        return session_breach(session);
+    if (!request)
+        return true;
+    if (request->credit > UINT32_MAX)
+        return session_breach(session); /* more than anybody could have used */
+    request->credit += credit.size;
+    answer_continue(request);
+    return true;
+}
+
+static bool session_on_cancel(struct session *session, const struct wire_header *header,
+                              struct bytes payload)
+{
+    struct wire_cancel cancel;
+    struct request *request = session_find(session, header->stream);
+    if (wire_cancel_read(&cancel, payload) < 0)
+        return session_breach(session);
+    if (!request)
+        return true;
+    struct taker *taker = session->taker;
+    request->public.cancelled = true;
+    if (request->phase == REQUEST_ANSWERED) {
+        answer_error(request, ERROR_CANCELLED, (struct bytes){0});
+        return true;
+    }
+    enum replica_cancel verdict =
+        replica_cancel(taker->mind, now_of(taker), (struct request_id){request->public.id});
+    if (verdict == REPLICA_CANCEL_NOTED)
+        request_tell(request, EVENT_CANCELLED);
+    else
+        answer_error(request, ERROR_CANCELLED, (struct bytes){0});
+    return true;
+}
+
+static bool session_on_ping(struct session *session, struct bytes payload)
+{
+    struct taker *taker = session->taker;
+    struct wire_ping ping;
+    if (wire_ping_read(&ping, payload) < 0)
+        return session_breach(session);
+    int64_t running =
+        taker->running_since_ns ? (now_of(taker) - taker->running_since_ns) / 1000000 : 0;
+    struct wire_pong pong = {.token = ping.token,
+                             .queue_length = replica_ongoing(taker->mind),
+                             .running_ms = (uint32_t)(running > 0 ? running : 0)};
+    uint8_t *room = session_room(session, wire_pong_size(&pong));
+    if (room)
+        channel_put_done(&session->channel, wire_pong_write(&pong, 0, 0, false, room));
+    return true;
+}
+
+static bool session_on_frame(struct session *session, struct bytes frame)
+{
+    struct wire_header header;
+    wire_header_read(&header, frame.at);
+    struct bytes payload = bytes_skip(frame, WIRE_HEADER_SIZE);
+    if (!session->greeted && header.type != WIRE_HELLO_FRAME)
+        return session_breach(session);
+    switch (header.type) {
+    case WIRE_HELLO_FRAME:
+        return session_on_hello(session, payload);
+    case WIRE_REQUEST_FRAME:
+        return session_on_request(session, &header, payload);
+    case WIRE_PART_FRAME:
+        return session_on_part(session, &header, payload);
+    case WIRE_HALF_CLOSE_FRAME:
+        return session_on_half_close(session, &header, payload);
+    case WIRE_CREDIT_FRAME:
+        return session_on_credit(session, &header, payload);
+    case WIRE_CANCEL_FRAME:
+        return session_on_cancel(session, &header, payload);
+    case WIRE_PING_FRAME:
+        return session_on_ping(session, payload);
+    case WIRE_PONG_FRAME:
+        return true;
+    default:
+        return header.type >= WIRE_FRAME_COUNT ? true /* a newer peer's */
+                                               : session_breach(session);
+    }
+}
+
+/* Answers that waited for room in the channel go on. */
+static void session_on_room(struct session *session)
+{
+    struct list_link *link, *after;
+    list_each_safe (link, after, &session->unsent)
+        answer_continue(list_entry(link, struct request, unsent_link));
+    list_each (link, &session->requests) {
+        struct request *request = list_entry(link, struct request, session_link);
+        if (request->room_wanted && request->credit) {
+            request->room_wanted = false;
+            request_tell(request, EVENT_ROOM);
+        }
+    }
+}
+
+static void session_event(void *owner, struct channel *channel, int events)
+{
+    struct session *session = owner;
+    struct bytes frame;
+    enum channel_taken taken = CHANNEL_NO_FRAME;
+    bool ended = events & CHANNEL_CLOSED;
+    if (events & (CHANNEL_READABLE | CHANNEL_CLOSED)) {
+        ended |= channel_receive(channel) < 0;
+        while (!session->closing && (taken = channel_take(channel, &frame)) == CHANNEL_FRAME)
+            session_on_frame(session, frame);
+    }
+    if (taken == CHANNEL_BROKEN)
+        session_breach(session);
+    if (events & CHANNEL_ROOM && !session->closing)
+        session_on_room(session);
+    if (session->closing || ended)
+        session_close(session);
+}
