@@ -31,19 +31,29 @@ struct helm *helm_free(struct helm *helm); /* helm not held; ends the standby */
 
 void helm_take(struct helm *helm);
 bool helm_try(struct helm *helm);
-/* Gives the lock back; wakes the steersman when timers or watches changed since helm_take by another thread. */
+/*
+ * Gives the lock back; wakes the steersman when timers or watches changed since it began to wait.  Output put by this
+ * thread is flushed by it before (channel_set_flush).  Not inside a turn: ready, timer and turn functions keep the helm.
+ */
 void helm_give(struct helm *helm);
 bool helm_held(const struct helm *helm); /* by this thread; for ensure */
 
 /*
  * Called with the helm held: runs turns, or sleeps while another thread steers, until done(owner) holds or
- * due_ns (monotonic, 0: never) passes.  Returns with the helm held; true when done.  `done` is called with the helm held.
+ * due_ns (monotonic, 0: never) passes.  Returns with the helm held; true when done.  Ends the turn first, so that what
+ * this thread has put is sent.
+ * `done` is called with the helm held, by whichever thread steers, and not again by others once it was true: it may
+ * take what it waits for (assign work to its waiter) as long as it stays true then.  Inside a turn of this thread
+ * nobody can wait: it is asked once.
  */
 bool helm_wait(struct helm *helm, bool (*done)(void *owner), void *owner, int64_t due_ns);
 /* Something that waiters wait for may have changed by a thread that does not steer (helm held). */
 void helm_changed(struct helm *helm);
 
-/* Bracket user code (helm held at the call of enter and after leave; not held between): while somebody is inside and nobody steers, the standby does. */
+/*
+ * Bracket user code: enter, helm_give, user code, helm_take, leave.  While somebody is inside and nobody steers, the
+ * standby does.
+ */
 void helm_enter_user_code(struct helm *helm);
 void helm_leave_user_code(struct helm *helm);
 /* While `wanted` calls outnumber releases, the standby steers at once when nobody else does (async completions outstanding). */
