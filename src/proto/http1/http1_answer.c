@@ -2,9 +2,9 @@
 /*
  * http1_answer: the client side: one answer head, for the command line, the tests and the bench.
  *
- * It reads lines with the same functions as the server side, so a round trip through http1_write.c tests
- * both.  No peer of ours is hostile here, but a broken answer is still refused and never guessed at; the
- * status of the refusal is then always 502.
+ * It reads lines with the same functions as the server side, so a round trip through http1_write.c
+ * tests both.  No peer of ours is hostile here, but a broken answer is still refused and never
+ * guessed at; the status of the refusal is then always 502.
  */
 #include "ensure.h"
 #include "http1_scan.h"
@@ -20,8 +20,8 @@ static enum http1_result as_bad_answer(enum http1_result result, struct http1_re
 }
 
 /* HTTP-version SP 3DIGIT SP [ reason-phrase ], RFC 9112 4 */
-static enum http1_result parse_status_line(struct http1_answer_head *head, const uint8_t *line, size_t size,
-                                           struct http1_refusal *reterr)
+static enum http1_result parse_status_line(struct http1_answer_head *head, const uint8_t *line,
+                                           size_t size, struct http1_refusal *reterr)
 {
     if (size < sizeof("HTTP/1.1 200 ") - 1 || line[8] != ' ' || line[12] != ' ')
         return http1_refuse(reterr, 502, "malformed status line (RFC 9112 4)");
@@ -38,8 +38,8 @@ static enum http1_result parse_status_line(struct http1_answer_head *head, const
 }
 
 /* RFC 9112 6.3 for answers. */
-static enum http1_result judge(const struct http1_facts *facts, struct http1_answer_head *head, bool head_request,
-                               struct http1_refusal *reterr)
+static enum http1_result judge(const struct http1_facts *facts, struct http1_answer_head *head,
+                               bool head_request, struct http1_refusal *reterr)
 {
     if (facts->refusal.status != 0)
         return http1_refuse(reterr, 502, facts->refusal.reason);
@@ -54,7 +54,7 @@ static enum http1_result judge(const struct http1_facts *facts, struct http1_ans
     } else if (facts->chunked) {
         head->framing = HTTP1_FRAMING_CHUNKED;
     } else if (facts->length_count > 0) {
-        head->framing   = HTTP1_FRAMING_LENGTH;
+        head->framing = HTTP1_FRAMING_LENGTH;
         head->body_size = facts->length;
     } else {
         head->framing = HTTP1_FRAMING_CLOSE;
@@ -65,8 +65,9 @@ static enum http1_result judge(const struct http1_facts *facts, struct http1_ans
 }
 
 /* One field line at `line`; *ret_size is what it takes with its CRLF. */
-static enum http1_result read_field(struct http1_answer_head *head, const uint8_t *line, const uint8_t *end,
-                                    size_t room, uint32_t most, size_t *ret_size, struct http1_refusal *reterr)
+static enum http1_result read_field(struct http1_answer_head *head, const uint8_t *line,
+                                    const uint8_t *end, size_t room, uint32_t most,
+                                    size_t *ret_size, struct http1_refusal *reterr)
 {
     size_t size = 0;
 
@@ -85,22 +86,22 @@ static enum http1_result read_field(struct http1_answer_head *head, const uint8_
     return HTTP1_DONE;
 }
 
-enum http1_result http1_answer_parse(struct http1_answer_head *head, struct bytes input, bool head_request,
-                                     const struct http1_limits *limits, size_t *ret_size,
-                                     struct http1_refusal *reterr)
+enum http1_result http1_answer_parse(struct http1_answer_head *head, struct bytes input,
+                                     bool head_request, const struct http1_limits *limits,
+                                     size_t *ret_size, struct http1_refusal *reterr)
 {
     struct http1_facts facts = {0};
-    const uint8_t     *end   = input.at + input.size;
-    size_t             at    = 0, size = 0;
-    uint32_t           most  = limits->header_count < HTTP1_HEADER_COUNT_MOST ? limits->header_count
-                                                                              : HTTP1_HEADER_COUNT_MOST;
+    const uint8_t *end = input.at + input.size;
+    size_t at = 0, size = 0;
+    uint32_t most = limits->header_count < HTTP1_HEADER_COUNT_MOST ? limits->header_count
+                                                                   : HTTP1_HEADER_COUNT_MOST;
 
     head->header_count = 0;
     if (input.size == 0)
         return HTTP1_MORE;
-    enum http1_result result =
-        http1_line_find(input.at, end, &size, http1_line_room(limits->line_size, limits->head_size, 0),
-                        &line_too_long, reterr);
+    enum http1_result result = http1_line_find(
+        input.at, end, &size, http1_line_room(limits->line_size, limits->head_size, 0),
+        &line_too_long, reterr);
     if (result == HTTP1_DONE)
         result = parse_status_line(head, input.at, size, reterr);
     if (result != HTTP1_DONE)
@@ -108,7 +109,7 @@ enum http1_result http1_answer_parse(struct http1_answer_head *head, struct byte
 
     for (at = size + 2; at < input.size && input.at[at] != '\r'; at += size) {
         size_t room = http1_line_room(limits->line_size, limits->head_size, at);
-        result      = read_field(head, input.at + at, end, room, most, &size, reterr);
+        result = read_field(head, input.at + at, end, room, most, &size, reterr);
         if (result != HTTP1_DONE)
             return as_bad_answer(result, reterr);
         http1_facts_note(&facts, &head->headers[head->header_count - 1]);

@@ -9,12 +9,12 @@
  *      |     TRAILER --- empty line ---> ENDED             |
  *      +---------------------------------------------------+
  *
- * A body with a length only counts down.  Data is handed out as it comes, without a copy; a line of framing
- * is taken when it is whole, and `scanned` remembers how much of it was looked at.
+ * A body with a length only counts down.  Data is handed out as it comes, without a copy; a line of
+ * framing is taken when it is whole, and `scanned` remembers how much of it was looked at.
  *
- * The grammar is taken at its word: hex digits alone, 16 at most, extensions parsed to the end, CRLF
- * and nothing else behind data.  Extensions that outweigh the data by more than a head are refused: a peer could
- * otherwise make us read line after line for one byte of body each.
+ * The grammar is taken at its word: hex digits alone, 16 at most, extensions parsed to the end,
+ * CRLF and nothing else behind data.  Extensions that outweigh the data by more than a head are
+ * refused: a peer could otherwise make us read line after line for one byte of body each.
  */
 #include "ensure.h"
 #include "http1_scan.h"
@@ -23,12 +23,16 @@ enum body_state { CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER, ENDED };
 
 enum { SIZE_DIGITS_MOST = 16 };
 
-static const struct http1_refusal chunk_too_long   = {400, "chunk extension over the limit (RFC 9112 7.1.1)"};
-static const struct http1_refusal trailer_too_long = {431, "trailer section over the limit (RFC 6585 5)"};
+static const struct http1_refusal chunk_too_long = {
+    400, "chunk extension over the limit (RFC 9112 7.1.1)"};
+static const struct http1_refusal trailer_too_long = {
+    431, "trailer section over the limit (RFC 6585 5)"};
 
-void http1_body_init(struct http1_body *body, const struct http1_head *head, const struct http1_limits *limits)
+void http1_body_init(struct http1_body *body, const struct http1_head *head,
+                     const struct http1_limits *limits)
 {
-    *body = (struct http1_body){.kind = head->body_kind, .limit = limits->body_size, .state = CHUNK_SIZE};
+    *body = (struct http1_body){
+        .kind = head->body_kind, .limit = limits->body_size, .state = CHUNK_SIZE};
     if (head->body_kind == HTTP1_BODY_LENGTH)
         body->left = head->body_size;
 }
@@ -36,7 +40,8 @@ void http1_body_init(struct http1_body *body, const struct http1_head *head, con
 void http1_body_init_answer(struct http1_body *body, const struct http1_answer_head *head,
                             const struct http1_limits *limits)
 {
-    *body = (struct http1_body){.kind = HTTP1_BODY_NONE, .limit = limits->body_size, .state = CHUNK_SIZE};
+    *body = (struct http1_body){
+        .kind = HTTP1_BODY_NONE, .limit = limits->body_size, .state = CHUNK_SIZE};
     if (head->framing == HTTP1_FRAMING_CHUNKED)
         body->kind = HTTP1_BODY_CHUNKED;
     if (head->framing == HTTP1_FRAMING_LENGTH || head->framing == HTTP1_FRAMING_CLOSE) {
@@ -45,7 +50,7 @@ void http1_body_init_answer(struct http1_body *body, const struct http1_answer_h
     }
 }
 
-/* ---- chunk-size line -------------------------------------------------------------------------- */
+/* ---- chunk-size line ------------------------------------------------------------------------- */
 
 /* Behind optional whitespace, which a recipient must take here (RFC 9112 7.1.1). */
 static const uint8_t *skip_blanks(const uint8_t *at)
@@ -83,16 +88,16 @@ static bool extensions_valid(const uint8_t *at, const uint8_t *end)
         at = skip_blanks(at);
         if (*at != ';')
             return false;
-        at                  = skip_blanks(at + 1);
+        at = skip_blanks(at + 1);
         const uint8_t *name = at;
-        at                  = skip_token(at);
+        at = skip_token(at);
         if (at == name)
             return false;
         const uint8_t *equals = skip_blanks(at);
         if (*equals != '=')
             continue;
         const uint8_t *value = skip_blanks(equals + 1);
-        at                   = *value == '"' ? skip_quoted(value) : skip_token(value);
+        at = *value == '"' ? skip_quoted(value) : skip_token(value);
         if (!at || at == value)
             return false;
     }
@@ -101,7 +106,8 @@ static bool extensions_valid(const uint8_t *at, const uint8_t *end)
 }
 
 /* As much of a size as is here, so that garbage is refused before its line ends. */
-static enum http1_result check_size(struct bytes line, size_t *ret_digits, struct http1_refusal *reterr)
+static enum http1_result check_size(struct bytes line, size_t *ret_digits,
+                                    struct http1_refusal *reterr)
 {
     size_t digits = 0;
 
@@ -119,16 +125,19 @@ static enum http1_result check_size(struct bytes line, size_t *ret_digits, struc
 }
 
 /* Counts what extensions cost beyond the data they come with. */
-static bool extensions_affordable(struct http1_body *body, size_t size, const struct http1_limits *limits)
+static bool extensions_affordable(struct http1_body *body, size_t size,
+                                  const struct http1_limits *limits)
 {
     body->extension_excess += size;
-    body->extension_excess -= body->left < body->extension_excess ? body->left : body->extension_excess;
+    body->extension_excess -=
+        body->left < body->extension_excess ? body->left : body->extension_excess;
     return body->extension_excess <= limits->head_size;
 }
 
 /* The line before a chunk's data, or before the trailer section. */
-static enum http1_result read_size(struct http1_body *body, struct bytes input, const struct http1_limits *limits,
-                                   size_t *consumed, struct http1_refusal *reterr)
+static enum http1_result read_size(struct http1_body *body, struct bytes input,
+                                   const struct http1_limits *limits, size_t *consumed,
+                                   struct http1_refusal *reterr)
 {
     size_t digits = 0;
 
@@ -136,8 +145,8 @@ static enum http1_result read_size(struct http1_body *body, struct bytes input, 
         return HTTP1_REFUSED;
     if (input.size == 0)
         return HTTP1_MORE;
-    enum http1_result found = http1_line_find(input.at, input.at + input.size, &body->scanned, limits->line_size,
-                                              &chunk_too_long, reterr);
+    enum http1_result found = http1_line_find(input.at, input.at + input.size, &body->scanned,
+                                              limits->line_size, &chunk_too_long, reterr);
     if (found != HTTP1_DONE)
         return found;
     ensure(digits > 0 && digits <= body->scanned);
@@ -156,13 +165,13 @@ static enum http1_result read_size(struct http1_body *body, struct bytes input, 
 
     *consumed += body->scanned + 2;
     body->scanned = 0;
-    body->state   = size > 0 ? CHUNK_DATA : TRAILER;
+    body->state = size > 0 ? CHUNK_DATA : TRAILER;
     return HTTP1_DONE;
 }
 
 /* The CRLF behind a chunk's data. */
-static enum http1_result read_chunk_end(struct http1_body *body, struct bytes input, size_t *consumed,
-                                        struct http1_refusal *reterr)
+static enum http1_result read_chunk_end(struct http1_body *body, struct bytes input,
+                                        size_t *consumed, struct http1_refusal *reterr)
 {
     if (!bytes_starts_with(HTTP1_CHUNK_END, bytes_head(input, 2)))
         return http1_refuse(reterr, 400, "chunk data without CRLF behind it (RFC 9112 7.1)");
@@ -173,7 +182,7 @@ static enum http1_result read_chunk_end(struct http1_body *body, struct bytes in
     return HTTP1_DONE;
 }
 
-/* ---- data and trailers ------------------------------------------------------------------------ */
+/* ---- data and trailers ----------------------------------------------------------------------- */
 
 static enum http1_body_event refuse(struct http1_refusal *reterr, int status, const char *reason)
 {
@@ -182,8 +191,9 @@ static enum http1_body_event refuse(struct http1_refusal *reterr, int status, co
 }
 
 /* The next slice of data, counted. */
-static enum http1_body_event read_data(struct http1_body *body, struct bytes input, size_t *consumed,
-                                       struct bytes *ret_data, struct http1_refusal *reterr)
+static enum http1_body_event read_data(struct http1_body *body, struct bytes input,
+                                       size_t *consumed, struct bytes *ret_data,
+                                       struct http1_refusal *reterr)
 {
     size_t size = input.size < body->left ? input.size : (size_t)body->left;
 
@@ -202,7 +212,8 @@ static enum http1_body_event read_data(struct http1_body *body, struct bytes inp
 /* One line of the trailer section: a field (also a forbidden one), or the end. */
 static enum http1_body_event read_trailer(struct http1_body *body, struct bytes input,
                                           const struct http1_limits *limits, size_t *consumed,
-                                          struct http1_header *ret_trailer, struct http1_refusal *reterr)
+                                          struct http1_header *ret_trailer,
+                                          struct http1_refusal *reterr)
 {
     if (input.size == 0 || bytes_equal(input, BYTES("\r")))
         return HTTP1_BODY_MORE;
@@ -218,7 +229,7 @@ static enum http1_body_event read_trailer(struct http1_body *body, struct bytes 
     if (body->trailer_count >= limits->header_count)
         return refuse(reterr, 431, "more trailer fields than the limit (RFC 6585 5)");
 
-    size_t            room  = http1_line_room(limits->line_size, limits->head_size, body->trailer_size);
+    size_t room = http1_line_room(limits->line_size, limits->head_size, body->trailer_size);
     enum http1_result found = http1_line_find(input.at, input.at + input.size, &body->scanned, room,
                                               &trailer_too_long, reterr);
     if (found == HTTP1_DONE)
@@ -239,9 +250,9 @@ static enum http1_body_event next_chunked(struct http1_body *body, struct bytes 
                                           struct http1_refusal *reterr)
 {
     while (body->state != ENDED) {
-        struct bytes          rest = bytes_skip(input, *consumed);
+        struct bytes rest = bytes_skip(input, *consumed);
         enum http1_body_event event;
-        enum http1_result     result;
+        enum http1_result result;
         ensure(*consumed <= input.size);
 
         switch ((enum body_state)body->state) {
@@ -269,8 +280,9 @@ static enum http1_body_event next_chunked(struct http1_body *body, struct bytes 
     return HTTP1_BODY_END;
 }
 
-enum http1_body_event http1_body_next(struct http1_body *body, struct bytes input, const struct http1_limits *limits,
-                                      size_t *ret_consumed, struct bytes *ret_data, struct http1_header *ret_trailer,
+enum http1_body_event http1_body_next(struct http1_body *body, struct bytes input,
+                                      const struct http1_limits *limits, size_t *ret_consumed,
+                                      struct bytes *ret_data, struct http1_header *ret_trailer,
                                       struct http1_refusal *reterr)
 {
     *ret_consumed = 0;

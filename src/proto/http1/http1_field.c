@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http1_field: what fields mean for framing and for the connection (RFC 9110 7 to 10, RFC 9112 6, 9).
+ * http1_field: what fields mean for framing and for the connection (RFC 9110 7 to 10, RFC 9112 6,
+ * 9).
  *
- * A head is read line by line; each field that matters here is noted in a struct http1_facts.  Only when the
- * head is whole is it judged, so that a verdict never depends on how the bytes were cut.  Where
- * the RFC lets a server choose between repairing and refusing what could smuggle a request, we refuse:
+ * A head is read line by line; each field that matters here is noted in a struct http1_facts.  Only
+ * when the head is whole is it judged, so that a verdict never depends on how the bytes were cut.
+ * Where the RFC lets a server choose between repairing and refusing what could smuggle a request,
+ * we refuse:
  *
  *     Content-Length twice, even alike; with Transfer-Encoding; signed, a list, empty   400
  *     Transfer-Encoding in HTTP/1.0; chunked not last, twice, or with parameters        400
@@ -64,7 +66,8 @@ static void note_connection(struct http1_facts *facts, struct bytes value)
             facts->keep_alive = true;
         else if (http1_name_is(option, BYTES("upgrade")))
             facts->upgrade = true;
-        else if (http1_name_is(option, BYTES("host")) || http1_name_is(option, BYTES("content-length")))
+        else if (http1_name_is(option, BYTES("host")) ||
+                 http1_name_is(option, BYTES("content-length")))
             note_refusal(facts, "Connection names a field that is for everyone (RFC 9110 7.6.1)");
     }
 }
@@ -76,7 +79,7 @@ static void note_upgrade(struct http1_facts *facts, struct bytes value)
 
     while (http1_list_next(&value, &protocol)) {
         ptrdiff_t slash = bytes_find(protocol, '/');
-        size_t    name  = slash < 0 ? protocol.size : (size_t)slash;
+        size_t name = slash < 0 ? protocol.size : (size_t)slash;
         if (!http1_is_token(bytes_head(protocol, name)) ||
             (slash >= 0 && !http1_is_token(bytes_skip(protocol, name + 1))))
             note_refusal(facts, "malformed Upgrade (RFC 9110 7.8)");
@@ -152,7 +155,8 @@ static enum http1_result judge_host(const struct http1_facts *facts, struct http
         return head->minor == 0 ? HTTP1_DONE : http1_refuse(reterr, 400, "no Host (RFC 9112 3.2)");
     if (facts->host.size == 0) {
         if (head->authority.size > 0)
-            return http1_refuse(reterr, 400, "empty Host, but the target has an authority (RFC 9112 3.2)");
+            return http1_refuse(reterr, 400,
+                                "empty Host, but the target has an authority (RFC 9112 3.2)");
         return HTTP1_DONE;
     }
     if (!http1_authority_is(facts->host, HTTP1_PORT_OPTIONAL))
@@ -163,7 +167,8 @@ static enum http1_result judge_host(const struct http1_facts *facts, struct http
 }
 
 static enum http1_result judge_framing(const struct http1_facts *facts, struct http1_head *head,
-                                       const struct http1_limits *limits, struct http1_refusal *reterr)
+                                       const struct http1_limits *limits,
+                                       struct http1_refusal *reterr)
 {
     head->body_kind = HTTP1_BODY_NONE;
     head->body_size = 0;
@@ -208,14 +213,14 @@ enum http1_result http1_facts_judge(const struct http1_facts *facts, struct http
 
     bool body = head->body_kind == HTTP1_BODY_CHUNKED || head->body_size > 0;
     /* HTTP/1.0 knows neither 100-continue (RFC 9110 10.1.1) nor Upgrade (RFC 9110 7.8). */
-    head->expect_continue  = facts->expect_continue && head->minor == 1 && body;
-    head->upgrade          = facts->upgrade && facts->protocol.size > 0 && head->minor == 1;
+    head->expect_continue = facts->expect_continue && head->minor == 1 && body;
+    head->upgrade = facts->upgrade && facts->protocol.size > 0 && head->minor == 1;
     head->upgrade_protocol = head->upgrade ? facts->protocol : bytes_of(NULL, 0);
-    head->keep_alive       = !facts->close && (head->minor == 1 || facts->keep_alive);
+    head->keep_alive = !facts->close && (head->minor == 1 || facts->keep_alive);
     return HTTP1_DONE;
 }
 
-/* ---- fields by name --------------------------------------------------------------------------- */
+/* ---- fields by name -------------------------------------------------------------------------- */
 
 const struct http1_header *http1_find(const struct http1_head *head, struct bytes name)
 {
@@ -266,12 +271,32 @@ bool http1_trailer_forbidden(struct bytes name)
 {
     static const char *const forbidden[] = {
         /* routing, request modifiers and conditions */
-        "host", "max-forwards", "expect", "range", "if-match", "if-none-match", "if-modified-since",
-        "if-unmodified-since", "if-range", "cache-control", "pragma", "forwarded", "via",
+        "host",
+        "max-forwards",
+        "expect",
+        "range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "if-range",
+        "cache-control",
+        "pragma",
+        "forwarded",
+        "via",
         /* authentication */
-        "authorization", "cookie", "set-cookie", "www-authenticate",
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "www-authenticate",
         /* response control */
-        "age", "date", "expires", "location", "retry-after", "vary", "warning",
+        "age",
+        "date",
+        "expires",
+        "location",
+        "retry-after",
+        "vary",
+        "warning",
     };
 
     if (http1_hop_by_hop(name))

@@ -18,7 +18,7 @@ enum {
     C = HTTP1_CONTROL,
     /* the groups of RFC 3986 2.2, 2.3 as they appear in a target and a host */
     UNRESERVED = P | Q | N | S,
-    LETTER     = T | UNRESERVED,
+    LETTER = T | UNRESERVED,
 };
 
 /* clang-format off */
@@ -41,17 +41,19 @@ const uint8_t http1_classes[256] = {
 /* clang-format on */
 
 enum http1_result http1_line_find(const uint8_t *line, const uint8_t *end, size_t *at, size_t limit,
-                                  const struct http1_refusal *too_long, struct http1_refusal *reterr)
+                                  const struct http1_refusal *too_long,
+                                  struct http1_refusal *reterr)
 {
-    size_t have   = (size_t)(end - line);
+    size_t have = (size_t)(end - line);
     size_t window = have <= limit ? have : limit + 1;
     ensure(line <= end);
     ensure(*at <= window);
 
     const uint8_t *hit = http1_find_control(line + *at, line + window);
-    *at                = (size_t)(hit - line);
+    *at = (size_t)(hit - line);
     if (*at == window)
-        return window > limit ? http1_refuse(reterr, too_long->status, too_long->reason) : HTTP1_MORE;
+        return window > limit ? http1_refuse(reterr, too_long->status, too_long->reason)
+                              : HTTP1_MORE;
     if (*hit == '\n')
         return http1_refuse(reterr, 400, "LF without CR (RFC 9112 2.2)");
     if (*hit != '\r')
@@ -76,8 +78,8 @@ enum http1_result http1_field_check_start(uint8_t first, struct http1_refusal *r
     return http1_refuse(reterr, 400, "field name is not a token (RFC 9110 5.1)");
 }
 
-enum http1_result http1_field_parse(const uint8_t *line, size_t size, struct http1_header *ret_field,
-                                    struct http1_refusal *reterr)
+enum http1_result http1_field_parse(const uint8_t *line, size_t size,
+                                    struct http1_header *ret_field, struct http1_refusal *reterr)
 {
     const uint8_t *at = line, *end = line + size;
     ensure(size > 0 && *end == '\r');
@@ -107,10 +109,10 @@ bool http1_list_next(struct bytes *rest, struct bytes *ret_item)
 {
     while (rest->size > 0) {
         const uint8_t *comma = memchr(rest->at, ',', rest->size);
-        size_t         size  = comma ? (size_t)(comma - rest->at) : rest->size;
+        size_t size = comma ? (size_t)(comma - rest->at) : rest->size;
         ensure(size <= rest->size);
         *ret_item = bytes_trim(bytes_head(*rest, size));
-        *rest     = bytes_skip(*rest, size + 1);
+        *rest = bytes_skip(*rest, size + 1);
         if (ret_item->size > 0)
             return true;
     }
@@ -143,9 +145,9 @@ bool http1_block_next(struct bytes *rest, struct http1_header *ret_field)
     if (rest->size - sizeof(sizes) < name_size + value_size)
         return false;
 
-    ret_field->name  = bytes_of(rest->at + sizeof(sizes), name_size);
+    ret_field->name = bytes_of(rest->at + sizeof(sizes), name_size);
     ret_field->value = bytes_of(rest->at + sizeof(sizes) + name_size, value_size);
-    *rest            = bytes_skip(*rest, sizeof(sizes) + name_size + value_size);
+    *rest = bytes_skip(*rest, sizeof(sizes) + name_size + value_size);
     return true;
 }
 

@@ -3,13 +3,12 @@
  * http1_target: the four forms of a request-target (RFC 9112 3.2) and the syntax of an authority.
  *
  *     origin-form     /where?q=now               every method but CONNECT
- *     absolute-form   http://host:port/where?q   every method but CONNECT; its authority wins over Host
- *     authority-form  host:port                  CONNECT only
- *     asterisk-form   *                          OPTIONS only
+ *     absolute-form   http://host:port/where?q   every method but CONNECT; its authority wins over
+ * Host authority-form  host:port                  CONNECT only asterisk-form   * OPTIONS only
  *
- * Stricter than a URI library: no fragment, no userinfo, no broken escape, no escaped NUL in a path (RFC 3986
- * 7.3), nothing but http and https.  Nothing is decoded or normalised: "." and ".." and escapes pass
- * as they came, because a route is matched on the bytes that the application will see.
+ * Stricter than a URI library: no fragment, no userinfo, no broken escape, no escaped NUL in a path
+ * (RFC 3986 7.3), nothing but http and https.  Nothing is decoded or normalised: "." and ".." and
+ * escapes pass as they came, because a route is matched on the bytes that the application will see.
  */
 #include "ensure.h"
 #include "http1_scan.h"
@@ -34,22 +33,25 @@ static enum http1_result refuse_byte(uint8_t byte, struct http1_refusal *reterr)
     if (byte == '#')
         return http1_refuse(reterr, 400, "fragment in the request-target (RFC 9112 3.2)");
     if (byte == '%')
-        return http1_refuse(reterr, 400, "broken or NUL escape in the request-target (RFC 3986 2.1, 7.3)");
+        return http1_refuse(reterr, 400,
+                            "broken or NUL escape in the request-target (RFC 3986 2.1, 7.3)");
     if (byte == '\r')
         return http1_refuse(reterr, 400, "request line without a version (RFC 9112 3)");
-    return http1_refuse(reterr, 400, "byte in the request-target that must be escaped (RFC 9112 3.2)");
+    return http1_refuse(reterr, 400,
+                        "byte in the request-target that must be escaped (RFC 9112 3.2)");
 }
 
 /* Path and query at `at`, up to the space; target.at is set. */
-static enum http1_result parse_path(struct http1_head *head, const uint8_t *at, struct http1_refusal *reterr)
+static enum http1_result parse_path(struct http1_head *head, const uint8_t *at,
+                                    struct http1_refusal *reterr)
 {
     const uint8_t *start = at;
 
-    at         = skip(at, HTTP1_PATH);
+    at = skip(at, HTTP1_PATH);
     head->path = bytes_of(start, (size_t)(at - start));
     if (*at == '?') {
-        start       = at + 1;
-        at          = skip(start, HTTP1_QUERY);
+        start = at + 1;
+        at = skip(start, HTTP1_QUERY);
         head->query = bytes_of(start, (size_t)(at - start));
     }
     if (*at != ' ')
@@ -113,11 +115,12 @@ static size_t scheme_size(const uint8_t *at)
     return at[0] == ':' && at[1] == '/' && at[2] == '/' ? 4 + secure + 3 : 0;
 }
 
-enum http1_result http1_target_parse(struct http1_head *head, const uint8_t *at, struct http1_refusal *reterr)
+enum http1_result http1_target_parse(struct http1_head *head, const uint8_t *at,
+                                     struct http1_refusal *reterr)
 {
-    head->target    = bytes_of(at, 0);
-    head->path      = bytes_of(at, 0);
-    head->query     = bytes_of(at, 0);
+    head->target = bytes_of(at, 0);
+    head->path = bytes_of(at, 0);
+    head->query = bytes_of(at, 0);
     head->authority = bytes_of(at, 0);
 
     if (head->method == HTTP1_CONNECT)
@@ -138,13 +141,13 @@ enum http1_result http1_target_parse(struct http1_head *head, const uint8_t *at,
     return http1_refuse(reterr, 400, "request-target has no known form (RFC 9112 3.2)");
 }
 
-/* ---- authority -------------------------------------------------------------------------------- */
+/* ---- authority ------------------------------------------------------------------------------- */
 
 /* dec-octet "." dec-octet "." dec-octet "." dec-octet, RFC 3986 3.2.2. */
 static bool is_ipv4(struct bytes text)
 {
     unsigned octets = 0, value = 0;
-    size_t   digits = 0;
+    size_t digits = 0;
 
     for (size_t i = 0; i <= text.size; i++) {
         if (i < text.size && http1_is(text.at[i], HTTP1_DIGIT)) {
@@ -163,12 +166,13 @@ static bool is_ipv4(struct bytes text)
     return octets == 4;
 }
 
-/* Eight groups of up to four hex digits, the last two perhaps as IPv4, one "::" for the groups left out. */
+/* Eight groups of up to four hex digits, the last two perhaps as IPv4, one "::" for the groups left
+ * out. */
 static bool is_ipv6(struct bytes text)
 {
     unsigned groups = 0;
-    bool     gap    = false;
-    size_t   i      = 0;
+    bool gap = false;
+    size_t i = 0;
 
     if (text.size < 2 || (text.at[0] == ':' && text.at[1] != ':'))
         return false;

@@ -16,9 +16,9 @@ enum { CASE_SIZE_MOST = 1 << 20 };
 /* Where in the file we are, for complaints, and the bytes of the case so far. */
 struct unescape {
     const char *at;
-    uint8_t    *out;
-    size_t      size;
-    unsigned    line;
+    uint8_t *out;
+    size_t size;
+    unsigned line;
 };
 
 _Noreturn static void complain(unsigned line, const char *what)
@@ -45,11 +45,21 @@ static void unescape_until(struct unescape *u, char stop)
         char what = u->at[1];
         u->at += 2;
         switch (what) {
-        case 'r': add(u, '\r'); break;
-        case 'n': add(u, '\n'); break;
-        case 't': add(u, '\t'); break;
-        case '0': add(u, 0); break;
-        case '\\': add(u, '\\'); break;
+        case 'r':
+            add(u, '\r');
+            break;
+        case 'n':
+            add(u, '\n');
+            break;
+        case 't':
+            add(u, '\t');
+            break;
+        case '0':
+            add(u, 0);
+            break;
+        case '\\':
+            add(u, '\\');
+            break;
         case 'x': {
             char digits[3] = {u->at[0], u->at[0] ? u->at[1] : 0, 0}, *end;
             add(u, (uint8_t)strtoul(digits, &end, 16));
@@ -59,12 +69,12 @@ static void unescape_until(struct unescape *u, char stop)
             break;
         }
         case '(': {
-            char         *colon;
+            char *colon;
             unsigned long count = strtoul(u->at, &colon, 10);
             if (*colon != ':' || count == 0)
                 complain(u->line, "\\( needs a number and a colon");
             size_t start = u->size;
-            u->at        = colon + 1;
+            u->at = colon + 1;
             unescape_until(u, ')');
             if (*u->at++ != ')')
                 complain(u->line, "\\( is not closed");
@@ -74,7 +84,8 @@ static void unescape_until(struct unescape *u, char stop)
                     add(u, u->out[start + k]);
             break;
         }
-        default: complain(u->line, "unknown escape");
+        default:
+            complain(u->line, "unknown escape");
         }
     }
 }
@@ -95,9 +106,9 @@ static void read_case(struct http1_case *test, const char *at, unsigned line, ui
     char expected[16];
 
     test->line = line;
-    at         = next_word(at, test->name, sizeof(test->name), line);
-    at         = next_word(at, test->section, sizeof(test->section), line);
-    at         = next_word(at, expected, sizeof(expected), line);
+    at = next_word(at, test->name, sizeof(test->name), line);
+    at = next_word(at, test->section, sizeof(test->section), line);
+    at = next_word(at, expected, sizeof(expected), line);
     if (isdigit((unsigned char)expected[0]))
         test->status = atoi(expected);
     else if (strcmp(expected, "ok") == 0)
@@ -110,7 +121,7 @@ static void read_case(struct http1_case *test, const char *at, unsigned line, ui
     struct unescape u = {.at = at, .out = room, .line = line};
     unescape_until(&u, 0);
     test->size = u.size;
-    test->at   = malloc(u.size + 1);
+    test->at = malloc(u.size + 1);
     ensure(test->at);
     memcpy(test->at, room, u.size);
 }
@@ -118,10 +129,10 @@ static void read_case(struct http1_case *test, const char *at, unsigned line, ui
 struct http1_cases http1_cases_read(const char *path)
 {
     struct http1_cases cases = {0};
-    FILE              *file  = fopen(path, "r");
-    uint8_t           *room  = malloc(CASE_SIZE_MOST);
-    char              *text  = NULL;
-    size_t             space = 0;
+    FILE *file = fopen(path, "r");
+    uint8_t *room = malloc(CASE_SIZE_MOST);
+    char *text = NULL;
+    size_t space = 0;
 
     ensure(file && room);
     for (unsigned line = 1; getline(&text, &space, file) > 0; line++) {

@@ -9,21 +9,21 @@
 #include <stdint.h>
 
 struct http1_case {
-    char     name[64], section[32];
-    int      status;   /* refused with it; 0: not refused */
+    char name[64], section[32];
+    int status;        /* refused with it; 0: not refused */
     unsigned requests; /* of `ok`; 0: `more`, or refused */
     uint8_t *at;
-    size_t   size;
+    size_t size;
     unsigned line; /* in the file */
 };
 
 struct http1_cases {
     struct http1_case *at;
-    size_t             count;
+    size_t count;
 };
 
 /* Aborts with a line about what is wrong in the file. */
 struct http1_cases http1_cases_read(const char *path);
-void               http1_cases_free(struct http1_cases *cases);
+void http1_cases_free(struct http1_cases *cases);
 
 #endif

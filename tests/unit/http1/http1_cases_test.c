@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every case of tests/conform/http1_cases.txt: the outcome is the expected one, and it is the same, byte for byte of
- * the transcript, whole, one byte at a time, and cut in two at every position.
+ * Every case of tests/conform/http1_cases.txt: the outcome is the expected one, and it is the same,
+ * byte for byte of the transcript, whole, one byte at a time, and cut in two at every position.
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -11,7 +11,8 @@
 #include "http1_talk.h"
 
 enum {
-    LONG_CASE = 3000, /* longer ones are not cut at every position, but at their ends and here and there */
+    LONG_CASE =
+        3000, /* longer ones are not cut at every position, but at their ends and here and there */
     LONG_STEP = 211,
     LONG_ENDS = 70,
 };
@@ -40,34 +41,37 @@ static void talk_by_bytes(struct http1_talk *talk, const struct http1_case *test
     free(room);
 }
 
-static void check_same(struct http1_talk *talk, const struct http1_talk *whole, const struct http1_case *test,
-                       const char *how, size_t where)
+static void check_same(struct http1_talk *talk, const struct http1_talk *whole,
+                       const struct http1_case *test, const char *how, size_t where)
 {
-    cr_expect(talk->refusal.status == whole->refusal.status && talk->refusal.reason == whole->refusal.reason,
-              "%s (line %u) %s %zu: %d %s, whole: %d %s", test->name, test->line, how, where, talk->refusal.status,
-              talk->refusal.status ? talk->refusal.reason : "", whole->refusal.status,
-              whole->refusal.status ? whole->refusal.reason : "");
-    cr_expect(talk->requests == whole->requests && talk->taken == whole->taken && talk->in_body == whole->in_body,
+    cr_expect(talk->refusal.status == whole->refusal.status &&
+                  talk->refusal.reason == whole->refusal.reason,
+              "%s (line %u) %s %zu: %d %s, whole: %d %s", test->name, test->line, how, where,
+              talk->refusal.status, talk->refusal.status ? talk->refusal.reason : "",
+              whole->refusal.status, whole->refusal.status ? whole->refusal.reason : "");
+    cr_expect(talk->requests == whole->requests && talk->taken == whole->taken &&
+                  talk->in_body == whole->in_body,
               "%s (line %u) %s %zu: stopped elsewhere", test->name, test->line, how, where);
     cr_expect(bytes_equal(text_bytes(&talk->said), text_bytes(&whole->said)),
-              "%s (line %u) %s %zu:\n%s\nwhole:\n%s", test->name, test->line, how, where, text_string(&talk->said),
-              text_string(&whole->said));
+              "%s (line %u) %s %zu:\n%s\nwhole:\n%s", test->name, test->line, how, where,
+              text_string(&talk->said), text_string(&whole->said));
     http1_talk_done(talk);
 }
 
 static void check_case(const struct http1_case *test)
 {
     static struct http1_talk whole, talk;
-    struct http1_limits      limits = http1_talk_limits();
+    struct http1_limits limits = http1_talk_limits();
 
     http1_talk_init(&whole, &limits);
     http1_talk_step(&whole, bytes_of(test->at, test->size));
-    cr_expect_eq(whole.refusal.status, test->status, "%s (line %u): %d %s, expected %d", test->name, test->line,
-                 whole.refusal.status, whole.refusal.status ? whole.refusal.reason : "", test->status);
+    cr_expect_eq(whole.refusal.status, test->status, "%s (line %u): %d %s, expected %d", test->name,
+                 test->line, whole.refusal.status, whole.refusal.status ? whole.refusal.reason : "",
+                 test->status);
     if (test->status == 0)
         cr_expect_eq(http1_talk_whole(&whole, test->size) ? whole.requests : 0, test->requests,
-                     "%s (line %u): %u requests, taken %zu of %zu", test->name, test->line, whole.requests,
-                     whole.taken, test->size);
+                     "%s (line %u): %u requests, taken %zu of %zu", test->name, test->line,
+                     whole.requests, whole.taken, test->size);
 
     http1_talk_init(&talk, &limits);
     talk_by_bytes(&talk, test);
@@ -77,7 +81,8 @@ static void check_case(const struct http1_case *test)
         http1_talk_init(&talk, &limits);
         talk_in_pieces(&talk, test, at);
         check_same(&talk, &whole, test, "cut at", at);
-        bool ends = test->size <= LONG_CASE || at < LONG_ENDS || at + LONG_ENDS + LONG_STEP > test->size;
+        bool ends =
+            test->size <= LONG_CASE || at < LONG_ENDS || at + LONG_ENDS + LONG_STEP > test->size;
         at += ends ? 1 : LONG_STEP;
     }
     http1_talk_done(&whole);
@@ -99,7 +104,7 @@ Test(http1_cases, every_name_stands_once)
 
     for (size_t i = 0; i < cases.count; i++)
         for (size_t k = 0; k < i; k++)
-            cr_expect_str_neq(cases.at[i].name, cases.at[k].name, "line %u and line %u", cases.at[i].line,
-                              cases.at[k].line);
+            cr_expect_str_neq(cases.at[i].name, cases.at[k].name, "line %u and line %u",
+                              cases.at[i].line, cases.at[k].line);
     http1_cases_free(&cases);
 }

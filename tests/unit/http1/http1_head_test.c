@@ -10,8 +10,9 @@
 
 #include "http1_talk.h"
 
-static enum http1_result parse(struct http1_head *head, struct bytes input, const struct http1_limits *limits,
-                               size_t *ret_size, struct http1_refusal *reterr)
+static enum http1_result parse(struct http1_head *head, struct bytes input,
+                               const struct http1_limits *limits, size_t *ret_size,
+                               struct http1_refusal *reterr)
 {
     size_t scanned = 0;
     return http1_head_parse(head, input, &scanned, limits, ret_size, reterr);
@@ -19,21 +20,23 @@ static enum http1_result parse(struct http1_head *head, struct bytes input, cons
 
 static void parse_ok(struct http1_head *head, const char *input)
 {
-    struct http1_limits  limits  = http1_talk_limits();
+    struct http1_limits limits = http1_talk_limits();
     struct http1_refusal refusal = {0};
-    size_t               size    = 0;
+    size_t size = 0;
 
-    cr_assert_eq(parse(head, bytes_of_string(input), &limits, &size, &refusal), HTTP1_DONE, "%s: %s", input,
-                 refusal.reason);
+    cr_assert_eq(parse(head, bytes_of_string(input), &limits, &size, &refusal), HTTP1_DONE,
+                 "%s: %s", input, refusal.reason);
     cr_assert_eq(size, strlen(input));
 }
 
-static void check_text(const char *input, const char *what, struct bytes bytes, const char *expected)
+static void check_text(const char *input, const char *what, struct bytes bytes,
+                       const char *expected)
 {
-    cr_expect(bytes_equal(bytes, bytes_of_string(expected)), "%s: %s is '%.*s', not '%s'", input, what,
-              BYTES_PRINT(bytes), expected);
+    cr_expect(bytes_equal(bytes, bytes_of_string(expected)), "%s: %s is '%.*s', not '%s'", input,
+              what, BYTES_PRINT(bytes), expected);
     if (bytes.size > 0)
-        cr_expect(bytes.at >= (const uint8_t *)input && bytes.at + bytes.size <= (const uint8_t *)input + strlen(input),
+        cr_expect(bytes.at >= (const uint8_t *)input &&
+                      bytes.at + bytes.size <= (const uint8_t *)input + strlen(input),
                   "%s: %s lies outside the input", input, what);
 }
 
@@ -67,19 +70,22 @@ Test(http1_head, target_is_taken_apart_in_all_its_forms)
 Test(http1_head, methods_are_known_by_their_exact_names)
 {
     static const struct {
-        const char       *name;
+        const char *name;
         enum http1_method method;
-        bool              safe;
+        bool safe;
     } rows[] = {
-        {"GET", HTTP1_GET, true},         {"HEAD", HTTP1_HEAD, true},       {"POST", HTTP1_POST, false},
-        {"PUT", HTTP1_PUT, false},        {"DELETE", HTTP1_DELETE, false},  {"OPTIONS", HTTP1_OPTIONS, true},
-        {"TRACE", HTTP1_TRACE, true},     {"PATCH", HTTP1_PATCH, false},    {"get", HTTP1_OTHER, false},
-        {"GETT", HTTP1_OTHER, false},     {"PURGE", HTTP1_OTHER, false},    {"QUERY", HTTP1_OTHER, false},
-        {"PROPFIND", HTTP1_OTHER, false}, {"POSTED", HTTP1_OTHER, false},   {"X", HTTP1_OTHER, false},
-        {"OPTION2", HTTP1_OTHER, false},  {"HEAL", HTTP1_OTHER, false},     {"PUP", HTTP1_OTHER, false},
+        {"GET", HTTP1_GET, true},         {"HEAD", HTTP1_HEAD, true},
+        {"POST", HTTP1_POST, false},      {"PUT", HTTP1_PUT, false},
+        {"DELETE", HTTP1_DELETE, false},  {"OPTIONS", HTTP1_OPTIONS, true},
+        {"TRACE", HTTP1_TRACE, true},     {"PATCH", HTTP1_PATCH, false},
+        {"get", HTTP1_OTHER, false},      {"GETT", HTTP1_OTHER, false},
+        {"PURGE", HTTP1_OTHER, false},    {"QUERY", HTTP1_OTHER, false},
+        {"PROPFIND", HTTP1_OTHER, false}, {"POSTED", HTTP1_OTHER, false},
+        {"X", HTTP1_OTHER, false},        {"OPTION2", HTTP1_OTHER, false},
+        {"HEAL", HTTP1_OTHER, false},     {"PUP", HTTP1_OTHER, false},
     };
     struct http1_head head;
-    char              input[100];
+    char input[100];
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         snprintf(input, sizeof(input), "%s / HTTP/1.1\r\nHost: a\r\n\r\n", rows[i].name);
@@ -92,7 +98,7 @@ Test(http1_head, methods_are_known_by_their_exact_names)
 
 Test(http1_head, fields_come_trimmed_in_order_with_their_names_as_sent)
 {
-    const char       *input = "GET / HTTP/1.1\r\nhOsT: a\r\nX:\r\nY: \t b\tc \t\r\nX:d:e\r\n\r\n";
+    const char *input = "GET / HTTP/1.1\r\nhOsT: a\r\nX:\r\nY: \t b\tc \t\r\nX:d:e\r\n\r\n";
     struct http1_head head;
 
     parse_ok(&head, input);
@@ -111,41 +117,51 @@ Test(http1_head, fields_come_trimmed_in_order_with_their_names_as_sent)
 Test(http1_head, connection_framing_and_expectations_follow_the_fields)
 {
     static const struct {
-        const char          *input;
-        bool                 keep_alive, expect, upgrade;
+        const char *input;
+        bool keep_alive, expect, upgrade;
         enum http1_body_kind kind;
-        uint64_t             size;
-        const char          *protocol;
+        uint64_t size;
+        const char *protocol;
     } rows[] = {
         {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0, ""},
         {"GET / HTTP/1.0\r\n\r\n", false, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", false, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: x,, CLOSE\r\n\r\n", false, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: closed\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", false, false, false,
-         HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.7\r\nHost: a\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\n", true, false, false, HTTP1_BODY_LENGTH, 18, ""},
-        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", true, false, false, HTTP1_BODY_LENGTH, 0, ""},
-        {"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", true, false, false, HTTP1_BODY_CHUNKED, 0,
+        {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0,
          ""},
-        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n", true, true, false,
-         HTTP1_BODY_LENGTH, 1, ""},
-        {"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", true, true, false,
-         HTTP1_BODY_CHUNKED, 0, ""},
-        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n", true, false, false,
+        {"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", false, false, false,
+         HTTP1_BODY_NONE, 0, ""},
+        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: x,, CLOSE\r\n\r\n", false, false, false,
+         HTTP1_BODY_NONE, 0, ""},
+        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: closed\r\n\r\n", true, false, false,
+         HTTP1_BODY_NONE, 0, ""},
+        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", false,
+         false, false, HTTP1_BODY_NONE, 0, ""},
+        {"GET / HTTP/1.7\r\nHost: a\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0, ""},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\n", true, false, false,
+         HTTP1_BODY_LENGTH, 18, ""},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", true, false, false,
          HTTP1_BODY_LENGTH, 0, ""},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", true, false, false,
+         HTTP1_BODY_CHUNKED, 0, ""},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n", true,
+         true, false, HTTP1_BODY_LENGTH, 1, ""},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+         true, true, false, HTTP1_BODY_CHUNKED, 0, ""},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n", true,
+         false, false, HTTP1_BODY_LENGTH, 0, ""},
         {"PUT / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", false, false, false,
          HTTP1_BODY_LENGTH, 1, ""},
-        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket, x/2\r\n\r\n", true, false,
-         true, HTTP1_BODY_NONE, 0, "websocket"},
-        {"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n", true, false, false, HTTP1_BODY_NONE, 0, ""},
-        {"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", false, false, false, HTTP1_BODY_NONE,
-         0, ""},
-        {"PUT / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x/2\r\nContent-Length: 3\r\n\r\n", true, false,
-         true, HTTP1_BODY_LENGTH, 3, "x/2"},
+        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket, "
+         "x/2\r\n\r\n",
+         true, false, true, HTTP1_BODY_NONE, 0, "websocket"},
+        {"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", true, false, false,
+         HTTP1_BODY_NONE, 0, ""},
+        {"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n", true, false, false,
+         HTTP1_BODY_NONE, 0, ""},
+        {"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", false, false, false,
+         HTTP1_BODY_NONE, 0, ""},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x/2\r\nContent-Length: "
+         "3\r\n\r\n",
+         true, false, true, HTTP1_BODY_LENGTH, 3, "x/2"},
     };
     struct http1_head head;
 
@@ -162,30 +178,34 @@ Test(http1_head, connection_framing_and_expectations_follow_the_fields)
 
 Test(http1_head, limits_hold_to_the_byte)
 {
-    static const char input[] = "POST /target HTTP/1.1\r\nHost: abc\r\nA-longer-field: value value\r\nB: c\r\n\r\n";
+    static const char input[] =
+        "POST /target HTTP/1.1\r\nHost: abc\r\nA-longer-field: value value\r\nB: c\r\n\r\n";
     enum { SIZE = sizeof(input) - 1, REQUEST_LINE = 21, FIELD_LINE = 27, FIELDS = 3 };
-    struct http1_head    head;
+    struct http1_head head;
     struct http1_refusal refusal;
-    size_t               size;
+    size_t size;
 
     for (size_t line = 1; line <= FIELD_LINE + 1; line++) {
         struct http1_limits limits = {.line_size = line, .head_size = SIZE, .header_count = FIELDS};
-        enum http1_result   result = parse(&head, bytes_of(input, SIZE), &limits, &size, &refusal);
-        cr_expect_eq(result, line >= FIELD_LINE ? HTTP1_DONE : HTTP1_REFUSED, "line_size %zu", line);
+        enum http1_result result = parse(&head, bytes_of(input, SIZE), &limits, &size, &refusal);
+        cr_expect_eq(result, line >= FIELD_LINE ? HTTP1_DONE : HTTP1_REFUSED, "line_size %zu",
+                     line);
         if (result == HTTP1_REFUSED)
             cr_expect_eq(refusal.status, line < REQUEST_LINE ? 414 : 431, "line_size %zu", line);
     }
     for (size_t most = 1; most <= SIZE + 1; most++) {
         struct http1_limits limits = {.line_size = SIZE, .head_size = most, .header_count = FIELDS};
-        enum http1_result   result = parse(&head, bytes_of(input, SIZE), &limits, &size, &refusal);
+        enum http1_result result = parse(&head, bytes_of(input, SIZE), &limits, &size, &refusal);
         cr_expect_eq(result, most >= SIZE ? HTTP1_DONE : HTTP1_REFUSED, "head_size %zu", most);
         if (result == HTTP1_REFUSED)
-            cr_expect_eq(refusal.status, most < REQUEST_LINE + 4 ? 414 : 431, "head_size %zu", most);
+            cr_expect_eq(refusal.status, most < REQUEST_LINE + 4 ? 414 : 431, "head_size %zu",
+                         most);
     }
     for (uint32_t count = 0; count <= FIELDS + 1; count++) {
         struct http1_limits limits = {.line_size = SIZE, .head_size = SIZE, .header_count = count};
-        enum http1_result   result = parse(&head, bytes_of(input, SIZE), &limits, &size, &refusal);
-        cr_expect_eq(result, count >= FIELDS ? HTTP1_DONE : HTTP1_REFUSED, "header_count %u", count);
+        enum http1_result result = parse(&head, bytes_of(input, SIZE), &limits, &size, &refusal);
+        cr_expect_eq(result, count >= FIELDS ? HTTP1_DONE : HTTP1_REFUSED, "header_count %u",
+                     count);
         if (result == HTTP1_REFUSED)
             cr_expect_eq(refusal.status, 431);
     }
@@ -193,11 +213,12 @@ Test(http1_head, limits_hold_to_the_byte)
 
 Test(http1_head, limits_beyond_the_room_of_a_head_are_capped)
 {
-    struct http1_limits  limits  = {.line_size = SIZE_MAX, .head_size = SIZE_MAX, .header_count = UINT32_MAX};
+    struct http1_limits limits = {
+        .line_size = SIZE_MAX, .head_size = SIZE_MAX, .header_count = UINT32_MAX};
     struct http1_refusal refusal = {0};
-    struct http1_head    head;
-    struct text          text;
-    size_t               size;
+    struct http1_head head;
+    struct text text;
+    size_t size;
 
     text_init(&text, 1 << 20);
     text_add_string(&text, "GET / HTTP/1.0\r\n");
@@ -217,9 +238,9 @@ Test(http1_head, limits_beyond_the_room_of_a_head_are_capped)
 /* The length of the shortest prefix that is refused. */
 static size_t refused_after(const char *input, const struct http1_limits *limits, int *ret_status)
 {
-    struct http1_head    head;
+    struct http1_head head;
     struct http1_refusal refusal = {0};
-    size_t               scanned = 0, ignored = 0;
+    size_t scanned = 0, ignored = 0;
 
     for (size_t size = 0; size <= strlen(input); size++) {
         enum http1_result result =
@@ -236,8 +257,8 @@ Test(http1_head, refusals_come_with_the_first_byte_that_shows_them)
 {
     static const struct {
         const char *input;
-        size_t      after;
-        int         status;
+        size_t after;
+        int status;
     } rows[] = {
         {"\x16\x03\x01\x02", 1, 400},
         {"\nGET", 1, 400},
@@ -258,55 +279,66 @@ Test(http1_head, refusals_come_with_the_first_byte_that_shows_them)
         {"GET / HTTP/1.1\r\nA:b\r\nA:b\r\nA:b\r\nA", 32, 431},
         {"GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 41, 414},
         {"GET / HTTP/1.1\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 16 + 41, 431},
-        {"GET / HTTP/1.1\r\nA:aaaaaaaaaaaaaaaaa\r\nA:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 16 + 21 + 39 - 16 + 1, 431},
+        {"GET / HTTP/1.1\r\nA:aaaaaaaaaaaaaaaaa\r\nA:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+         16 + 21 + 39 - 16 + 1, 431},
         {"MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM", 0, 0},
     };
     struct http1_limits limits = {.line_size = 40, .head_size = 64, .header_count = 3};
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         int status = 0;
-        cr_expect_eq(refused_after(rows[i].input, &limits, &status), rows[i].after, "row %zu: after %zu", i,
-                     refused_after(rows[i].input, &limits, &status));
+        cr_expect_eq(refused_after(rows[i].input, &limits, &status), rows[i].after,
+                     "row %zu: after %zu", i, refused_after(rows[i].input, &limits, &status));
         cr_expect_eq(status, rows[i].status, "row %zu: %d", i, status);
     }
 }
 
 Test(http1_head, bytes_that_were_scanned_are_not_looked_at_again)
 {
-    char                 input[] = "GET /........................................................................ HTTP/1.1\r\n"
-                                   "Host: a\r\nX: ........................................................ y\r\n\r\n";
-    struct http1_limits  limits  = http1_talk_limits();
+    char input[] =
+        "GET /........................................................................ HTTP/1.1\r\n"
+        "Host: a\r\nX: ........................................................ y\r\n\r\n";
+    struct http1_limits limits = http1_talk_limits();
     struct http1_refusal refusal = {0};
-    struct http1_head    head;
-    size_t               scanned = 0, size = 0, whole = strlen(input);
-    size_t               line    = (size_t)(strstr(input, "X: ") - input);
+    struct http1_head head;
+    size_t scanned = 0, size = 0, whole = strlen(input);
+    size_t line = (size_t)(strstr(input, "X: ") - input);
 
     /* Whatever lies in the part that was scanned: it is not seen before the head is whole. */
-    cr_assert_eq(http1_head_parse(&head, bytes_of(input, 76), &scanned, &limits, &size, &refusal), HTTP1_MORE);
+    cr_assert_eq(http1_head_parse(&head, bytes_of(input, 76), &scanned, &limits, &size, &refusal),
+                 HTTP1_MORE);
     memset(input + 66, 1, 9);
-    cr_assert_eq(http1_head_parse(&head, bytes_of(input, 77), &scanned, &limits, &size, &refusal), HTTP1_MORE);
+    cr_assert_eq(http1_head_parse(&head, bytes_of(input, 77), &scanned, &limits, &size, &refusal),
+                 HTTP1_MORE);
     memset(input + 66, '.', 9);
-    cr_assert_eq(http1_head_parse(&head, bytes_of(input, whole - 4), &scanned, &limits, &size, &refusal), HTTP1_MORE);
+    cr_assert_eq(
+        http1_head_parse(&head, bytes_of(input, whole - 4), &scanned, &limits, &size, &refusal),
+        HTTP1_MORE);
     memset(input + 1, 1, whole - 4 - 1);
     input[line] = 'X'; /* the first byte of the current line alone is judged each time */
-    cr_assert_eq(http1_head_parse(&head, bytes_of(input, whole - 3), &scanned, &limits, &size, &refusal), HTTP1_MORE);
+    cr_assert_eq(
+        http1_head_parse(&head, bytes_of(input, whole - 3), &scanned, &limits, &size, &refusal),
+        HTTP1_MORE);
 }
 
 Test(http1_head, head_that_came_in_pieces_points_to_where_the_bytes_are_now)
 {
-    static const char    input[] = "GET /path HTTP/1.1\r\nHost: abc\r\n\r\n";
-    struct http1_limits  limits  = http1_talk_limits();
+    static const char input[] = "GET /path HTTP/1.1\r\nHost: abc\r\n\r\n";
+    struct http1_limits limits = http1_talk_limits();
     struct http1_refusal refusal = {0};
-    struct http1_head    head;
-    size_t               scanned = 0, size = 0;
+    struct http1_head head;
+    size_t scanned = 0, size = 0;
 
     for (size_t have = 0; have < sizeof(input) - 1; have++) {
         char *copy = malloc(have + 1);
         memcpy(copy, input, have);
-        cr_assert_eq(http1_head_parse(&head, bytes_of(copy, have), &scanned, &limits, &size, &refusal), HTTP1_MORE);
+        cr_assert_eq(
+            http1_head_parse(&head, bytes_of(copy, have), &scanned, &limits, &size, &refusal),
+            HTTP1_MORE);
         free(copy);
     }
-    cr_assert_eq(http1_head_parse(&head, bytes_of(input, sizeof(input) - 1), &scanned, &limits, &size, &refusal),
+    cr_assert_eq(http1_head_parse(&head, bytes_of(input, sizeof(input) - 1), &scanned, &limits,
+                                  &size, &refusal),
                  HTTP1_DONE);
     cr_expect_eq(scanned, 0, "ready for the next head");
     check_text(input, "path", head.path, "/path");
@@ -316,11 +348,11 @@ Test(http1_head, head_that_came_in_pieces_points_to_where_the_bytes_are_now)
 
 Test(http1_head, what_follows_a_head_is_left_alone)
 {
-    const char          *input   = "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\x01\n garbage";
-    struct http1_limits  limits  = http1_talk_limits();
+    const char *input = "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\x01\n garbage";
+    struct http1_limits limits = http1_talk_limits();
     struct http1_refusal refusal = {0};
-    struct http1_head    head;
-    size_t               size = 0;
+    struct http1_head head;
+    size_t size = 0;
 
     cr_assert_eq(parse(&head, bytes_of_string(input), &limits, &size, &refusal), HTTP1_DONE);
     cr_expect_str_eq(input + size, "\x01\n garbage");
@@ -328,18 +360,21 @@ Test(http1_head, what_follows_a_head_is_left_alone)
 
 Test(http1_head, fields_of_one_hop_are_known)
 {
-    static const char *const hop[] = {"Connection", "KEEP-ALIVE", "proxy-connection", "Transfer-Encoding",
-                                      "te", "Trailer", "upgrade", "Proxy-Authenticate", "proxy-authorization"};
-    static const char *const end[] = {"host", "x", "", "content-length", "authorization", "te2", "trailers",
-                                      "upgrades", "connections", "keep_alive"};
-    struct http1_head        head;
+    static const char *const hop[] = {
+        "Connection", "KEEP-ALIVE", "proxy-connection",   "Transfer-Encoding",  "te",
+        "Trailer",    "upgrade",    "Proxy-Authenticate", "proxy-authorization"};
+    static const char *const end[] = {"host",          "x",         "",         "content-length",
+                                      "authorization", "te2",       "trailers", "upgrades",
+                                      "connections",   "keep_alive"};
+    struct http1_head head;
 
     for (size_t i = 0; i < sizeof(hop) / sizeof(hop[0]); i++)
         cr_expect(http1_hop_by_hop(bytes_of_string(hop[i])), "%s", hop[i]);
     for (size_t i = 0; i < sizeof(end) / sizeof(end[0]); i++)
         cr_expect_not(http1_hop_by_hop(bytes_of_string(end[i])), "%s", end[i]);
 
-    parse_ok(&head, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-One\r\nX-One: 1\r\nConnection: x-two\r\n\r\n");
+    parse_ok(&head, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-One\r\nX-One: "
+                    "1\r\nConnection: x-two\r\n\r\n");
     cr_expect(http1_connection_names(&head, BYTES("x-one")));
     cr_expect(http1_connection_names(&head, BYTES("X-Two")));
     cr_expect_not(http1_connection_names(&head, BYTES("x-three")));

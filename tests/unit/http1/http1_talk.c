@@ -15,21 +15,21 @@ struct http1_limits http1_talk_limits(void)
 
     settings_init(&settings);
     return (struct http1_limits){
-        .line_size    = (size_t)settings.http_line_limit,
-        .head_size    = (size_t)settings.http_header_bytes_limit,
+        .line_size = (size_t)settings.http_line_limit,
+        .head_size = (size_t)settings.http_header_bytes_limit,
         .header_count = (uint32_t)settings.http_header_count_limit,
-        .body_size    = (uint64_t)settings.http_body_limit,
+        .body_size = (uint64_t)settings.http_body_limit,
     };
 }
 
 void http1_talk_init(struct http1_talk *talk, const struct http1_limits *limits)
 {
-    talk->limits   = *limits;
-    talk->refusal  = (struct http1_refusal){0};
-    talk->scanned  = 0;
-    talk->taken    = 0;
+    talk->limits = *limits;
+    talk->refusal = (struct http1_refusal){0};
+    talk->scanned = 0;
+    talk->taken = 0;
     talk->requests = 0;
-    talk->in_body  = false;
+    talk->in_body = false;
     text_init(&talk->said, TRANSCRIPT_LIMIT);
 }
 
@@ -55,7 +55,8 @@ static void say_head(struct http1_talk *talk, struct bytes input)
 {
     const struct http1_head *head = &talk->head;
 
-    ensure(head->header_count <= talk->limits.header_count && head->header_count <= HTTP1_HEADER_COUNT_MOST);
+    ensure(head->header_count <= talk->limits.header_count &&
+           head->header_count <= HTTP1_HEADER_COUNT_MOST);
     ensure(head->method_name.size > 0 && head->target.size > 0);
     ensure(head->path.size > 0 || head->method == HTTP1_CONNECT);
     ensure(head->body_kind == HTTP1_BODY_LENGTH || head->body_size == 0);
@@ -66,9 +67,10 @@ static void say_head(struct http1_talk *talk, struct bytes input)
     say(talk, " query ", head->query, input);
     say(talk, " authority ", head->authority, input);
     say(talk, " protocol ", head->upgrade_protocol, input);
-    text_print(&talk->said, " method %d safe %d minor %d body %d %llu keep %d expect %d upgrade %d\n", head->method,
-               head->safe, head->minor, head->body_kind, (unsigned long long)head->body_size, head->keep_alive,
-               head->expect_continue, head->upgrade);
+    text_print(
+        &talk->said, " method %d safe %d minor %d body %d %llu keep %d expect %d upgrade %d\n",
+        head->method, head->safe, head->minor, head->body_kind, (unsigned long long)head->body_size,
+        head->keep_alive, head->expect_continue, head->upgrade);
     for (uint32_t i = 0; i < head->header_count; i++) {
         ensure(head->headers[i].name.size > 0);
         say(talk, "field ", head->headers[i].name, input);
@@ -98,12 +100,12 @@ static bool step_head(struct http1_talk *talk, struct bytes input)
 
 static bool step_body(struct http1_talk *talk, struct bytes input)
 {
-    struct bytes        data     = {0};
-    struct http1_header trailer  = {0};
-    size_t              consumed = 0;
+    struct bytes data = {0};
+    struct http1_header trailer = {0};
+    size_t consumed = 0;
 
-    enum http1_body_event event =
-        http1_body_next(&talk->body, input, &talk->limits, &consumed, &data, &trailer, &talk->refusal);
+    enum http1_body_event event = http1_body_next(&talk->body, input, &talk->limits, &consumed,
+                                                  &data, &trailer, &talk->refusal);
     ensure(consumed <= input.size && talk->body.total <= talk->limits.body_size);
     talk->taken += consumed;
     switch (event) {
@@ -136,7 +138,7 @@ void http1_talk_step(struct http1_talk *talk, struct bytes input)
         return;
     while (on) {
         struct bytes rest = bytes_skip(input, talk->taken);
-        on                = talk->in_body ? step_body(talk, rest) : step_head(talk, rest);
+        on = talk->in_body ? step_body(talk, rest) : step_head(talk, rest);
     }
     if (talk->refusal.status != 0)
         text_print(&talk->said, "\nrefused %d %s\n", talk->refusal.status, talk->refusal.reason);
