@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * controller_reconcile: from goal, facts and now to what is done about one deployment.
+ *
+ * Derived anew each time the deployment is touched, from nothing but what is, so that a lost or
+ * doubled event heals.  In order: what is not wanted goes, places are filled, what may start starts,
+ * running ones learn their limit, the surplus of old ones drains, and the result is judged.
+ *
+ * A rollout (C2): all replicas of the new version are wanted at once, beside the old ones; an old one
+ * drains only while more are ready than are wanted.  So at every moment
+ *
+ *     ready replicas >= min(target, ready replicas when the target came)
+ *
+ * but for those that die by themselves; ready_floor keeps the right side and is checked.
+ *
+ * DRAINING and STOPPING replicas belong to nobody's count: they neither fill a place nor keep the
+ * deployment from being HEALTHY.  (Ray Serve waits for them; here a deployer need not wait for the
+ * last request of the old version.)
+ */
+#include "controller_state.h"
+#include "ensure.h"
+
+static struct controller_replica *replica_of(struct list_link *link)
+{
+    return list_entry(link, struct controller_replica, state_link);
+}
+
+/* Not started yet, or not proved: no request of anybody is there. */
+static void withdraw(struct controller *controller, struct controller_replica *replica)
+{
+    if (replica->state == REPLICA_STATE_WANTED)
+        controller_replica_move(controller, replica, REPLICA_STATE_GONE);
+    else
+        controller_replica_stop(controller, replica, CONTROLLER_STOP_POLITELY);
+}
+
+/* What waits to start or starts, of another version or of one that failed for good. */
+static void withdraw_unwanted(struct controller *controller, struct controller_deployment *deployment)
+{
+    const enum replica_state states[] = {REPLICA_STATE_WANTED, REPLICA_STATE_STARTING};
+    bool                     nothing  = controller_deployment_halted(deployment);
+    struct list_link        *link, *after;
+    for (int i = 0; i < 2; i++)
+        list_each_safe (link, after, &deployment->replicas.in[states[i]])
+            if (nothing || !controller_replica_fits(replica_of(link)))
+                withdraw(controller, replica_of(link));
+}
+
+static void drain_unhealthy(struct controller *controller, struct controller_deployment *deployment)
+{
+    struct list_link *link, *after;
+    list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_RUNNING])
+        if (replica_of(link)->unhealthy && !controller->recovering)
+            controller_replica_drain(controller, replica_of(link));
+}
+
+/* The newest of the state that fits, or null. */
+static struct controller_replica *newest(struct controller_deployment *deployment, enum replica_state state)
+{
+    struct list      *list = &deployment->replicas.in[state];
+    struct list_link *link = list_last(list);
+    for (; link && link != &list->head; link = link->prev)
+        if (!replica_of(link)->unhealthy && controller_replica_fits(replica_of(link)))
+            return replica_of(link);
+    return NULL;
+}
+
+/* Too many of the version: those that serve least go first, the newest before the older (Ray Serve's order). */
+static void shrink(struct controller *controller, struct controller_deployment *deployment, uint32_t count)
+{
+    const enum replica_state states[] = {REPLICA_STATE_WANTED, REPLICA_STATE_STARTING};
+    struct controller_replica *replica;
+    for (int i = 0; i < 2; i++)
+        for (; count > 0 && (replica = newest(deployment, states[i])); count--)
+            withdraw(controller, replica);
+    for (; count > 0 && !controller->recovering && (replica = newest(deployment, REPLICA_STATE_RUNNING)); count--)
+        controller_replica_drain(controller, replica);
+}
+
+/* C4: exactly the wanted number of places, each with a replica that waits, starts or runs. */
+static void fill(struct controller *controller, struct controller_deployment *deployment)
+{
+    uint32_t wanted = deployment->goal.target->replicas;
+    uint32_t held   = controller_deployment_fitting(deployment, REPLICA_STATE_WANTED) +
+                    controller_deployment_fitting(deployment, REPLICA_STATE_STARTING) +
+                    controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING);
+    if (held > wanted)
+        shrink(controller, deployment, held - wanted);
+    for (; held < wanted && !controller_deployment_halted(deployment); held++)
+        controller_replica_want(controller, deployment, 0, 0);
+}
+
+/* Those whose back-off is over. */
+static void start_due(struct controller *controller, struct controller_deployment *deployment)
+{
+    struct list_link *link, *after;
+    list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_WANTED])
+        if (replica_of(link)->deadline_place == 0)
+            controller_replica_start(controller, replica_of(link));
+}
+
+static void configure(struct controller *controller, struct controller_deployment *deployment)
+{
+    uint32_t          max_ongoing = deployment->goal.target->max_ongoing;
+    struct list_link *link;
+    list_each (link, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
+        struct controller_replica *replica = replica_of(link);
+        if (replica->max_ongoing == max_ongoing)
+            continue;
+        replica->max_ongoing = max_ongoing;
+        controller_effect_replica(controller, CONTROLLER_CONFIGURE, replica)->max_ongoing = max_ongoing;
+    }
+}
+
+/* C2: old ones drain, the oldest first, only while more are ready than are wanted. */
+static void drain_surplus(struct controller *controller, struct controller_deployment *deployment)
+{
+    uint32_t          wanted = deployment->goal.target->replicas;
+    uint32_t          ready  = controller_deployment_ready(deployment);
+    struct list_link *link, *after;
+    list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
+        if (ready <= wanted || controller->recovering)
+            break;
+        if (replica_of(link)->unhealthy || controller_replica_fits(replica_of(link)))
+            continue;
+        ready--;
+        ensure_tag(C2, ready >= deployment->ready_floor);
+        controller_replica_drain(controller, replica_of(link));
+    }
+}
+
+static void judge(struct controller *controller, struct controller_deployment *deployment)
+{
+    struct controller_goal *goal   = &deployment->goal;
+    const struct list      *in     = deployment->replicas.in;
+    uint32_t                wanted = goal->target->replicas;
+    uint32_t                ready  = controller_deployment_ready(deployment);
+    uint32_t                floor  = ready < wanted ? ready : wanted;
+    if (deployment->ready_floor < floor)
+        deployment->ready_floor = floor;
+    bool reached = in[REPLICA_STATE_WANTED].length == 0 && in[REPLICA_STATE_STARTING].length == 0 &&
+                   in[REPLICA_STATE_RUNNING].length == wanted &&
+                   controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING) == wanted;
+    if (!reached || deployment->failed)
+        return;
+    deployment->failures   = 0;
+    deployment->message[0] = '\0';
+    controller_goal_set(controller, &deployment->good, goal->plan, goal->target, goal->proven);
+    controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_REACHED);
+}
+
+static void steer(struct controller *controller, struct controller_deployment *deployment)
+{
+    withdraw_unwanted(controller, deployment);
+    drain_unhealthy(controller, deployment);
+    fill(controller, deployment);
+    start_due(controller, deployment);
+    configure(controller, deployment);
+    drain_surplus(controller, deployment);
+    judge(controller, deployment);
+}
+
+/* No replica is wanted any more. */
+static void let_go(struct controller *controller, struct controller_deployment *deployment)
+{
+    const enum replica_state states[] = {REPLICA_STATE_WANTED, REPLICA_STATE_STARTING};
+    struct list_link        *link, *after;
+    for (int i = 0; i < 2; i++)
+        list_each_safe (link, after, &deployment->replicas.in[states[i]])
+            withdraw(controller, replica_of(link));
+    list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_RUNNING])
+        if (!controller->recovering)
+            controller_replica_drain(controller, replica_of(link));
+}
+
+void controller_reconcile(struct controller *controller, struct controller_deployment *deployment)
+{
+    struct controller_app *app  = deployment->app;
+    bool                   held = app->restored && !controller->loaded; /* not all that runs has been told */
+    controller->visits++;
+    controller_app_touch(controller, app);
+    if (!deployment->goal.plan)
+        let_go(controller, deployment);
+    else if (!held)
+        steer(controller, deployment);
+    controller_view_compare(controller, deployment);
+    if (!deployment->goal.plan && controller_replicas_count(&deployment->replicas) == 0)
+        controller_deployment_free(controller, deployment);
+}
