@@ -16,15 +16,17 @@ struct controller *controller_new(const struct controller_config *config, uint64
     struct controller *controller = mem_try(sizeof(*controller));
     if (!controller)
         return NULL;
-    controller->config           = *config;
+    controller->config = *config;
     controller->application_last = config->application_last;
-    controller->deployment_last  = config->deployment_last;
-    controller->replica_last     = config->replica_last;
-    controller->version          = config->snapshot_last;
+    controller->deployment_last = config->deployment_last;
+    controller->replica_last = config->replica_last;
+    controller->version = config->snapshot_last;
     rng_init(&controller->rng, seed);
     map_init(&controller->app_names, (size_t)config->settings.application_limit);
-    map_init(&controller->routes, SIZE_MAX);       /* at most one for each target, in force or under way */
-    map_init(&controller->store_tokens, SIZE_MAX); /* CONTROLLER_STORE_LIMIT + 1 for each application */
+    map_init(&controller->routes,
+             SIZE_MAX); /* at most one for each target, in force or under way */
+    map_init(&controller->store_tokens,
+             SIZE_MAX); /* CONTROLLER_STORE_LIMIT + 1 for each application */
     controller_replicas_init(&controller->strays);
     list_init(&controller->found);
     list_init(&controller->dirty_deployments);
@@ -80,7 +82,7 @@ struct controller *controller_free(struct controller *controller)
     return mem_free(controller);
 }
 
-/* ---- the step --------------------------------------------------------------------------------------- */
+/* ---- the step ---- */
 
 static void pass_time(struct controller *controller, const struct controller_event *event)
 {
@@ -90,47 +92,53 @@ static void pass_time(struct controller *controller, const struct controller_eve
 
 static void take(struct controller *controller, const struct controller_event *event)
 {
-    static void (*const takers[CONTROLLER_EVENT_COUNT])(struct controller *, const struct controller_event *) = {
-        [CONTROLLER_DEPLOY]   = controller_deploy,
-        [CONTROLLER_DELETE]   = controller_delete,
+    static void (*const takers[CONTROLLER_EVENT_COUNT])(struct controller *,
+                                                        const struct controller_event *) = {
+        [CONTROLLER_DEPLOY] = controller_deploy,
+        [CONTROLLER_DELETE] = controller_delete,
         [CONTROLLER_SHUTDOWN] = controller_shutdown,
-        [CONTROLLER_STORED]   = controller_stored,
-        [CONTROLLER_STARTED]  = controller_started,
-        [CONTROLLER_READY]    = controller_ready,
-        [CONTROLLER_FAILED]   = controller_failed,
-        [CONTROLLER_GONE]     = controller_gone,
-        [CONTROLLER_ADOPT]    = controller_adopt,
-        [CONTROLLER_HEALTH]   = controller_health,
-        [CONTROLLER_TIME]     = pass_time,
-        [CONTROLLER_LOADED]   = controller_loaded,
+        [CONTROLLER_STORED] = controller_stored,
+        [CONTROLLER_STARTED] = controller_started,
+        [CONTROLLER_READY] = controller_ready,
+        [CONTROLLER_FAILED] = controller_failed,
+        [CONTROLLER_GONE] = controller_gone,
+        [CONTROLLER_ADOPT] = controller_adopt,
+        [CONTROLLER_HEALTH] = controller_health,
+        [CONTROLLER_TIME] = pass_time,
+        [CONTROLLER_LOADED] = controller_loaded,
     };
     ensure(event->type < CONTROLLER_EVENT_COUNT);
     takers[event->type](controller, event);
 }
 
-/* All that runs has said what it is: from now on routers are told, and what waited for that is done. */
+/* All that runs has said what it is: from now on routers are told, and what waited for that is
+ * done. */
 static bool recovery_ends(struct controller *controller)
 {
     if (!controller->recovering || !controller->loaded || !list_empty(&controller->found))
         return false;
-    controller->recovering   = false;
+    controller->recovering = false;
     controller->view_changed = true;
     for (uint32_t i = 0; i < controller->deployments.count; i++)
         controller_deployment_touch(controller, controller->deployments.at[i].object);
     return true;
 }
 
-/* An object stays on its list while it is reconciled, so that its own moves do not bring it back. */
+/* An object stays on its list while it is reconciled, so that its own moves do not bring it back.
+ */
 static void reconcile(struct controller *controller)
 {
     do {
         struct list_link *link;
         while ((link = list_first(&controller->dirty_deployments))) {
-            controller_reconcile(controller, list_entry(link, struct controller_deployment, dirty_link));
+            controller_reconcile(controller,
+                                 list_entry(link, struct controller_deployment, dirty_link));
             list_remove(link);
         }
-        while (list_empty(&controller->dirty_deployments) && (link = list_first(&controller->dirty_apps))) {
-            controller_app_reconcile(controller, list_entry(link, struct controller_app, dirty_link));
+        while (list_empty(&controller->dirty_deployments) &&
+               (link = list_first(&controller->dirty_apps))) {
+            controller_app_reconcile(controller,
+                                     list_entry(link, struct controller_app, dirty_link));
             list_remove(link);
         }
     } while (!list_empty(&controller->dirty_deployments) || recovery_ends(controller));
@@ -147,12 +155,12 @@ static void end_shutdown(struct controller *controller)
     controller->ended = true;
 }
 
-void controller_step(struct controller *controller, int64_t now_ns, const struct controller_event *event,
-                     struct controller_effects *effects)
+void controller_step(struct controller *controller, int64_t now_ns,
+                     const struct controller_event *event, struct controller_effects *effects)
 {
     ensure(controller && event && effects && !controller->effects);
     controller_trash_empty(controller);
-    effects->count      = 0;
+    effects->count = 0;
     controller->effects = effects;
     if (controller->now_ns < now_ns)
         controller->now_ns = now_ns;

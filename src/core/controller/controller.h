@@ -2,10 +2,11 @@
 /*
  * controller: the mind that keeps every application at its declared target.
  *
- * Facts, then reconcile: an event only updates facts (target set, replica ready, replica gone, time passed); then one
- * function per deployment derives effects from target, facts and now.  Level-triggered: a lost or doubled event
- * heals.  Store first: nothing after a STORE effect is performed before the event STORED with its token (C1).
- * A step cannot fail.  Only the life of a replica is a state machine (tables/states.def):
+ * Facts, then reconcile: an event only updates facts (target set, replica ready, replica gone, time
+ * passed); then one function per deployment derives effects from target, facts and now.
+ * Level-triggered: a lost or doubled event heals.  Store first: nothing after a STORE effect is
+ * performed before the event STORED with its token (C1). A step cannot fail.  Only the life of a
+ * replica is a state machine (tables/states.def):
  *
  *   WANTED --> STARTING --> RUNNING --> DRAINING --> STOPPING --> GONE
  *     |          |  |          |           |            ^          ^
@@ -13,20 +14,22 @@
  *     |          |  +- failed start, not wanted any more +          |
  *     +----------+-------------+--- its process is gone, or it never had one
  *
- * A replica that failed is never started again: another one, with an id of its own, is WANTED in its place and waits
- * out the back-off there.
+ * A replica that failed is never started again: another one, with an id of its own, is WANTED in
+ * its place and waits out the back-off there.
  *
- * A deployment's version is a content hash given with the target; another version means other replicas: new ones start
- * and prove themselves before old ones drain (C2).  A version whose replicas keep failing to start stops its rollout, the
- * deployment goes back to the last goal that it reached, and the status says why.  An application's deployments that
- * its new target lacks serve on until the others have reached theirs; so does the old ingress until the new one can.
+ * A deployment's version is a content hash given with the target; another version means other
+ * replicas: new ones start and prove themselves before old ones drain (C2).  A version whose
+ * replicas keep failing to start stops its rollout, the deployment goes back to the last goal that
+ * it reached, and the status says why.  An application's deployments that its new target lacks
+ * serve on until the others have reached theirs; so does the old ingress until the new one can.
  *
- * After a restart of the controller: DEPLOY with `stored` for each stored target, ADOPT for each replica that runs, then
- * LOADED.  Until then nothing of a stored target is started or stopped, and nothing is published before every adopted
- * replica has said who it is (or adopt_grace_ms passed): readers keep the snapshot that they have.
+ * After a restart of the controller: DEPLOY with `stored` for each stored target, ADOPT for each
+ * replica that runs, then LOADED.  Until then nothing of a stored target is started or stopped, and
+ * nothing is published before every adopted replica has said who it is (or adopt_grace_ms passed):
+ * readers keep the snapshot that they have.
  *
- * Memory: the copy of a target may fail (ERROR_MEMORY, nothing changes); everything else is small and dies on
- * exhaustion, so that a step cannot fail.
+ * Memory: the copy of a target may fail (ERROR_MEMORY, nothing changes); everything else is small
+ * and dies on exhaustion, so that a step cannot fail.
  */
 #ifndef MANTA_CORE_CONTROLLER_H
 #define MANTA_CORE_CONTROLLER_H
@@ -69,63 +72,68 @@ enum application_status {
 };
 
 struct controller_config {
-    struct settings     settings; /* back-off, limits, timeouts */
+    struct settings settings; /* back-off, limits, timeouts */
     const struct trace *trace;
-    /* The highest numbers given out before a restart, as far as known: what is given out now lies above.  Zero at first. */
-    uint64_t            application_last, deployment_last, replica_last, snapshot_last;
+    /* The highest numbers given out before a restart, as far as known: what is given out now lies
+     * above.  Zero at first. */
+    uint64_t application_last, deployment_last, replica_last, snapshot_last;
 };
 
 /* What an application should be.  The mind copies what it keeps. */
 struct controller_deployment_target {
     struct bytes name;
-    struct deployment_id id;                  /* as it was stored with; none: a new one or that of the name */
-    uint64_t     version;                     /* content hash of what needs other processes when it changes */
-    uint32_t     replicas;                    /* num_replicas */
-    uint32_t     max_ongoing;                 /* LightWeight: changes touch no process but are told to replicas */
-    int64_t      max_queued;
-    int64_t      graceful_shutdown_timeout_ns;
-    int64_t      health_check_period_ns, health_check_timeout_ns;
-    bool         streams_body;
-    struct bytes body;                        /* opaque to the mind: what the engine needs to start a replica (MessagePack) */
+    struct deployment_id id; /* as it was stored with; none: a new one or that of the name */
+    uint64_t version;        /* content hash of what needs other processes when it changes */
+    uint32_t replicas;       /* num_replicas */
+    uint32_t max_ongoing;    /* LightWeight: changes touch no process but are told to replicas */
+    int64_t max_queued;
+    int64_t graceful_shutdown_timeout_ns;
+    int64_t health_check_period_ns, health_check_timeout_ns;
+    bool streams_body;
+    struct bytes
+        body; /* opaque to the mind: what the engine needs to start a replica (MessagePack) */
 };
 struct controller_app_target {
-    struct application_id id;                 /* as it was stored with; none: a new one or that of the name */
-    struct bytes name, route_prefix;          /* prefix empty: none */
-    struct bytes ingress;                     /* deployment name */
+    struct application_id id; /* as it was stored with; none: a new one or that of the name */
+    struct bytes name, route_prefix; /* prefix empty: none */
+    struct bytes ingress;            /* deployment name */
     const struct controller_deployment_target *deployments;
-    uint32_t     deployment_count;
+    uint32_t deployment_count;
 };
 
-/* ---- effects ---------------------------------------------------------------------------------- */
+/* ---- effects ---- */
 
 enum controller_effect_type {
-    CONTROLLER_STORE,        /* make `target` of `app` durable (its deletion when null), ids included; then event STORED(token).
-                                Always the last in a list: what is before it does not depend on it */
-    CONTROLLER_START,        /* engine: start `replica` of `deployment` with `body` */
-    CONTROLLER_STOP,         /* engine: end its process; `kill`: SIGKILL.  Repeated until GONE: an engine that does not know
-                                the replica answers GONE */
-    CONTROLLER_DRAIN,        /* tell the replica: accept nothing more, finish within timeout_ns, then end */
-    CONTROLLER_CONFIGURE,    /* tell the replica its new max_ongoing */
-    CONTROLLER_PUBLISH,      /* the routing snapshot changed: publish it (R3: the first in its list, before any DRAIN) */
-    CONTROLLER_OUTCOME,      /* the operation `token` ended with `code` and `message` */
-    CONTROLLER_PROGRESS,     /* a line for whoever waits for the operation `token` */
-    CONTROLLER_ENDED,        /* everything is gone after a shutdown: end the instance */
+    CONTROLLER_STORE, /* make `target` of `app` durable (its deletion when null), ids included; then
+                         event STORED(token). Always the last in a list: what is before it does not
+                         depend on it */
+    CONTROLLER_START, /* engine: start `replica` of `deployment` with `body` */
+    CONTROLLER_STOP,  /* engine: end its process; `kill`: SIGKILL.  Repeated until GONE: an engine
+                         that does not know  the replica answers GONE */
+    CONTROLLER_DRAIN, /* tell the replica: accept nothing more, finish within timeout_ns, then end
+                       */
+    CONTROLLER_CONFIGURE, /* tell the replica its new max_ongoing */
+    CONTROLLER_PUBLISH,   /* the routing snapshot changed: publish it (R3: the first in its list,
+                             before any DRAIN) */
+    CONTROLLER_OUTCOME,   /* the operation `token` ended with `code` and `message` */
+    CONTROLLER_PROGRESS,  /* a line for whoever waits for the operation `token` */
+    CONTROLLER_ENDED,     /* everything is gone after a shutdown: end the instance */
     CONTROLLER_EFFECT_COUNT
 };
 struct controller_effect {
     enum controller_effect_type type;
-    uint64_t              token;
+    uint64_t token;
     struct application_id app;
-    struct deployment_id  deployment;
-    struct replica_id     replica;
-    struct bytes          app_name, deployment_name, body; /* valid until the next step */
-    const struct controller_app_target *target;            /* STORE; valid until the next step */
-    uint64_t              version;                         /* START: what the replica is to say it runs */
-    int64_t               timeout_ns;
-    uint32_t              max_ongoing;
-    bool                  kill;
-    int                   code;
-    char                  message[480];
+    struct deployment_id deployment;
+    struct replica_id replica;
+    struct bytes app_name, deployment_name, body; /* valid until the next step */
+    const struct controller_app_target *target;   /* STORE; valid until the next step */
+    uint64_t version;                             /* START: what the replica is to say it runs */
+    int64_t timeout_ns;
+    uint32_t max_ongoing;
+    bool kill;
+    int code;
+    char message[480];
 };
 struct controller_effects {
     struct controller_effect *at;
@@ -134,99 +142,114 @@ struct controller_effects {
 /* A zeroed list is empty; a step replaces what is in it. */
 void controller_effects_done(struct controller_effects *effects);
 
-/* ---- events ----------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 enum controller_event_type {
-    CONTROLLER_DEPLOY,       /* target; token of the operation (0: nobody waits) */
-    CONTROLLER_DELETE,       /* app name, empty: all; token */
-    CONTROLLER_SHUTDOWN,     /* token: delete all, refuse what comes, then ENDED */
-    CONTROLLER_STORED,       /* token of the STORE effect, code */
-    CONTROLLER_STARTED,      /* engine: replica's process runs, pid (informative) */
-    CONTROLLER_READY,        /* replica: constructed and checked, address */
-    CONTROLLER_FAILED,       /* replica or engine: its start failed, code, text; when there is no process either, GONE follows */
-    CONTROLLER_GONE,         /* engine: its process is gone, exit_code, signal, text */
-    CONTROLLER_ADOPT,        /* engine or replica after a controller restart: this one runs (app, deployment, version, address, draining) */
-    CONTROLLER_HEALTH,       /* replica: check_health said, healthy, text */
-    CONTROLLER_TIME,         /* time passed */
-    CONTROLLER_LOADED,       /* after a restart: every stored target and every running replica was told; version: the
-                                highest snapshot version that a reader has, 0: not known */
+    CONTROLLER_DEPLOY,   /* target; token of the operation (0: nobody waits) */
+    CONTROLLER_DELETE,   /* app name, empty: all; token */
+    CONTROLLER_SHUTDOWN, /* token: delete all, refuse what comes, then ENDED */
+    CONTROLLER_STORED,   /* token of the STORE effect, code */
+    CONTROLLER_STARTED,  /* engine: replica's process runs, pid (informative) */
+    CONTROLLER_READY,    /* replica: constructed and checked, address */
+    CONTROLLER_FAILED, /* replica or engine: its start failed, code, text; when there is no process
+                          either, GONE follows */
+    CONTROLLER_GONE,   /* engine: its process is gone, exit_code, signal, text */
+    CONTROLLER_ADOPT,  /* engine or replica after a controller restart: this one runs (app,
+                          deployment, version, address, draining) */
+    CONTROLLER_HEALTH, /* replica: check_health said, healthy, text */
+    CONTROLLER_TIME,   /* time passed */
+    CONTROLLER_LOADED, /* after a restart: every stored target and every running replica was told;
+                          version: the highest snapshot version that a reader has, 0: not known */
     CONTROLLER_EVENT_COUNT
 };
 struct controller_event {
     enum controller_event_type type;
-    uint64_t          token;
+    uint64_t token;
     const struct controller_app_target *target;
-    struct bytes      app, deployment;   /* names */
+    struct bytes app, deployment; /* names */
     struct replica_id replica;
-    uint64_t          version;
-    struct bytes      address, text;
-    int               code, exit_code, signal_number;
-    int32_t           pid;
-    bool              healthy, draining;
-    bool              late;              /* TIME: a turn that came too late: suspend verdicts */
-    bool              stored;            /* DEPLOY: the target comes from the store, it is durable already */
-    int64_t           timeout_ns;        /* SHUTDOWN: longest drain; 0: each deployment's own */
+    uint64_t version;
+    struct bytes address, text;
+    int code, exit_code, signal_number;
+    int32_t pid;
+    bool healthy, draining;
+    bool late;          /* TIME: a turn that came too late: suspend verdicts */
+    bool stored;        /* DEPLOY: the target comes from the store, it is durable already */
+    int64_t timeout_ns; /* SHUTDOWN: longest drain; 0: each deployment's own */
 };
 
 struct controller *controller_new(const struct controller_config *config, uint64_t seed);
 struct controller *controller_free(struct controller *controller);
-/* Bad targets (names, duplicates, route in use, no ingress) yield an OUTCOME with ERROR_INVALID or ERROR_EXISTS and change nothing. */
-void    controller_step(struct controller *controller, int64_t now_ns, const struct controller_event *event,
-                        struct controller_effects *effects);
+/* Bad targets (names, duplicates, route in use, no ingress) yield an OUTCOME with ERROR_INVALID or
+ * ERROR_EXISTS and change nothing. */
+void controller_step(struct controller *controller, int64_t now_ns,
+                     const struct controller_event *event, struct controller_effects *effects);
 int64_t controller_deadline_ns(const struct controller *controller); /* 0: none */
 
-/* ---- questions -------------------------------------------------------------------------------- */
+/* ---- questions ---- */
 
 /*
- * The routing snapshot: the apps and deployments below that are `published`, and these rows, all in id order;
- * addresses and names valid until the next step.
+ * The routing snapshot: the apps and deployments below that are `published`, and these rows, all in
+ * id order; addresses and names valid until the next step.
  */
 struct controller_snapshot_row { /* one replica */
-    struct replica_id replica; struct deployment_id deployment; struct bytes address;
+    struct replica_id replica;
+    struct deployment_id deployment;
+    struct bytes address;
 };
-uint64_t controller_version(const struct controller *controller); /* grows by one with each PUBLISH (R4) */
+uint64_t
+controller_version(const struct controller *controller); /* grows by one with each PUBLISH (R4) */
 struct controller_deployment_view {
-    struct deployment_id    id;
-    struct bytes            app, name, message;
-    enum deployment_status  status;
+    struct deployment_id id;
+    struct bytes app, name, message;
+    enum deployment_status status;
     enum deployment_trigger trigger;
-    uint32_t                replica_count[REPLICA_STATE_COUNT]; /* by state */
-    uint32_t                target_replicas, max_ongoing;
-    int64_t                 max_queued;
-    bool                    available, streams_body;
-    bool                    published; /* belongs to the routing snapshot */
+    uint32_t replica_count[REPLICA_STATE_COUNT]; /* by state */
+    uint32_t target_replicas, max_ongoing;
+    int64_t max_queued;
+    bool available, streams_body;
+    bool published; /* belongs to the routing snapshot */
 };
 struct controller_app_view {
-    struct application_id   id;
-    struct bytes            name, route_prefix, message;
+    struct application_id id;
+    struct bytes name, route_prefix, message;
     enum application_status status;
-    struct deployment_id    ingress;     /* who gets its requests now; during a rollout perhaps still the old one */
-    bool                    published;   /* belongs to the routing snapshot: not while it is deleted, nor before its target is stored */
-    int64_t                 deployed_ns; /* monotonic time of the last deploy */
+    struct deployment_id
+        ingress;         /* who gets its requests now; during a rollout perhaps still the old one */
+    bool published;      /* belongs to the routing snapshot: not while it is deleted, nor before its
+                            target is stored */
+    int64_t deployed_ns; /* monotonic time of the last deploy */
 };
 struct controller_replica_view {
-    struct replica_id    id;
+    struct replica_id id;
     struct deployment_id deployment;
-    enum replica_state   state;
-    uint64_t             version;
-    int32_t              pid;
-    struct bytes         address;
+    enum replica_state state;
+    uint64_t version;
+    int32_t pid;
+    struct bytes address;
 };
-/* Index from 0 until false; order of ids, which is that of creation.  Each is one look into a table. */
-bool controller_snapshot_at(const struct controller *controller, uint32_t index, struct controller_snapshot_row *ret_row);
-bool controller_app_at(const struct controller *controller, uint32_t index, struct controller_app_view *ret_view);
-bool controller_deployment_at(const struct controller *controller, uint32_t index, struct controller_deployment_view *ret_view);
-bool controller_replica_at(const struct controller *controller, uint32_t index, struct controller_replica_view *ret_view);
+/* Index from 0 until false; order of ids, which is that of creation.  Each is one look into a
+ * table. */
+bool controller_snapshot_at(const struct controller *controller, uint32_t index,
+                            struct controller_snapshot_row *ret_row);
+bool controller_app_at(const struct controller *controller, uint32_t index,
+                       struct controller_app_view *ret_view);
+bool controller_deployment_at(const struct controller *controller, uint32_t index,
+                              struct controller_deployment_view *ret_view);
+bool controller_replica_at(const struct controller *controller, uint32_t index,
+                           struct controller_replica_view *ret_view);
 /* The word of the table: "HEALTHY", "CONFIG_UPDATE_COMPLETED", "STARTING". */
 const char *deployment_status_word(enum deployment_status status);
 const char *deployment_trigger_word(enum deployment_trigger trigger);
 const char *application_status_word(enum application_status status);
 const char *replica_state_word(enum replica_state state);
 
-/* How many deployments and applications were looked at since the beginning: what the steps cost (O(changes)). */
+/* How many deployments and applications were looked at since the beginning: what the steps cost
+ * (O(changes)). */
 uint64_t controller_visits(const struct controller *controller);
 
-void controller_check(const struct controller *controller); /* C1 C2 C3 C4, R4; walks everything: tests and simulation */
+void controller_check(const struct controller *
+                          controller); /* C1 C2 C3 C4, R4; walks everything: tests and simulation */
 void controller_dump(const struct controller *controller, struct text *out);
 
 #endif

@@ -23,12 +23,13 @@ void controller_app_touch(struct controller *controller, struct controller_app *
         list_push_back(&controller->dirty_apps, &app->dirty_link);
 }
 
-struct controller_app *controller_app_new(struct controller *controller, struct bytes name, struct application_id id)
+struct controller_app *controller_app_new(struct controller *controller, struct bytes name,
+                                          struct application_id id)
 {
     struct controller_app *app = mem_new(sizeof(*app) + name.size + 1);
     memcpy(app + 1, name.at, name.size);
-    app->name   = bytes_of(app + 1, name.size);
-    app->id     = id;
+    app->name = bytes_of(app + 1, name.size);
+    app->id = id;
     app->status = APPLICATION_STATUS_NOT_STARTED;
     list_init(&app->stores);
     list_init(&app->waits);
@@ -53,9 +54,10 @@ void controller_app_free(struct controller *controller, struct controller_app *a
     controller_trash_add(controller, app);
 }
 
-/* ---- a target comes into force ---------------------------------------------------------------------- */
+/* ---- a target comes into force ---- */
 
-void controller_app_release_route(struct controller *controller, struct controller_app *app, struct bytes route)
+void controller_app_release_route(struct controller *controller, struct controller_app *app,
+                                  struct bytes route)
 {
     struct list_link *link;
     if (route.size == 0 || (app->plan && bytes_equal(app->plan->target.route_prefix, route)))
@@ -70,7 +72,8 @@ void controller_app_release_route(struct controller *controller, struct controll
 }
 
 /* Whoever waited for what is no longer wanted. */
-static void cancel_waits(struct controller *controller, struct controller_app *app, struct list *waits, bool deletion)
+static void cancel_waits(struct controller *controller, struct controller_app *app,
+                         struct list *waits, bool deletion)
 {
     char message[CONTROLLER_MESSAGE_SIZE];
     controller_print(message, sizeof(message), "application '%.*s' %s", BYTES_PRINT(app->name),
@@ -79,7 +82,8 @@ static void cancel_waits(struct controller *controller, struct controller_app *a
 }
 
 /* Older targets that were under way to the store are overtaken. */
-static void drop_older(struct controller *controller, struct controller_app *app, struct controller_store *store)
+static void drop_older(struct controller *controller, struct controller_app *app,
+                       struct controller_store *store)
 {
     struct list_link *link;
     while ((link = list_first(&app->stores)) != &store->link) {
@@ -89,13 +93,14 @@ static void drop_older(struct controller *controller, struct controller_app *app
     }
 }
 
-static void aim_deployments(struct controller *controller, struct controller_app *app, uint64_t token)
+static void aim_deployments(struct controller *controller, struct controller_app *app,
+                            uint64_t token)
 {
     struct map_entry *entry;
     for (uint32_t i = 0; i < app->plan->target.deployment_count; i++) {
-        const struct controller_deployment_target *row        = app->plan->target.deployments + i;
-        struct controller_deployment              *deployment = map_get_name(&app->names, row->name);
-        bool                                       is_new     = !deployment;
+        const struct controller_deployment_target *row = app->plan->target.deployments + i;
+        struct controller_deployment *deployment = map_get_name(&app->names, row->name);
+        bool is_new = !deployment;
         if (is_new)
             deployment = controller_deployment_new(controller, app, row);
         ensure(deployment_id_equal(deployment->id, row->id));
@@ -120,21 +125,23 @@ static void let_all_go(struct controller *controller, struct controller_app *app
     }
 }
 
-void controller_app_commit(struct controller *controller, struct controller_app *app, struct controller_store *store)
+void controller_app_commit(struct controller *controller, struct controller_app *app,
+                           struct controller_store *store)
 {
-    struct controller_plan *old_plan  = app->plan;
-    struct bytes            old_route = old_plan ? old_plan->target.route_prefix : (struct bytes){0};
-    uint64_t                token     = store->token;
+    struct controller_plan *old_plan = app->plan;
+    struct bytes old_route = old_plan ? old_plan->target.route_prefix : (struct bytes){0};
+    uint64_t token = store->token;
     drop_older(controller, app, store);
     cancel_waits(controller, app, &app->waits, !store->plan);
     controller_waits_move(&app->waits, &store->waits);
-    app->plan     = store->plan ? controller_plan_ref(store->plan) : NULL;
+    app->plan = store->plan ? controller_plan_ref(store->plan) : NULL;
     app->deleting = !app->plan;
     controller_store_drop(controller, store);
     controller_plan_unref(controller, old_plan);
     if (old_plan)
         controller_app_release_route(controller, app, old_route);
-    if (!old_plan != !app->plan || (app->plan && !bytes_equal(old_route, app->plan->target.route_prefix)))
+    if (!old_plan != !app->plan ||
+        (app->plan && !bytes_equal(old_route, app->plan->target.route_prefix)))
         controller->view_changed = true;
     trace_print(controller->config.trace, "%.*s: target %s", BYTES_PRINT(app->name),
                 app->plan ? "in force" : "deleted");
@@ -147,20 +154,22 @@ void controller_app_commit(struct controller *controller, struct controller_app 
     controller_app_touch(controller, app);
 }
 
-/* ---- reconcile ------------------------------------------------------------------------------------- */
+/* ---- reconcile ---- */
 
 /* The new ingress takes over when it can serve, or when nothing else can. */
 static void choose_ingress(struct controller *controller, struct controller_app *app)
 {
-    const struct controller_deployment *wanted = map_get_name(&app->names, app->plan->target.ingress);
-    const struct controller_deployment *now    = controller_index_find(&controller->deployments, app->ingress.v);
+    const struct controller_deployment *wanted =
+        map_get_name(&app->names, app->plan->target.ingress);
+    const struct controller_deployment *now =
+        controller_index_find(&controller->deployments, app->ingress.v);
     ensure(wanted && !wanted->leaving);
     if (wanted == now)
         return;
     if (now && now->goal.plan && wanted->status != DEPLOYMENT_STATUS_HEALTHY &&
         list_empty(&wanted->replicas.in[REPLICA_STATE_RUNNING]))
         return;
-    app->ingress             = wanted->id;
+    app->ingress = wanted->id;
     controller->view_changed = true;
 }
 
@@ -192,7 +201,8 @@ static void reconcile_target(struct controller *controller, struct controller_ap
         return;
     controller_waits_end(controller, &app->waits, ERROR_OK, "");
     list_each (link, &app->leaving) {
-        struct controller_deployment *deployment = list_entry(link, struct controller_deployment, app_link);
+        struct controller_deployment *deployment =
+            list_entry(link, struct controller_deployment, app_link);
         if (deployment->goal.plan)
             controller_deployment_go(controller, deployment);
     }

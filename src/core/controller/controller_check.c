@@ -2,8 +2,8 @@
 /*
  * controller_check: every invariant of the mind at rest, that is between two steps.
  *
- * For tests and the simulated world: it walks everything.  C5 (actual equals target in bounded time)
- * is about a run, not about a moment; the random test ends with it.
+ * For tests and the simulated world: it walks everything.  C5 (actual equals target in bounded
+ * time) is about a run, not about a moment; the random test ends with it.
  */
 #include "controller_state.h"
 #include "ensure.h"
@@ -25,7 +25,7 @@ static void check_tables(void)
         bool reached = replica_state_born(from), leads = false;
         for (int to = 0; to < REPLICA_STATE_COUNT; to++) {
             reached = reached || replica_state_follows(to, from);
-            leads   = leads || replica_state_follows(from, to);
+            leads = leads || replica_state_follows(from, to);
         }
         ensure(reached && leads == (from != REPLICA_STATE_GONE));
         ensure(from == REPLICA_STATE_GONE || replica_state_follows(from, REPLICA_STATE_GONE));
@@ -42,15 +42,18 @@ static void check_deadlines(const struct controller *controller)
     }
 }
 
-/* C3: whatever has a process belongs to a record, and a record that must end has a time at which it is pressed. */
-static void check_replica(const struct controller *controller, const struct controller_replica *replica)
+/* C3: whatever has a process belongs to a record, and a record that must end has a time at which it
+ * is pressed. */
+static void check_replica(const struct controller *controller,
+                          const struct controller_replica *replica)
 {
     const struct controller_replicas *owner =
         replica->deployment ? &replica->deployment->replicas : &controller->strays;
     ensure_tag(C3, replica->state_link.list == &owner->in[replica->state]);
     ensure_tag(C3, controller_index_find(&controller->replicas, replica->id.v) == replica);
     ensure_tag(C3, replica->id.v <= controller->replica_last);
-    bool ends = replica->state == REPLICA_STATE_DRAINING || replica->state == REPLICA_STATE_STOPPING;
+    bool ends =
+        replica->state == REPLICA_STATE_DRAINING || replica->state == REPLICA_STATE_STOPPING;
     bool stray_after_load = !replica->deployment && controller->loaded;
     bool found = list_linked(&replica->found_link);
     if ((ends && replica->deployment) || stray_after_load || (found && controller->loaded))
@@ -63,7 +66,8 @@ static void check_replica(const struct controller *controller, const struct cont
         ensure(replica->deployment && replica->pid == 0 && replica->address.size == 0);
 }
 
-static size_t check_replicas(const struct controller *controller, const struct controller_replicas *replicas)
+static size_t check_replicas(const struct controller *controller,
+                             const struct controller_replicas *replicas)
 {
     size_t count = 0;
     for (int state = 0; state < REPLICA_STATE_COUNT; state++) {
@@ -76,14 +80,17 @@ static size_t check_replicas(const struct controller *controller, const struct c
     return count;
 }
 
-/* C4: as many places as wanted, each held by one replica; no second version starts beside the goal's. */
-static void check_places(const struct controller *controller, const struct controller_deployment *deployment)
+/* C4: as many places as wanted, each held by one replica; no second version starts beside the
+ * goal's. */
+static void check_places(const struct controller *controller,
+                         const struct controller_deployment *deployment)
 {
-    const struct list *in   = deployment->replicas.in;
-    bool               held = deployment->app->restored && !controller->loaded;
+    const struct list *in = deployment->replicas.in;
+    bool held = deployment->app->restored && !controller->loaded;
     uint32_t fitting = controller_deployment_fitting(deployment, REPLICA_STATE_WANTED) +
                        controller_deployment_fitting(deployment, REPLICA_STATE_STARTING);
-    ensure_tag(C4, held || fitting == in[REPLICA_STATE_WANTED].length + in[REPLICA_STATE_STARTING].length);
+    ensure_tag(C4, held || fitting ==
+                               in[REPLICA_STATE_WANTED].length + in[REPLICA_STATE_STARTING].length);
     fitting += controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING);
     if (held || controller->recovering)
         return;
@@ -93,9 +100,10 @@ static void check_places(const struct controller *controller, const struct contr
         ensure_tag(C4, fitting == deployment->goal.target->replicas);
 }
 
-static void check_deployment(const struct controller *controller, const struct controller_deployment *deployment)
+static void check_deployment(const struct controller *controller,
+                             const struct controller_deployment *deployment)
 {
-    const struct controller_app  *app    = deployment->app;
+    const struct controller_app *app = deployment->app;
     const struct controller_goal *goals[] = {&deployment->goal, &deployment->good};
     ensure(map_get_name(&app->names, deployment->name) == deployment);
     ensure(controller_index_find(&controller->deployments, deployment->id.v) == deployment);
@@ -104,13 +112,15 @@ static void check_deployment(const struct controller *controller, const struct c
            (deployment->leaving ? &app->leaving : &app->by_status[deployment->status]));
     for (int i = 0; i < 2; i++) {
         ensure(!goals[i]->plan == !goals[i]->target);
-        ensure_tag(C1, !goals[i]->plan || (goals[i]->plan->stored && goals[i]->plan->references > 0));
+        ensure_tag(C1,
+                   !goals[i]->plan || (goals[i]->plan->stored && goals[i]->plan->references > 0));
     }
     check_replicas(controller, &deployment->replicas);
     ensure_tag(C2, controller_deployment_ready(deployment) >= deployment->ready_floor);
     if (!deployment->goal.plan) {
         ensure(deployment->leaving);
-        ensure(controller->recovering || deployment->replicas.in[REPLICA_STATE_RUNNING].length == 0);
+        ensure(controller->recovering ||
+               deployment->replicas.in[REPLICA_STATE_RUNNING].length == 0);
         return;
     }
     ensure_tag(C2, deployment->ready_floor <= deployment->goal.target->replicas);
@@ -119,9 +129,10 @@ static void check_deployment(const struct controller *controller, const struct c
 
 static void check_app(const struct controller *controller, const struct controller_app *app)
 {
-    size_t            wanted = 0;
+    size_t wanted = 0;
     struct list_link *link;
-    ensure(controller_app_find(controller, app->name) == app && app->id.v <= controller->application_last);
+    ensure(controller_app_find(controller, app->name) == app &&
+           app->id.v <= controller->application_last);
     for (int status = 0; status < DEPLOYMENT_STATUS_COUNT; status++)
         wanted += app->by_status[status].length;
     ensure(map_count(&app->names) == wanted + app->leaving.length);
@@ -133,9 +144,12 @@ static void check_app(const struct controller *controller, const struct controll
     list_each (link, &app->stores) {
         const struct controller_store *store = list_entry(link, struct controller_store, link);
         ensure(map_get(&controller->store_tokens, store->token) == store && store->app == app);
-        ensure_tag(C1, !store->done || link->next != &app->stores.head); /* the newest is in force or on its way */
+        ensure_tag(C1,
+                   !store->done ||
+                       link->next != &app->stores.head); /* the newest is in force or on its way */
     }
-    ensure(app->plan || map_count(&app->names) > 0 || !list_empty(&app->stores)); /* else it is forgotten */
+    ensure(app->plan || map_count(&app->names) > 0 ||
+           !list_empty(&app->stores)); /* else it is forgotten */
 }
 
 void controller_check(const struct controller *controller)
@@ -157,7 +171,8 @@ void controller_check(const struct controller *controller)
     ensure_tag(C3, replicas == controller->replicas.count);
     ensure_tag(C4, replicas <= 2 * (uint64_t)controller->config.settings.replica_limit + 1);
     ensure_tag(R4, controller->version >= controller->config.snapshot_last);
-    ensure(controller->view_changed ? controller->recovering : true); /* else it would have been published */
+    ensure(controller->view_changed ? controller->recovering
+                                    : true); /* else it would have been published */
     ensure(list_empty(&controller->dirty_deployments) && list_empty(&controller->dirty_apps));
     ensure(!controller->ended || (controller->apps.count == 0 && controller->shutting_down));
 }

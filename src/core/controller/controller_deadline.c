@@ -2,9 +2,9 @@
 /*
  * controller_deadline: the nearest times at which something is to be done, one per replica.
  *
- * A binary heap of replicas; each knows its place, so that a deadline is moved or taken out without a
- * search.  What a deadline means depends on the replica's state (controller_event.c).  Equal times
- * come in the order of ids (D1).
+ * A binary heap of replicas; each knows its place, so that a deadline is moved or taken out without
+ * a search.  What a deadline means depends on the replica's state (controller_event.c).  Equal
+ * times come in the order of ids (D1).
  */
 #include "controller_state.h"
 #include "ensure.h"
@@ -15,7 +15,8 @@ enum { FIRST_CAPACITY = 16 };
 int64_t controller_after(const struct controller *controller, int64_t span_ns)
 {
     ensure(span_ns >= 0);
-    int64_t then = controller->now_ns > INT64_MAX - span_ns ? INT64_MAX : controller->now_ns + span_ns;
+    int64_t then =
+        controller->now_ns > INT64_MAX - span_ns ? INT64_MAX : controller->now_ns + span_ns;
     return then > 0 ? then : 1; /* 0 means none */
 }
 
@@ -24,9 +25,10 @@ static bool sooner(const struct controller_replica *a, const struct controller_r
     return a->deadline_ns != b->deadline_ns ? a->deadline_ns < b->deadline_ns : a->id.v < b->id.v;
 }
 
-static void put(struct controller_deadlines *heap, uint32_t place, struct controller_replica *replica)
+static void put(struct controller_deadlines *heap, uint32_t place,
+                struct controller_replica *replica)
 {
-    heap->at[place - 1]     = replica;
+    heap->at[place - 1] = replica;
     replica->deadline_place = place;
 }
 
@@ -46,7 +48,8 @@ static void settle(struct controller_deadlines *heap, uint32_t place)
     put(heap, place, replica);
 }
 
-void controller_deadline_set(struct controller *controller, struct controller_replica *replica, int64_t deadline_ns)
+void controller_deadline_set(struct controller *controller, struct controller_replica *replica,
+                             int64_t deadline_ns)
 {
     struct controller_deadlines *heap = &controller->deadlines;
     ensure(deadline_ns > 0);
@@ -54,8 +57,8 @@ void controller_deadline_set(struct controller *controller, struct controller_re
     if (replica->deadline_place == 0) {
         if (heap->count == heap->capacity) {
             uint32_t capacity = heap->capacity ? heap->capacity * 2 : FIRST_CAPACITY;
-            heap->at          = mem_try_resize(heap->at, heap->capacity * sizeof(*heap->at),
-                                               capacity * sizeof(*heap->at));
+            heap->at = mem_try_resize(heap->at, heap->capacity * sizeof(*heap->at),
+                                      capacity * sizeof(*heap->at));
             ensure(heap->at);
             heap->capacity = capacity;
         }
@@ -66,12 +69,12 @@ void controller_deadline_set(struct controller *controller, struct controller_re
 
 void controller_deadline_clear(struct controller *controller, struct controller_replica *replica)
 {
-    struct controller_deadlines *heap  = &controller->deadlines;
-    uint32_t                     place = replica->deadline_place;
+    struct controller_deadlines *heap = &controller->deadlines;
+    uint32_t place = replica->deadline_place;
     if (place == 0)
         return;
     ensure(place <= heap->count && heap->at[place - 1] == replica);
-    replica->deadline_place         = 0;
+    replica->deadline_place = 0;
     struct controller_replica *last = heap->at[--heap->count];
     if (last == replica)
         return;

@@ -10,21 +10,23 @@
 #include "ensure.h"
 #include "mem.h"
 
-void controller_deployment_touch(struct controller *controller, struct controller_deployment *deployment)
+void controller_deployment_touch(struct controller *controller,
+                                 struct controller_deployment *deployment)
 {
     if (!list_linked(&deployment->dirty_link))
         list_push_back(&controller->dirty_deployments, &deployment->dirty_link);
 }
 
-struct controller_deployment *controller_deployment_new(struct controller *controller, struct controller_app *app,
-                                                        const struct controller_deployment_target *target)
+struct controller_deployment *
+controller_deployment_new(struct controller *controller, struct controller_app *app,
+                          const struct controller_deployment_target *target)
 {
     struct controller_deployment *deployment = mem_new(sizeof(*deployment) + target->name.size + 1);
     memcpy(deployment + 1, target->name.at, target->name.size);
-    deployment->name    = bytes_of(deployment + 1, target->name.size);
-    deployment->id      = target->id;
-    deployment->app     = app;
-    deployment->status  = DEPLOYMENT_STATUS_UPDATING;
+    deployment->name = bytes_of(deployment + 1, target->name.size);
+    deployment->id = target->id;
+    deployment->app = app;
+    deployment->status = DEPLOYMENT_STATUS_UPDATING;
     deployment->trigger = DEPLOYMENT_TRIGGER_CONFIG_UPDATE_STARTED;
     controller_replicas_init(&deployment->replicas);
     list_push_back(&app->by_status[deployment->status], &deployment->app_link);
@@ -35,7 +37,8 @@ struct controller_deployment *controller_deployment_new(struct controller *contr
     return deployment;
 }
 
-void controller_deployment_free(struct controller *controller, struct controller_deployment *deployment)
+void controller_deployment_free(struct controller *controller,
+                                struct controller_deployment *deployment)
 {
     ensure(controller_replicas_count(&deployment->replicas) == 0);
     controller_goal_clear(controller, &deployment->goal);
@@ -48,7 +51,7 @@ void controller_deployment_free(struct controller *controller, struct controller
     controller_trash_add(controller, deployment);
 }
 
-/* ---- counts --------------------------------------------------------------------------------------- */
+/* ---- counts ---- */
 
 bool controller_replica_fits(const struct controller_replica *replica)
 {
@@ -60,20 +63,22 @@ bool controller_replica_fits(const struct controller_replica *replica)
 uint32_t controller_deployment_ready(const struct controller_deployment *deployment)
 {
     const struct list *running = &deployment->replicas.in[REPLICA_STATE_RUNNING];
-    struct list_link  *link;
-    uint32_t           count = 0;
+    struct list_link *link;
+    uint32_t count = 0;
     list_each (link, running)
         count += !list_entry(link, struct controller_replica, state_link)->unhealthy;
     return count;
 }
 
-uint32_t controller_deployment_fitting(const struct controller_deployment *deployment, enum replica_state state)
+uint32_t controller_deployment_fitting(const struct controller_deployment *deployment,
+                                       enum replica_state state)
 {
     const struct list *list = &deployment->replicas.in[state];
-    struct list_link  *link;
-    uint32_t           count = 0;
+    struct list_link *link;
+    uint32_t count = 0;
     list_each (link, list) {
-        const struct controller_replica *replica = list_entry(link, struct controller_replica, state_link);
+        const struct controller_replica *replica =
+            list_entry(link, struct controller_replica, state_link);
         count += !replica->unhealthy && controller_replica_fits(replica);
     }
     return count;
@@ -82,17 +87,20 @@ uint32_t controller_deployment_fitting(const struct controller_deployment *deplo
 uint32_t controller_deployment_retry_limit(const struct controller *controller,
                                            const struct controller_deployment *deployment)
 {
-    int64_t limit = controller->config.settings.start_retry_limit * (int64_t)deployment->goal.target->replicas;
+    int64_t limit =
+        controller->config.settings.start_retry_limit * (int64_t)deployment->goal.target->replicas;
     if (limit < 1)
         return 1;
     return limit < CONTROLLER_RETRY_LIMIT ? (uint32_t)limit : CONTROLLER_RETRY_LIMIT;
 }
 
-/* ---- goals ------------------------------------------------------------------------------------------ */
+/* ---- goals ---- */
 
-static bool options_equal(const struct controller_deployment_target *a, const struct controller_deployment_target *b)
+static bool options_equal(const struct controller_deployment_target *a,
+                          const struct controller_deployment_target *b)
 {
-    return a->max_ongoing == b->max_ongoing && a->max_queued == b->max_queued && a->streams_body == b->streams_body &&
+    return a->max_ongoing == b->max_ongoing && a->max_queued == b->max_queued &&
+           a->streams_body == b->streams_body &&
            a->graceful_shutdown_timeout_ns == b->graceful_shutdown_timeout_ns &&
            a->health_check_period_ns == b->health_check_period_ns &&
            a->health_check_timeout_ns == b->health_check_timeout_ns;
@@ -101,7 +109,7 @@ static bool options_equal(const struct controller_deployment_target *a, const st
 static bool has_run(const struct controller_deployment *deployment, uint64_t version)
 {
     const struct controller_goal *goal = &deployment->goal, *good = &deployment->good;
-    struct list_link             *link;
+    struct list_link *link;
     if ((goal->plan && goal->proven && goal->target->version == version) ||
         (good->plan && good->proven && good->target->version == version))
         return true;
@@ -116,34 +124,38 @@ static enum controller_signal news_of(const struct controller_deployment *deploy
                                       const struct controller_deployment_target *target)
 {
     const struct controller_deployment_target *old = deployment->goal.target;
-    if (!old || old->version != target->version || !options_equal(old, target) || deployment->failed ||
-        deployment->status == DEPLOYMENT_STATUS_DEPLOY_FAILED)
+    if (!old || old->version != target->version || !options_equal(old, target) ||
+        deployment->failed || deployment->status == DEPLOYMENT_STATUS_DEPLOY_FAILED)
         return CONTROLLER_SIGNAL_CONFIG;
     if (old->replicas == target->replicas)
         return CONTROLLER_SIGNAL_COUNT;
-    return old->replicas < target->replicas ? CONTROLLER_SIGNAL_SCALE_UP : CONTROLLER_SIGNAL_SCALE_DOWN;
+    return old->replicas < target->replicas ? CONTROLLER_SIGNAL_SCALE_UP
+                                            : CONTROLLER_SIGNAL_SCALE_DOWN;
 }
 
 /* Whoever deploys again does not want to wait for a back-off that an earlier target earned. */
 static void forgive(struct controller *controller, struct controller_deployment *deployment)
 {
     struct list_link *link;
-    deployment->failures        = 0;
-    deployment->failed          = false;
+    deployment->failures = 0;
+    deployment->failed = false;
     deployment->last_failure[0] = '\0';
     list_each (link, &deployment->replicas.in[REPLICA_STATE_WANTED]) {
-        struct controller_replica *replica = list_entry(link, struct controller_replica, state_link);
+        struct controller_replica *replica =
+            list_entry(link, struct controller_replica, state_link);
         replica->attempt = 0;
         controller_deadline_clear(controller, replica);
     }
 }
 
-void controller_deployment_aim(struct controller *controller, struct controller_deployment *deployment,
-                               struct controller_plan *plan, const struct controller_deployment_target *target)
+void controller_deployment_aim(struct controller *controller,
+                               struct controller_deployment *deployment,
+                               struct controller_plan *plan,
+                               const struct controller_deployment_target *target)
 {
     struct controller_goal *goal = &deployment->goal, *good = &deployment->good;
-    enum controller_signal  news   = news_of(deployment, target);
-    bool                    proven = has_run(deployment, target->version);
+    enum controller_signal news = news_of(deployment, target);
+    bool proven = has_run(deployment, target->version);
     if (deployment->leaving) {
         deployment->leaving = false;
         list_remove(&deployment->app_link);
@@ -163,7 +175,8 @@ void controller_deployment_aim(struct controller *controller, struct controller_
     controller_deployment_touch(controller, deployment);
 }
 
-void controller_deployment_leave(struct controller *controller, struct controller_deployment *deployment)
+void controller_deployment_leave(struct controller *controller,
+                                 struct controller_deployment *deployment)
 {
     if (deployment->leaving)
         return;
@@ -173,13 +186,14 @@ void controller_deployment_leave(struct controller *controller, struct controlle
     controller_deployment_touch(controller, deployment);
 }
 
-void controller_deployment_go(struct controller *controller, struct controller_deployment *deployment)
+void controller_deployment_go(struct controller *controller,
+                              struct controller_deployment *deployment)
 {
     ensure(deployment->leaving);
     controller_goal_clear(controller, &deployment->goal);
     controller_goal_clear(controller, &deployment->good);
     deployment->ready_floor = 0;
-    deployment->message[0]  = '\0';
+    deployment->message[0] = '\0';
     forgive(controller, deployment);
     controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_DELETE);
     controller_deployment_touch(controller, deployment);
@@ -190,7 +204,8 @@ bool controller_deployment_halted(const struct controller_deployment *deployment
     return deployment->failed && !deployment->goal.proven;
 }
 
-void controller_deployment_prove(struct controller_deployment *deployment, const struct controller_replica *replica)
+void controller_deployment_prove(struct controller_deployment *deployment,
+                                 const struct controller_replica *replica)
 {
     struct controller_goal *goals[] = {&deployment->goal, &deployment->good};
     for (int i = 0; i < 2; i++)
@@ -198,15 +213,16 @@ void controller_deployment_prove(struct controller_deployment *deployment, const
             goals[i]->proven = true;
 }
 
-void controller_deployment_fail(struct controller *controller, struct controller_deployment *deployment)
+void controller_deployment_fail(struct controller *controller,
+                                struct controller_deployment *deployment)
 {
     struct controller_goal *goal = &deployment->goal, *good = &deployment->good;
     ensure(goal->plan && !goal->proven && goal->target != good->target);
     deployment->failed = true;
     bool serves = good->plan && controller_deployment_ready(deployment) > 0;
-    controller_status_say(deployment, "%.*s failed to start %u times in a row%s: %s", BYTES_PRINT(deployment->name),
-                          deployment->failures, serves ? " (what ran before serves on)" : "",
-                          deployment->last_failure);
+    controller_status_say(deployment, "%.*s failed to start %u times in a row%s: %s",
+                          BYTES_PRINT(deployment->name), deployment->failures,
+                          serves ? " (what ran before serves on)" : "", deployment->last_failure);
     controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_STARTUP_FAILED);
     if (good->plan)
         controller_goal_set(controller, goal, good->plan, good->target, good->proven);

@@ -33,7 +33,8 @@ void controller_effects_done(struct controller_effects *effects)
     *effects = (struct controller_effects){0};
 }
 
-struct controller_effect *controller_effect_add(struct controller_effects *effects, enum controller_effect_type type)
+struct controller_effect *controller_effect_add(struct controller_effects *effects,
+                                                enum controller_effect_type type)
 {
     ensure(effects && type < CONTROLLER_EFFECT_COUNT);
     effects_reserve(effects, 1);
@@ -42,18 +43,19 @@ struct controller_effect *controller_effect_add(struct controller_effects *effec
     return effect;
 }
 
-struct controller_effect *controller_effect_replica(struct controller *controller, enum controller_effect_type type,
+struct controller_effect *controller_effect_replica(struct controller *controller,
+                                                    enum controller_effect_type type,
                                                     const struct controller_replica *replica)
 {
     const struct controller_deployment *deployment = replica->deployment;
-    struct controller_effect           *effect     = controller_effect_add(controller->effects, type);
-    effect->token   = replica->id.v;
+    struct controller_effect *effect = controller_effect_add(controller->effects, type);
+    effect->token = replica->id.v;
     effect->replica = replica->id;
     if (deployment) {
-        effect->deployment      = deployment->id;
+        effect->deployment = deployment->id;
         effect->deployment_name = deployment->name;
-        effect->app             = deployment->app->id;
-        effect->app_name        = deployment->app->name;
+        effect->app = deployment->app->id;
+        effect->app_name = deployment->app->name;
     }
     return effect;
 }
@@ -65,7 +67,8 @@ void controller_effects_publish(struct controller *controller)
     memmove(effects->at + 1, effects->at, effects->count * sizeof(*effects->at));
     effects->count++;
     controller->version++;
-    effects->at[0] = (struct controller_effect){.type = CONTROLLER_PUBLISH, .token = controller->version};
+    effects->at[0] =
+        (struct controller_effect){.type = CONTROLLER_PUBLISH, .token = controller->version};
     trace_print(controller->config.trace, "publish %llu", (unsigned long long)controller->version);
 }
 
@@ -85,8 +88,8 @@ void controller_trash_add(struct controller *controller, void *memory)
     struct controller_trash *trash = &controller->trash;
     if (trash->count == trash->capacity) {
         uint32_t capacity = trash->capacity ? trash->capacity * 2 : FIRST_CAPACITY;
-        trash->at         = mem_try_resize(trash->at, trash->capacity * sizeof(*trash->at),
-                                           capacity * sizeof(*trash->at));
+        trash->at = mem_try_resize(trash->at, trash->capacity * sizeof(*trash->at),
+                                   capacity * sizeof(*trash->at));
         ensure(trash->at);
         trash->capacity = capacity;
     }

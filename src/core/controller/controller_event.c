@@ -2,11 +2,11 @@
 /*
  * controller_event: what the engine and the replicas say, and what passing time says about them.
  *
- * Facts only: a replica is moved to where it is, a failure is counted, and when a place became empty
- * by accident its next holder is put there at once, with the back-off that the accident earns.  How
- * many replicas there should be is controller_reconcile.c's.  Whatever is said twice, late, or about
- * a replica that is not known must do no harm: a process nobody knows becomes a stray and is ended
- * after a grace (C3).
+ * Facts only: a replica is moved to where it is, a failure is counted, and when a place became
+ * empty by accident its next holder is put there at once, with the back-off that the accident
+ * earns.  How many replicas there should be is controller_reconcile.c's.  Whatever is said twice,
+ * late, or about a replica that is not known must do no harm: a process nobody knows becomes a
+ * stray and is ended after a grace (C3).
  */
 #include <stdio.h>
 
@@ -26,12 +26,14 @@ static int64_t nanoseconds(int64_t ms)
 
 static struct bytes copy_of(struct bytes text)
 {
-    return text.size ? bytes_of(mem_copy_string((const char *)text.at, text.size), text.size) : (struct bytes){0};
+    return text.size ? bytes_of(mem_copy_string((const char *)text.at, text.size), text.size)
+                     : (struct bytes){0};
 }
 
-/* ---- accidents -------------------------------------------------------------------------------------- */
+/* ---- accidents ---- */
 
-/* Doubles with each attempt up to the limit; a quarter of it is chance, so that failures do not march in step. */
+/* Doubles with each attempt up to the limit; a quarter of it is chance, so that failures do not
+ * march in step. */
 static int64_t backoff_ns(struct controller *controller, uint32_t attempt)
 {
     int64_t pause_ms = controller->config.settings.start_backoff_ms;
@@ -44,9 +46,21 @@ static int64_t backoff_ns(struct controller *controller, uint32_t attempt)
     return pause_ns - (int64_t)rng_below(&controller->rng, (uint64_t)pause_ns / 4 + 1);
 }
 
+static void say_retry(struct controller_deployment *deployment, uint32_t limit, long long pause_ms,
+                      const char *text)
+{
+    if (deployment->goal.proven)
+        controller_status_say(deployment,
+                              "A replica failed to start, the next attempt follows in %lld ms: %s",
+                              pause_ms, text);
+    else
+        controller_status_say(deployment, "A replica failed to start (%u of at most %u times): %s",
+                              deployment->failures, limit, text);
+}
+
 /* A start of the version that is wanted came to nothing. */
-static void count_failure(struct controller *controller, struct controller_deployment *deployment, uint32_t attempt,
-                          const char *text)
+static void count_failure(struct controller *controller, struct controller_deployment *deployment,
+                          uint32_t attempt, const char *text)
 {
     uint32_t limit = controller_deployment_retry_limit(controller, deployment);
     deployment->failures++;
@@ -56,20 +70,15 @@ static void count_failure(struct controller *controller, struct controller_deplo
         controller_deployment_fail(controller, deployment);
         return;
     }
-    int64_t   pause_ns = backoff_ns(controller, attempt + 1);
+    int64_t pause_ns = backoff_ns(controller, attempt + 1);
     long long pause_ms = pause_ns / 1000000;
     controller_replica_want(controller, deployment, attempt + 1, pause_ns);
-    if (deployment->failed) /* its message says why it went back */
-        ;
-    else if (deployment->goal.proven)
-        controller_status_say(deployment, "A replica failed to start, the next attempt follows in %lld ms: %s",
-                              pause_ms, text);
-    else
-        controller_status_say(deployment, "A replica failed to start (%u of at most %u times): %s",
-                              deployment->failures, limit, text);
-    controller_progress(controller, deployment->app,
-                        "%.*s: a replica failed to start, the next attempt follows in %lld ms: %.*s",
-                        BYTES_PRINT(deployment->name), pause_ms, BYTES_PRINT(line));
+    if (!deployment->failed) /* else its message says why it went back */
+        say_retry(deployment, limit, pause_ms, text);
+    controller_progress(
+        controller, deployment->app,
+        "%.*s: a replica failed to start, the next attempt follows in %lld ms: %.*s",
+        BYTES_PRINT(deployment->name), pause_ms, BYTES_PRINT(line));
 }
 
 /* What a failed start is blamed on; only starts of what is wanted now count. */
@@ -82,8 +91,8 @@ static struct controller_deployment *blamed(const struct controller_replica *rep
 }
 
 /* `text` may be a slice of the event. */
-static void start_failed(struct controller *controller, struct controller_replica *replica, const char *text,
-                         enum controller_stop how)
+static void start_failed(struct controller *controller, struct controller_replica *replica,
+                         const char *text, enum controller_stop how)
 {
     struct controller_deployment *deployment = blamed(replica);
     controller_replica_stop(controller, replica, how);
@@ -91,27 +100,32 @@ static void start_failed(struct controller *controller, struct controller_replic
         count_failure(controller, deployment, replica->attempt, text);
 }
 
-/* A RUNNING replica is lost or must go: `replica` is out of the running ones already, or marked unhealthy. */
+/* A RUNNING replica is lost or must go: `replica` is out of the running ones already, or marked
+ * unhealthy. */
 static void running_lost(struct controller *controller, struct controller_deployment *deployment,
-                         const struct controller_replica *replica, int64_t life_ns, const char *text)
+                         const struct controller_replica *replica, int64_t life_ns,
+                         const char *text)
 {
     uint32_t ready = controller_deployment_ready(deployment);
     if (deployment->ready_floor > ready)
         deployment->ready_floor = ready;
     if (!deployment->goal.plan || !controller_replica_fits(replica))
         return;
-    bool     short_life = life_ns < nanoseconds(controller->config.settings.start_backoff_limit_ms);
-    uint32_t attempt    = short_life ? replica->attempt + 1 : 0;
+    bool short_life = life_ns < nanoseconds(controller->config.settings.start_backoff_limit_ms);
+    uint32_t attempt = short_life ? replica->attempt + 1 : 0;
     controller_print(deployment->last_failure, sizeof(deployment->last_failure), "%s", text);
     if (!deployment->failed)
-        controller_status_say(deployment, "Replica %llu %s", (unsigned long long)replica->id.v, text);
+        controller_status_say(deployment, "Replica %llu %s", (unsigned long long)replica->id.v,
+                              text);
     controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_HEALTH_FAILED);
-    controller_progress(controller, deployment->app, "%.*s: replica %llu %.*s", BYTES_PRINT(deployment->name),
-                        (unsigned long long)replica->id.v, BYTES_PRINT(controller_last_line(text)));
+    controller_progress(controller, deployment->app, "%.*s: replica %llu %.*s",
+                        BYTES_PRINT(deployment->name), (unsigned long long)replica->id.v,
+                        BYTES_PRINT(controller_last_line(text)));
     controller_replica_want(controller, deployment, attempt, backoff_ns(controller, attempt));
 }
 
-static void unhealthy(struct controller *controller, struct controller_replica *replica, const char *text)
+static void unhealthy(struct controller *controller, struct controller_replica *replica,
+                      const char *text)
 {
     struct controller_deployment *deployment = replica->deployment;
     if (replica->state != REPLICA_STATE_RUNNING || !deployment || replica->unhealthy)
@@ -121,7 +135,7 @@ static void unhealthy(struct controller *controller, struct controller_replica *
     running_lost(controller, deployment, replica, controller->now_ns - replica->since_ns, text);
 }
 
-/* ---- replicas found --------------------------------------------------------------------------------- */
+/* ---- replicas found ---- */
 
 /* After a restart: how long to wait for somebody to want it, or for it to say what it is. */
 static void set_grace(struct controller *controller, struct controller_replica *replica)
@@ -148,28 +162,29 @@ static void prove(struct controller *controller, struct controller_replica *repl
                             deployment->goal.target->replicas);
 }
 
-static struct controller_deployment *find_deployment(const struct controller *controller, struct bytes app_name,
-                                                     struct bytes name)
+static struct controller_deployment *find_deployment(const struct controller *controller,
+                                                     struct bytes app_name, struct bytes name)
 {
     const struct controller_app *app = controller_app_find(controller, app_name);
     return app ? map_get_name(&app->names, name) : NULL;
 }
 
 /* A process that runs and has no record here. */
-static void find_new(struct controller *controller, const struct controller_event *event, enum replica_state state)
+static void find_new(struct controller *controller, const struct controller_event *event,
+                     enum replica_state state)
 {
     struct controller_deployment *deployment =
         find_deployment(controller, event->app, event->deployment);
     struct controller_replica *replica =
         controller_replica_new(controller, deployment, event->replica, state);
-    replica->pid           = event->pid;
-    replica->version       = event->version;
+    replica->pid = event->pid;
+    replica->version = event->version;
     replica->version_known = event->version != 0 || state == REPLICA_STATE_RUNNING;
     controller_replica_set_address(controller, replica, event->address);
     if (state == REPLICA_STATE_STARTING)
         list_push_back(&controller->found, &replica->found_link);
     if (!deployment) {
-        replica->app_name        = copy_of(event->app);
+        replica->app_name = copy_of(event->app);
         replica->deployment_name = copy_of(event->deployment);
     } else if (state == REPLICA_STATE_RUNNING) {
         controller_deployment_prove(deployment, replica);
@@ -177,7 +192,8 @@ static void find_new(struct controller *controller, const struct controller_even
     if (controller->shutting_down && !deployment)
         controller_replica_stop(controller, replica, CONTROLLER_STOP_POLITELY);
     else if (state == REPLICA_STATE_DRAINING && deployment)
-        controller_deadline_set(controller, replica, controller_after(controller, deployment->drain_ns));
+        controller_deadline_set(controller, replica,
+                                controller_after(controller, deployment->drain_ns));
     else if (state != REPLICA_STATE_RUNNING || !deployment)
         set_grace(controller, replica);
 }
@@ -187,7 +203,7 @@ static void hear(struct controller *controller, struct controller_replica *repli
                  const struct controller_event *event)
 {
     if (!replica->version_known && event->version) {
-        replica->version       = event->version;
+        replica->version = event->version;
         replica->version_known = true;
     }
     controller_replica_set_address(controller, replica, event->address);
@@ -222,16 +238,16 @@ static void hear(struct controller *controller, struct controller_replica *repli
     }
 }
 
-/* ---- events ------------------------------------------------------------------------------------------ */
+/* ---- events ---- */
 
 static bool room_for_another(struct controller *controller, struct replica_id id)
 {
     if (controller->replicas.count < 2 * (uint64_t)controller->config.settings.replica_limit)
         return true;
     struct controller_effect *effect = controller_effect_add(controller->effects, CONTROLLER_STOP);
-    effect->token   = id.v;
+    effect->token = id.v;
     effect->replica = id;
-    effect->kill    = true;
+    effect->kill = true;
     return false;
 }
 
@@ -265,11 +281,12 @@ void controller_started(struct controller *controller, const struct controller_e
 void controller_failed(struct controller *controller, const struct controller_event *event)
 {
     struct controller_replica *replica = find(controller, event->replica);
-    char                       text[CONTROLLER_TEXT_SIZE];
+    char text[CONTROLLER_TEXT_SIZE];
     if (!replica || replica->state != REPLICA_STATE_STARTING)
         return;
     controller_copy_tail(text, sizeof(text), event->text);
-    start_failed(controller, replica, text[0] ? text : error_text(event->code), CONTROLLER_STOP_POLITELY);
+    start_failed(controller, replica, text[0] ? text : error_text(event->code),
+                 CONTROLLER_STOP_POLITELY);
 }
 
 /* "was ended by signal 11: last words" */
@@ -279,9 +296,11 @@ static void print_end(char *ret_text, size_t size, const struct controller_event
     controller_copy_tail(words, sizeof(words), event->text);
     const char *colon = words[0] ? ": " : "";
     if (event->signal_number)
-        controller_print(ret_text, size, "was ended by signal %d%s%s", event->signal_number, colon, words);
+        controller_print(ret_text, size, "was ended by signal %d%s%s", event->signal_number, colon,
+                         words);
     else if (event->exit_code >= 0)
-        controller_print(ret_text, size, "ended with exit code %d%s%s", event->exit_code, colon, words);
+        controller_print(ret_text, size, "ended with exit code %d%s%s", event->exit_code, colon,
+                         words);
     else
         controller_print(ret_text, size, "ended, nobody knows how%s%s", colon, words);
 }
@@ -289,14 +308,14 @@ static void print_end(char *ret_text, size_t size, const struct controller_event
 void controller_gone(struct controller *controller, const struct controller_event *event)
 {
     struct controller_replica *replica = find(controller, event->replica);
-    char                       text[CONTROLLER_TEXT_SIZE];
+    char text[CONTROLLER_TEXT_SIZE];
     if (!replica || replica->state == REPLICA_STATE_WANTED)
         return;
-    enum replica_state            from       = replica->state;
+    enum replica_state from = replica->state;
     struct controller_deployment *deployment = replica->deployment;
-    struct controller_deployment *to_blame   = blamed(replica);
-    int64_t                       life_ns    = controller->now_ns - replica->since_ns;
-    bool                          counted    = replica->unhealthy;
+    struct controller_deployment *to_blame = blamed(replica);
+    int64_t life_ns = controller->now_ns - replica->since_ns;
+    bool counted = replica->unhealthy;
     print_end(text, sizeof(text), event);
     controller_replica_move(controller, replica, REPLICA_STATE_GONE);
     if (from == REPLICA_STATE_STARTING && to_blame)
@@ -331,12 +350,14 @@ void controller_loaded(struct controller *controller, const struct controller_ev
         controller_deployment_touch(controller, controller->deployments.at[i].object);
 }
 
-void controller_claim_strays(struct controller *controller, struct controller_deployment *deployment)
+void controller_claim_strays(struct controller *controller,
+                             struct controller_deployment *deployment)
 {
     struct list_link *link, *after;
     for (int state = 0; state < REPLICA_STATE_STOPPING; state++) {
         list_each_safe (link, after, &controller->strays.in[state]) {
-            struct controller_replica *replica = list_entry(link, struct controller_replica, state_link);
+            struct controller_replica *replica =
+                list_entry(link, struct controller_replica, state_link);
             if (!bytes_equal(replica->deployment_name, deployment->name) ||
                 !bytes_equal(replica->app_name, deployment->app->name))
                 continue;
@@ -344,27 +365,33 @@ void controller_claim_strays(struct controller *controller, struct controller_de
             if (state == REPLICA_STATE_RUNNING)
                 controller_deployment_prove(deployment, replica);
             else if (state == REPLICA_STATE_DRAINING)
-                controller_deadline_set(controller, replica, controller_after(controller, deployment->drain_ns));
+                controller_deadline_set(controller, replica,
+                                        controller_after(controller, deployment->drain_ns));
         }
     }
 }
 
-/* ---- deadlines ------------------------------------------------------------------------------------------ */
+/* ---- deadlines ---- */
 
 /* It is still constructing: a warning, again each time that start_slow_ms pass. */
 static void warn_slow(struct controller *controller, struct controller_replica *replica)
 {
     struct controller_deployment *deployment = replica->deployment;
-    int64_t next_ns = controller_after(controller, nanoseconds(controller->config.settings.start_slow_ms));
+    int64_t next_ns =
+        controller_after(controller, nanoseconds(controller->config.settings.start_slow_ms));
     if (replica->limit_ns && replica->limit_ns < next_ns)
         next_ns = replica->limit_ns;
     controller_deadline_set(controller, replica, next_ns);
     long long seconds = (controller->now_ns - replica->since_ns) / 1000000000;
-    if (!deployment || deployment->failed || !deployment->goal.plan || !controller_replica_fits(replica))
+    if (!deployment || deployment->failed || !deployment->goal.plan ||
+        !controller_replica_fits(replica))
         return;
-    controller_status_say(deployment, "Replica %llu has been starting for %lld s; its constructor may be slow or stuck.",
-                          (unsigned long long)replica->id.v, seconds);
-    controller_progress(controller, deployment->app, "%.*s: replica %llu has been starting for %lld s",
+    controller_status_say(
+        deployment,
+        "Replica %llu has been starting for %lld s; its constructor may be slow or stuck.",
+        (unsigned long long)replica->id.v, seconds);
+    controller_progress(controller, deployment->app,
+                        "%.*s: replica %llu has been starting for %lld s",
                         BYTES_PRINT(deployment->name), (unsigned long long)replica->id.v, seconds);
 }
 
@@ -376,7 +403,8 @@ static void start_timed_out(struct controller *controller, struct controller_rep
     start_failed(controller, replica, text, CONTROLLER_STOP_BY_FORCE);
 }
 
-void controller_replica_due(struct controller *controller, struct controller_replica *replica, bool late)
+void controller_replica_due(struct controller *controller, struct controller_replica *replica,
+                            bool late)
 {
     bool starting = replica->state == REPLICA_STATE_STARTING && !list_linked(&replica->found_link);
     bool limit_passed = starting && replica->limit_ns && controller->now_ns >= replica->limit_ns;
@@ -385,13 +413,15 @@ void controller_replica_due(struct controller *controller, struct controller_rep
     } else if (starting && !limit_passed) {
         warn_slow(controller, replica);
     } else if (late) { /* we slept, not the replica: judge it by a new turn */
-        int64_t pause_ns  = nanoseconds(controller->config.settings.late_turn_ms);
-        replica->limit_ns = limit_passed ? controller_after(controller, pause_ns) : replica->limit_ns;
+        int64_t pause_ns = nanoseconds(controller->config.settings.late_turn_ms);
+        replica->limit_ns =
+            limit_passed ? controller_after(controller, pause_ns) : replica->limit_ns;
         controller_deadline_set(controller, replica, controller_after(controller, pause_ns));
     } else if (starting) {
         start_timed_out(controller, replica);
     } else {
         bool by_force = replica->state == REPLICA_STATE_STOPPING;
-        controller_replica_stop(controller, replica, by_force ? CONTROLLER_STOP_BY_FORCE : CONTROLLER_STOP_POLITELY);
+        controller_replica_stop(controller, replica,
+                                by_force ? CONTROLLER_STOP_BY_FORCE : CONTROLLER_STOP_POLITELY);
     }
 }

@@ -47,15 +47,14 @@ void controller_index_insert(struct controller_index *index, uint64_t id, void *
     ensure(id && object);
     if (index->count == index->capacity) {
         uint32_t capacity = index->capacity ? index->capacity * 2 : FIRST_CAPACITY;
-        index->at         = mem_try_resize(index->at, index->capacity * sizeof(*index->at),
-                                           capacity * sizeof(*index->at));
+        index->at = mem_try_resize(index->at, index->capacity * sizeof(*index->at),
+                                   capacity * sizeof(*index->at));
         ensure(index->at);
         index->capacity = capacity;
     }
     uint32_t place = place_of(index, id);
     ensure(place == index->count || index->at[place].id != id);
-    memmove(index->at + place + 1, index->at + place,
-            (index->count - place) * sizeof(*index->at));
+    memmove(index->at + place + 1, index->at + place, (index->count - place) * sizeof(*index->at));
     index->at[place] = (struct controller_index_row){.id = id, .object = object};
     index->count++;
 }
@@ -65,6 +64,5 @@ void controller_index_remove(struct controller_index *index, uint64_t id)
     uint32_t place = place_of(index, id);
     ensure(place < index->count && index->at[place].id == id);
     index->count--;
-    memmove(index->at + place, index->at + place + 1,
-            (index->count - place) * sizeof(*index->at));
+    memmove(index->at + place, index->at + place + 1, (index->count - place) * sizeof(*index->at));
 }

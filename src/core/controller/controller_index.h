@@ -13,19 +13,19 @@
 #include <stdint.h>
 
 struct controller_index_row {
-    uint64_t id;     /* never 0 */
-    void    *object; /* never null */
+    uint64_t id;  /* never 0 */
+    void *object; /* never null */
 };
 struct controller_index {
     struct controller_index_row *at;
-    uint32_t                     count, capacity;
+    uint32_t count, capacity;
 };
 
-void  controller_index_done(struct controller_index *index);
+void controller_index_done(struct controller_index *index);
 /* Null when absent. */
 void *controller_index_find(const struct controller_index *index, uint64_t id);
 /* The id must be absent (insert), present (remove). */
-void  controller_index_insert(struct controller_index *index, uint64_t id, void *object);
-void  controller_index_remove(struct controller_index *index, uint64_t id);
+void controller_index_insert(struct controller_index *index, uint64_t id, void *object);
+void controller_index_remove(struct controller_index *index, uint64_t id);
 
 #endif

@@ -3,9 +3,9 @@
  * controller_operation: who waits for what, and what they are told.
  *
  * An operation (a deploy, a delete) is answered by exactly one OUTCOME.  It may concern many
- * applications (delete all): each of them holds one wait, and the last wait to end answers, with the
- * first code that was not 0.  Waits travel with what they wait for: from the target under way to the
- * store to the application once the target is in force.
+ * applications (delete all): each of them holds one wait, and the last wait to end answers, with
+ * the first code that was not 0.  Waits travel with what they wait for: from the target under way
+ * to the store to the application once the target is in force.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,17 +14,20 @@
 #include "ensure.h"
 #include "mem.h"
 
-void controller_outcome(struct controller *controller, uint64_t token, int code, const char *message)
+void controller_outcome(struct controller *controller, uint64_t token, int code,
+                        const char *message)
 {
     if (token == 0)
         return;
-    struct controller_effect *effect = controller_effect_add(controller->effects, CONTROLLER_OUTCOME);
+    struct controller_effect *effect =
+        controller_effect_add(controller->effects, CONTROLLER_OUTCOME);
     effect->token = token;
-    effect->code  = code;
+    effect->code = code;
     controller_print(effect->message, sizeof(effect->message), "%s", message);
 }
 
-struct controller_operation *controller_operation_new(struct controller *controller, enum controller_event_type type,
+struct controller_operation *controller_operation_new(struct controller *controller,
+                                                      enum controller_event_type type,
                                                       uint64_t token, bool *ret_refused)
 {
     *ret_refused = false;
@@ -36,7 +39,7 @@ struct controller_operation *controller_operation_new(struct controller *control
         return NULL;
     }
     struct controller_operation *operation = mem_new(sizeof(*operation));
-    operation->type  = type;
+    operation->type = type;
     operation->token = token;
     controller->operation_count++;
     return operation;
@@ -65,10 +68,11 @@ void controller_waits_move(struct list *target_waits, struct list *source_waits)
         list_push_back(target_waits, link);
 }
 
-void controller_waits_end(struct controller *controller, struct list *waits, int code, const char *message)
+void controller_waits_end(struct controller *controller, struct list *waits, int code,
+                          const char *message)
 {
     for (struct list_link *link; (link = list_pop_front(waits));) {
-        struct controller_wait      *wait      = list_entry(link, struct controller_wait, link);
+        struct controller_wait *wait = list_entry(link, struct controller_wait, link);
         struct controller_operation *operation = wait->operation;
         mem_free(wait);
         ensure(operation->waits > 0);
@@ -93,11 +97,12 @@ void controller_waits_free(struct controller *controller, struct list *waits)
     }
 }
 
-void controller_progress(struct controller *controller, struct controller_app *app, const char *format, ...)
+void controller_progress(struct controller *controller, struct controller_app *app,
+                         const char *format, ...)
 {
-    char              line[CONTROLLER_MESSAGE_SIZE];
+    char line[CONTROLLER_MESSAGE_SIZE];
     struct list_link *link;
-    va_list           arguments;
+    va_list arguments;
     va_start(arguments, format);
     vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
@@ -106,9 +111,10 @@ void controller_progress(struct controller *controller, struct controller_app *a
             list_entry(link, struct controller_wait, link)->operation;
         if (operation->type != CONTROLLER_DEPLOY)
             continue;
-        struct controller_effect *effect = controller_effect_add(controller->effects, CONTROLLER_PROGRESS);
-        effect->token    = operation->token;
-        effect->app      = app->id;
+        struct controller_effect *effect =
+            controller_effect_add(controller->effects, CONTROLLER_PROGRESS);
+        effect->token = operation->token;
+        effect->app = app->id;
         effect->app_name = app->name;
         controller_print(effect->message, sizeof(effect->message), "%s", line);
     }

@@ -3,11 +3,11 @@
  * controller_reconcile: from goal, facts and now to what is done about one deployment.
  *
  * Derived anew each time the deployment is touched, from nothing but what is, so that a lost or
- * doubled event heals.  In order: what is not wanted goes, places are filled, what may start starts,
- * running ones learn their limit, the surplus of old ones drains, and the result is judged.
+ * doubled event heals.  In order: what is not wanted goes, places are filled, what may start
+ * starts, running ones learn their limit, the surplus of old ones drains, and the result is judged.
  *
- * A rollout (C2): all replicas of the new version are wanted at once, beside the old ones; an old one
- * drains only while more are ready than are wanted.  So at every moment
+ * A rollout (C2): all replicas of the new version are wanted at once, beside the old ones; an old
+ * one drains only while more are ready than are wanted.  So at every moment
  *
  *     ready replicas >= min(target, ready replicas when the target came)
  *
@@ -35,11 +35,12 @@ static void withdraw(struct controller *controller, struct controller_replica *r
 }
 
 /* What waits to start or starts, of another version or of one that failed for good. */
-static void withdraw_unwanted(struct controller *controller, struct controller_deployment *deployment)
+static void withdraw_unwanted(struct controller *controller,
+                              struct controller_deployment *deployment)
 {
     const enum replica_state states[] = {REPLICA_STATE_WANTED, REPLICA_STATE_STARTING};
-    bool                     nothing  = controller_deployment_halted(deployment);
-    struct list_link        *link, *after;
+    bool nothing = controller_deployment_halted(deployment);
+    struct list_link *link, *after;
     for (int i = 0; i < 2; i++)
         list_each_safe (link, after, &deployment->replicas.in[states[i]])
             if (nothing || !controller_replica_fits(replica_of(link)))
@@ -55,9 +56,10 @@ static void drain_unhealthy(struct controller *controller, struct controller_dep
 }
 
 /* The newest of the state that fits, or null. */
-static struct controller_replica *newest(struct controller_deployment *deployment, enum replica_state state)
+static struct controller_replica *newest(struct controller_deployment *deployment,
+                                         enum replica_state state)
 {
-    struct list      *list = &deployment->replicas.in[state];
+    struct list *list = &deployment->replicas.in[state];
     struct list_link *link = list_last(list);
     for (; link && link != &list->head; link = link->prev)
         if (!replica_of(link)->unhealthy && controller_replica_fits(replica_of(link)))
@@ -65,15 +67,19 @@ static struct controller_replica *newest(struct controller_deployment *deploymen
     return NULL;
 }
 
-/* Too many of the version: those that serve least go first, the newest before the older (Ray Serve's order). */
-static void shrink(struct controller *controller, struct controller_deployment *deployment, uint32_t count)
+/* Too many of the version: those that serve least go first, the newest before the older (Ray
+ * Serve's order). */
+static void shrink(struct controller *controller, struct controller_deployment *deployment,
+                   uint32_t count)
 {
     const enum replica_state states[] = {REPLICA_STATE_WANTED, REPLICA_STATE_STARTING};
     struct controller_replica *replica;
     for (int i = 0; i < 2; i++)
         for (; count > 0 && (replica = newest(deployment, states[i])); count--)
             withdraw(controller, replica);
-    for (; count > 0 && !controller->recovering && (replica = newest(deployment, REPLICA_STATE_RUNNING)); count--)
+    for (; count > 0 && !controller->recovering &&
+           (replica = newest(deployment, REPLICA_STATE_RUNNING));
+         count--)
         controller_replica_drain(controller, replica);
 }
 
@@ -81,7 +87,7 @@ static void shrink(struct controller *controller, struct controller_deployment *
 static void fill(struct controller *controller, struct controller_deployment *deployment)
 {
     uint32_t wanted = deployment->goal.target->replicas;
-    uint32_t held   = controller_deployment_fitting(deployment, REPLICA_STATE_WANTED) +
+    uint32_t held = controller_deployment_fitting(deployment, REPLICA_STATE_WANTED) +
                     controller_deployment_fitting(deployment, REPLICA_STATE_STARTING) +
                     controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING);
     if (held > wanted)
@@ -101,22 +107,23 @@ static void start_due(struct controller *controller, struct controller_deploymen
 
 static void configure(struct controller *controller, struct controller_deployment *deployment)
 {
-    uint32_t          max_ongoing = deployment->goal.target->max_ongoing;
+    uint32_t max_ongoing = deployment->goal.target->max_ongoing;
     struct list_link *link;
     list_each (link, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
         struct controller_replica *replica = replica_of(link);
         if (replica->max_ongoing == max_ongoing)
             continue;
         replica->max_ongoing = max_ongoing;
-        controller_effect_replica(controller, CONTROLLER_CONFIGURE, replica)->max_ongoing = max_ongoing;
+        controller_effect_replica(controller, CONTROLLER_CONFIGURE, replica)->max_ongoing =
+            max_ongoing;
     }
 }
 
 /* C2: old ones drain, the oldest first, only while more are ready than are wanted. */
 static void drain_surplus(struct controller *controller, struct controller_deployment *deployment)
 {
-    uint32_t          wanted = deployment->goal.target->replicas;
-    uint32_t          ready  = controller_deployment_ready(deployment);
+    uint32_t wanted = deployment->goal.target->replicas;
+    uint32_t ready = controller_deployment_ready(deployment);
     struct list_link *link, *after;
     list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
         if (ready <= wanted || controller->recovering)
@@ -131,11 +138,11 @@ static void drain_surplus(struct controller *controller, struct controller_deplo
 
 static void judge(struct controller *controller, struct controller_deployment *deployment)
 {
-    struct controller_goal *goal   = &deployment->goal;
-    const struct list      *in     = deployment->replicas.in;
-    uint32_t                wanted = goal->target->replicas;
-    uint32_t                ready  = controller_deployment_ready(deployment);
-    uint32_t                floor  = ready < wanted ? ready : wanted;
+    struct controller_goal *goal = &deployment->goal;
+    const struct list *in = deployment->replicas.in;
+    uint32_t wanted = goal->target->replicas;
+    uint32_t ready = controller_deployment_ready(deployment);
+    uint32_t floor = ready < wanted ? ready : wanted;
     if (deployment->ready_floor < floor)
         deployment->ready_floor = floor;
     bool reached = in[REPLICA_STATE_WANTED].length == 0 && in[REPLICA_STATE_STARTING].length == 0 &&
@@ -143,7 +150,7 @@ static void judge(struct controller *controller, struct controller_deployment *d
                    controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING) == wanted;
     if (!reached || deployment->failed)
         return;
-    deployment->failures   = 0;
+    deployment->failures = 0;
     deployment->message[0] = '\0';
     controller_goal_set(controller, &deployment->good, goal->plan, goal->target, goal->proven);
     controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_REACHED);
@@ -164,7 +171,7 @@ static void steer(struct controller *controller, struct controller_deployment *d
 static void let_go(struct controller *controller, struct controller_deployment *deployment)
 {
     const enum replica_state states[] = {REPLICA_STATE_WANTED, REPLICA_STATE_STARTING};
-    struct list_link        *link, *after;
+    struct list_link *link, *after;
     for (int i = 0; i < 2; i++)
         list_each_safe (link, after, &deployment->replicas.in[states[i]])
             withdraw(controller, replica_of(link));
@@ -175,8 +182,8 @@ static void let_go(struct controller *controller, struct controller_deployment *
 
 void controller_reconcile(struct controller *controller, struct controller_deployment *deployment)
 {
-    struct controller_app *app  = deployment->app;
-    bool                   held = app->restored && !controller->loaded; /* not all that runs has been told */
+    struct controller_app *app = deployment->app;
+    bool held = app->restored && !controller->loaded; /* not all that runs has been told */
     controller->visits++;
     controller_app_touch(controller, app);
     if (!deployment->goal.plan)

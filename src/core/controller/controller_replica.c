@@ -2,26 +2,35 @@
 /*
  * controller_replica: the life of one replica, the only state machine of this mind.
  *
- *               +--------+ its time came +----------+  ready  +---------+ surplus,  +----------+ timeout  +----------+
- *    (new) ---> | WANTED | ------------> | STARTING | ------> | RUNNING | --------> | DRAINING | -------> | STOPPING |
- *               +--------+    START      +----------+         +---------+ unhealthy +----------+   STOP   +----------+
- *                   |                      |  |   |                |       DRAIN          |                ^    |
- *                   | not wanted           |  |   +--- failed, not wanted any more: STOP -+----------------+    |
- *                   |                      |  | found draining -----|------------------> (DRAINING)             |
- *                   v                      v  its process is gone  v                      v                     v
- *    (forgotten) <- GONE <-----------------+-----------------------+----------------------+---------------------+
+ *   (new) ----> WANTED ------ not wanted ----------------------------> GONE
+ *                 |
+ *                 | its time came: START
+ *                 v
+ *   (found) --> STARTING ---- failed, not wanted any more: STOP -----> STOPPING ---> GONE
+ *                 |     +---- found draining ------------------------> DRAINING
+ *                 | ready
+ *                 v
+ *   (found) --> RUNNING ----- a stray that nobody wants: STOP -------> STOPPING
+ *                 |
+ *                 | surplus, unhealthy, deleted: DRAIN
+ *                 v
+ *   (found) --> DRAINING ---- its time is over: STOP ----------------> STOPPING
  *
- *    WANTED    decided; no process.  Its deadline: when it may start (back-off).
- *    STARTING  the engine was asked; or found after a restart, and has not said what it is.  Its deadline: the
- *              next warning, its time limit, or the end of the grace for what was found.
- *    RUNNING   proved itself; in the snapshot when it has a deployment.  No deadline, unless a stray.
- *    DRAINING  out of the snapshot; finishes what it accepted.  Its deadline: the end of the drain.
- *    STOPPING  its process was told to end.  Its deadline: the next, more forceful, time that it is told.
- *    GONE      nothing is left but the record, and that until the step ends.
+ *   every one but WANTED ---- its process is gone -------------------> GONE
+ *
+ *    WANTED    Decided; no process.  Its deadline: when it may start (back-off).
+ *    STARTING  The engine was asked; or found after a restart, and has not said what it is.
+ *              Its deadline: the next warning, its time limit, or the end of what was found.
+ *    RUNNING   Proved itself; in the snapshot when it has a deployment.  No deadline, unless it
+ *              is a stray.
+ *    DRAINING  Out of the snapshot; finishes what it accepted.  Its deadline: the end of that.
+ *    STOPPING  Its process was told to end.  Its deadline: the next, more forceful, time that it
+ *              is told.
+ *    GONE      Nothing is left but the record, and that until the next step.
  *
  * Every move goes through controller_replica_move, which checks the table, hangs the replica on the
- * list of its new state, keeps the rows of the snapshot, and narrates.  Why a replica moves is decided
- * elsewhere.
+ * list of its new state, keeps the rows of the snapshot, and narrates.  Why a replica moves is
+ * decided elsewhere.
  */
 #include "controller_state.h"
 #include "ensure.h"
@@ -32,22 +41,23 @@
 /* The one table of the machine: who may be created in it, and what follows it. */
 static const struct replica_life {
     uint32_t successors; /* bits of enum replica_state */
-    bool     born;       /* a record may begin here: decided (WANTED), or found */
+    bool born;           /* a record may begin here: decided (WANTED), or found */
 } lives[REPLICA_STATE_COUNT] = {
-    [REPLICA_STATE_WANTED]   = {.born = true, .successors = TO(STARTING) | TO(GONE)},
-    [REPLICA_STATE_STARTING] = {.born = true, .successors = TO(RUNNING) | TO(DRAINING) | TO(STOPPING) | TO(GONE)},
-    [REPLICA_STATE_RUNNING]  = {.born = true, .successors = TO(DRAINING) | TO(STOPPING) | TO(GONE)},
+    [REPLICA_STATE_WANTED] = {.born = true, .successors = TO(STARTING) | TO(GONE)},
+    [REPLICA_STATE_STARTING] = {.born = true,
+                                .successors = TO(RUNNING) | TO(DRAINING) | TO(STOPPING) | TO(GONE)},
+    [REPLICA_STATE_RUNNING] = {.born = true, .successors = TO(DRAINING) | TO(STOPPING) | TO(GONE)},
     [REPLICA_STATE_DRAINING] = {.born = true, .successors = TO(STOPPING) | TO(GONE)},
     [REPLICA_STATE_STOPPING] = {.born = false, .successors = TO(GONE)},
-    [REPLICA_STATE_GONE]     = {.born = false, .successors = 0},
+    [REPLICA_STATE_GONE] = {.born = false, .successors = 0},
 };
 
 /* The public word and whether routers may know it come from the house's table. */
 static const struct replica_word {
     const char *name, *word;
-    bool        routable;
+    bool routable;
 } words[REPLICA_STATE_COUNT] = {
-#define REPLICA_STATE(state, public_word, in_snapshot) \
+#define REPLICA_STATE(state, public_word, in_snapshot)                                             \
     [REPLICA_STATE_##state] = {.name = #state, .word = public_word, .routable = in_snapshot},
 #include "states.def"
 #undef REPLICA_STATE
@@ -91,7 +101,8 @@ uint32_t controller_replicas_count(const struct controller_replicas *replicas)
     return (uint32_t)count;
 }
 
-static struct list *list_of(struct controller *controller, struct controller_replica *replica, enum replica_state state)
+static struct list *list_of(struct controller *controller, struct controller_replica *replica,
+                            enum replica_state state)
 {
     struct controller_replicas *owner =
         replica->deployment ? &replica->deployment->replicas : &controller->strays;
@@ -125,24 +136,27 @@ static void leave(struct controller *controller, struct controller_replica *repl
 }
 
 /* "r3 app/model", or "r3" alone for a stray. */
-static void narrate(struct controller *controller, const struct controller_replica *replica, const char *from)
+static void narrate(struct controller *controller, const struct controller_replica *replica,
+                    const char *from)
 {
     const struct controller_deployment *deployment = replica->deployment;
     struct bytes app = deployment ? deployment->app->name : replica->app_name;
     struct bytes name = deployment ? deployment->name : replica->deployment_name;
-    trace_print(controller->config.trace, "r%llu %.*s/%.*s: %s -> %s", (unsigned long long)replica->id.v,
-                BYTES_PRINT(app), BYTES_PRINT(name), from, words[replica->state].name);
+    trace_print(controller->config.trace, "r%llu %.*s/%.*s: %s -> %s",
+                (unsigned long long)replica->id.v, BYTES_PRINT(app), BYTES_PRINT(name), from,
+                words[replica->state].name);
 }
 
-struct controller_replica *controller_replica_new(struct controller *controller, struct controller_deployment *deployment,
+struct controller_replica *controller_replica_new(struct controller *controller,
+                                                  struct controller_deployment *deployment,
                                                   struct replica_id id, enum replica_state state)
 {
     ensure(replica_state_born(state));
     struct controller_replica *replica = mem_new(sizeof(*replica));
-    replica->id         = id;
+    replica->id = id;
     replica->deployment = deployment;
-    replica->state      = state;
-    replica->since_ns   = controller->now_ns;
+    replica->state = state;
+    replica->since_ns = controller->now_ns;
     if (controller->replica_last < id.v)
         controller->replica_last = id.v;
     controller_index_insert(&controller->replicas, id.v, replica);
@@ -159,13 +173,14 @@ void controller_replica_free(struct controller *controller, struct controller_re
     controller_trash_add(controller, replica);
 }
 
-void controller_replica_move(struct controller *controller, struct controller_replica *replica, enum replica_state state)
+void controller_replica_move(struct controller *controller, struct controller_replica *replica,
+                             enum replica_state state)
 {
     enum replica_state from = replica->state;
     ensure(replica_state_follows(from, state));
     leave(controller, replica);
     list_remove(&replica->found_link);
-    replica->state    = state;
+    replica->state = state;
     replica->since_ns = controller->now_ns;
     replica->limit_ns = 0;
     narrate(controller, replica, words[from].name);
@@ -185,45 +200,48 @@ void controller_replica_own(struct controller *controller, struct controller_rep
     leave(controller, replica);
     replica->deployment = deployment;
     enter(controller, replica);
-    if (deadline_ns && replica->state != REPLICA_STATE_RUNNING) /* a stray's grace is over when it has an owner */
+    if (deadline_ns &&
+        replica->state != REPLICA_STATE_RUNNING) /* a stray's grace is over when it has an owner */
         controller_deadline_set(controller, replica, deadline_ns);
     narrate(controller, replica, "stray");
 }
 
-void controller_replica_set_address(struct controller *controller, struct controller_replica *replica,
-                                    struct bytes address)
+void controller_replica_set_address(struct controller *controller,
+                                    struct controller_replica *replica, struct bytes address)
 {
     if (address.size == 0 || bytes_equal(replica->address, address))
         return;
     mem_free((void *)replica->address.at);
-    replica->address = bytes_of(mem_copy_string((const char *)address.at, address.size), address.size);
+    replica->address =
+        bytes_of(mem_copy_string((const char *)address.at, address.size), address.size);
     if (replica->deployment && replica_state_routable(replica->state))
         controller->view_changed = true;
 }
 
-/* ---- what moves it, with the effect that belongs to the move -------------------------------------- */
+/* ---- what moves it, with the effect that belongs to the move ---- */
 
 static int64_t nanoseconds(int64_t ms)
 {
     return ms * 1000000;
 }
 
-void controller_replica_want(struct controller *controller, struct controller_deployment *deployment, uint32_t attempt,
+void controller_replica_want(struct controller *controller,
+                             struct controller_deployment *deployment, uint32_t attempt,
                              int64_t pause_ns)
 {
-    struct replica_id          id = {controller->replica_last + 1};
+    struct replica_id id = {controller->replica_last + 1};
     struct controller_replica *replica =
         controller_replica_new(controller, deployment, id, REPLICA_STATE_WANTED);
-    replica->version       = deployment->goal.target->version;
+    replica->version = deployment->goal.target->version;
     replica->version_known = true;
-    replica->attempt       = attempt;
+    replica->attempt = attempt;
     if (pause_ns > 0)
         controller_deadline_set(controller, replica, controller_after(controller, pause_ns));
 }
 
 void controller_replica_start(struct controller *controller, struct controller_replica *replica)
 {
-    const struct settings        *settings = &controller->config.settings;
+    const struct settings *settings = &controller->config.settings;
     struct controller_deployment *deployment = replica->deployment;
     ensure_tag(C1, deployment && deployment->goal.plan && deployment->goal.plan->stored);
     controller_replica_move(controller, replica, REPLICA_STATE_STARTING);
@@ -233,15 +251,18 @@ void controller_replica_start(struct controller *controller, struct controller_r
     bool limit_first = replica->limit_ns && replica->limit_ns < warn_ns;
     controller_deadline_set(controller, replica, limit_first ? replica->limit_ns : warn_ns);
     replica->max_ongoing = deployment->goal.target->max_ongoing;
-    struct controller_effect *effect = controller_effect_replica(controller, CONTROLLER_START, replica);
-    effect->body        = deployment->goal.target->body;
-    effect->version     = replica->version;
+    struct controller_effect *effect =
+        controller_effect_replica(controller, CONTROLLER_START, replica);
+    effect->body = deployment->goal.target->body;
+    effect->version = replica->version;
     effect->max_ongoing = replica->max_ongoing;
 }
 
-void controller_replica_tell_drain(struct controller *controller, struct controller_replica *replica, int64_t timeout_ns)
+void controller_replica_tell_drain(struct controller *controller,
+                                   struct controller_replica *replica, int64_t timeout_ns)
 {
-    struct controller_effect *effect = controller_effect_replica(controller, CONTROLLER_DRAIN, replica);
+    struct controller_effect *effect =
+        controller_effect_replica(controller, CONTROLLER_DRAIN, replica);
     effect->timeout_ns = timeout_ns;
 }
 
@@ -263,8 +284,9 @@ void controller_replica_stop(struct controller *controller, struct controller_re
     enum { DOUBLINGS = 5 };
     if (replica->state != REPLICA_STATE_STOPPING)
         controller_replica_move(controller, replica, REPLICA_STATE_STOPPING);
-    struct controller_effect *effect = controller_effect_replica(controller, CONTROLLER_STOP, replica);
-    effect->kill   = how == CONTROLLER_STOP_BY_FORCE;
+    struct controller_effect *effect =
+        controller_effect_replica(controller, CONTROLLER_STOP, replica);
+    effect->kill = how == CONTROLLER_STOP_BY_FORCE;
     int64_t pause_ns = nanoseconds(controller->config.settings.stop_grace_ms)
                        << (replica->stops < DOUBLINGS ? replica->stops : DOUBLINGS);
     replica->stops++;

@@ -46,7 +46,7 @@ const char *application_status_word(enum application_status status)
     return app_words[status];
 }
 
-/* ---- texts ------------------------------------------------------------------------------------------ */
+/* ---- texts ---- */
 
 void controller_print(char *ret_text, size_t size, const char *format, ...)
 {
@@ -59,7 +59,8 @@ void controller_print(char *ret_text, size_t size, const char *format, ...)
         ret_text[0] = '\0';
     if (length < 0 || (size_t)length < size)
         return;
-    /* It was cut, perhaps inside a character: its continuation bytes (10xxxxxx) and its head go too. */
+    /* It was cut, perhaps inside a character: its continuation bytes (10xxxxxx) and its head go
+     * too. */
     size_t end = size - 1;
     while (end > 0 && size - 1 - end < 3 && ((unsigned char)ret_text[end - 1] & 0xC0) == 0x80)
         end--;
@@ -91,102 +92,94 @@ struct bytes controller_last_line(const char *text)
     return line;
 }
 
-/* ---- deployments ------------------------------------------------------------------------------------ */
+/* ---- deployments ---- */
 
-#define MOVE(to, why) {true, DEPLOYMENT_STATUS_##to, DEPLOYMENT_TRIGGER_##why, false}
-#define TURN(to) {true, DEPLOYMENT_STATUS_##to, DEPLOYMENT_TRIGGER_UNSPECIFIED, true} /* the trigger stays */
-#define STAY {false, DEPLOYMENT_STATUS_UPDATING, DEPLOYMENT_TRIGGER_UNSPECIFIED, false}
-
+/* ROW(status, signal, new status, new trigger); what has no row changes nothing (Ray Serve 2.60).
+ */
 static const struct move {
-    bool                    moves;
-    enum deployment_status  status;
+    enum deployment_status from;
+    enum controller_signal signal;
+    enum deployment_status to;
     enum deployment_trigger trigger;
-    bool                    keeps_trigger;
-} moves[DEPLOYMENT_STATUS_COUNT][CONTROLLER_SIGNAL_COUNT] = {
-    [DEPLOYMENT_STATUS_UPDATING] =
-        {
-            [CONTROLLER_SIGNAL_CONFIG]         = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_UP]       = STAY,
-            [CONTROLLER_SIGNAL_SCALE_DOWN]     = STAY,
-            [CONTROLLER_SIGNAL_REACHED]        = MOVE(HEALTHY, CONFIG_UPDATE_COMPLETED),
-            [CONTROLLER_SIGNAL_HEALTH_FAILED]  = MOVE(DEPLOY_FAILED, HEALTH_CHECK_FAILED),
-            [CONTROLLER_SIGNAL_STARTUP_FAILED] = MOVE(DEPLOY_FAILED, REPLICA_STARTUP_FAILED),
-            [CONTROLLER_SIGNAL_DELETE]         = MOVE(UPDATING, DELETING),
-        },
-    [DEPLOYMENT_STATUS_HEALTHY] =
-        {
-            [CONTROLLER_SIGNAL_CONFIG]         = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_UP]       = MOVE(UPSCALING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_DOWN]     = MOVE(DOWNSCALING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_REACHED]        = STAY,
-            [CONTROLLER_SIGNAL_HEALTH_FAILED]  = MOVE(UNHEALTHY, HEALTH_CHECK_FAILED),
-            [CONTROLLER_SIGNAL_STARTUP_FAILED] = MOVE(UNHEALTHY, REPLICA_STARTUP_FAILED),
-            [CONTROLLER_SIGNAL_DELETE]         = MOVE(UPDATING, DELETING),
-        },
-    [DEPLOYMENT_STATUS_UNHEALTHY] =
-        {
-            [CONTROLLER_SIGNAL_CONFIG]         = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_UP]       = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_DOWN]     = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_REACHED]        = MOVE(HEALTHY, UNSPECIFIED),
-            [CONTROLLER_SIGNAL_HEALTH_FAILED]  = STAY,
-            [CONTROLLER_SIGNAL_STARTUP_FAILED] = STAY,
-            [CONTROLLER_SIGNAL_DELETE]         = MOVE(UPDATING, DELETING),
-        },
-    [DEPLOYMENT_STATUS_DEPLOY_FAILED] =
-        {
-            [CONTROLLER_SIGNAL_CONFIG]         = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_UP]       = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_DOWN]     = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_REACHED]        = MOVE(HEALTHY, UNSPECIFIED),
-            [CONTROLLER_SIGNAL_HEALTH_FAILED]  = STAY,
-            [CONTROLLER_SIGNAL_STARTUP_FAILED] = STAY,
-            [CONTROLLER_SIGNAL_DELETE]         = MOVE(UPDATING, DELETING),
-        },
-    [DEPLOYMENT_STATUS_UPSCALING] =
-        {
-            [CONTROLLER_SIGNAL_CONFIG]         = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_UP]       = STAY,
-            [CONTROLLER_SIGNAL_SCALE_DOWN]     = TURN(DOWNSCALING),
-            [CONTROLLER_SIGNAL_REACHED]        = MOVE(HEALTHY, UPSCALE_COMPLETED),
-            [CONTROLLER_SIGNAL_HEALTH_FAILED]  = MOVE(UNHEALTHY, HEALTH_CHECK_FAILED),
-            [CONTROLLER_SIGNAL_STARTUP_FAILED] = MOVE(UNHEALTHY, REPLICA_STARTUP_FAILED),
-            [CONTROLLER_SIGNAL_DELETE]         = MOVE(UPDATING, DELETING),
-        },
-    [DEPLOYMENT_STATUS_DOWNSCALING] =
-        {
-            [CONTROLLER_SIGNAL_CONFIG]         = MOVE(UPDATING, CONFIG_UPDATE_STARTED),
-            [CONTROLLER_SIGNAL_SCALE_UP]       = TURN(UPSCALING),
-            [CONTROLLER_SIGNAL_SCALE_DOWN]     = STAY,
-            [CONTROLLER_SIGNAL_REACHED]        = MOVE(HEALTHY, DOWNSCALE_COMPLETED),
-            [CONTROLLER_SIGNAL_HEALTH_FAILED]  = MOVE(UNHEALTHY, HEALTH_CHECK_FAILED),
-            [CONTROLLER_SIGNAL_STARTUP_FAILED] = MOVE(UNHEALTHY, REPLICA_STARTUP_FAILED),
-            [CONTROLLER_SIGNAL_DELETE]         = MOVE(UPDATING, DELETING),
-        },
+} moves[] = {
+#define ROW(from, signal, to, trigger)                                                             \
+    {                                                                                              \
+        DEPLOYMENT_STATUS_##from, CONTROLLER_SIGNAL_##signal, DEPLOYMENT_STATUS_##to,              \
+            DEPLOYMENT_TRIGGER_##trigger                                                           \
+    }
+    /* clang-format off */
+    ROW(UPDATING,      CONFIG,         UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(UPDATING,      REACHED,        HEALTHY,       CONFIG_UPDATE_COMPLETED),
+    ROW(UPDATING,      HEALTH_FAILED,  DEPLOY_FAILED, HEALTH_CHECK_FAILED),
+    ROW(UPDATING,      STARTUP_FAILED, DEPLOY_FAILED, REPLICA_STARTUP_FAILED),
+
+    ROW(HEALTHY,       CONFIG,         UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(HEALTHY,       SCALE_UP,       UPSCALING,     CONFIG_UPDATE_STARTED),
+    ROW(HEALTHY,       SCALE_DOWN,     DOWNSCALING,   CONFIG_UPDATE_STARTED),
+    ROW(HEALTHY,       HEALTH_FAILED,  UNHEALTHY,     HEALTH_CHECK_FAILED),
+
+    ROW(UPSCALING,     CONFIG,         UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(UPSCALING,     SCALE_DOWN,     DOWNSCALING,   CONFIG_UPDATE_STARTED),
+    ROW(UPSCALING,     REACHED,        HEALTHY,       UPSCALE_COMPLETED),
+    ROW(UPSCALING,     HEALTH_FAILED,  UNHEALTHY,     HEALTH_CHECK_FAILED),
+    ROW(UPSCALING,     STARTUP_FAILED, UNHEALTHY,     REPLICA_STARTUP_FAILED),
+
+    ROW(DOWNSCALING,   CONFIG,         UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(DOWNSCALING,   SCALE_UP,       UPSCALING,     CONFIG_UPDATE_STARTED),
+    ROW(DOWNSCALING,   REACHED,        HEALTHY,       DOWNSCALE_COMPLETED),
+    ROW(DOWNSCALING,   HEALTH_FAILED,  UNHEALTHY,     HEALTH_CHECK_FAILED),
+    ROW(DOWNSCALING,   STARTUP_FAILED, UNHEALTHY,     REPLICA_STARTUP_FAILED),
+
+    ROW(UNHEALTHY,     CONFIG,         UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(UNHEALTHY,     SCALE_UP,       UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(UNHEALTHY,     SCALE_DOWN,     UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(UNHEALTHY,     REACHED,        HEALTHY,       UNSPECIFIED),
+    ROW(DEPLOY_FAILED, CONFIG,         UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(DEPLOY_FAILED, SCALE_UP,       UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(DEPLOY_FAILED, SCALE_DOWN,     UPDATING,      CONFIG_UPDATE_STARTED),
+    ROW(DEPLOY_FAILED, REACHED,        HEALTHY,       UNSPECIFIED),
+
+    ROW(UPDATING,      DELETE,         UPDATING,      DELETING),
+    ROW(HEALTHY,       DELETE,         UPDATING,      DELETING),
+    ROW(UNHEALTHY,     DELETE,         UPDATING,      DELETING),
+    ROW(DEPLOY_FAILED, DELETE,         UPDATING,      DELETING),
+    ROW(UPSCALING,     DELETE,         UPDATING,      DELETING),
+    ROW(DOWNSCALING,   DELETE,         UPDATING,      DELETING),
+/* clang-format on */
+#undef ROW
 };
 
-void controller_status_signal(struct controller *controller, struct controller_deployment *deployment,
+static const struct move *find_move(enum deployment_status from, enum controller_signal signal)
+{
+    for (size_t i = 0; i < sizeof(moves) / sizeof(moves[0]); i++)
+        if (moves[i].from == from && moves[i].signal == signal)
+            return moves + i;
+    return NULL;
+}
+
+void controller_status_signal(struct controller *controller,
+                              struct controller_deployment *deployment,
                               enum controller_signal signal)
 {
     ensure(signal < CONTROLLER_SIGNAL_COUNT);
-    const struct move      *move = &moves[deployment->status][signal];
-    enum deployment_trigger trigger = move->keeps_trigger ? deployment->trigger : move->trigger;
-    if (!move->moves || (deployment->status == move->status && deployment->trigger == trigger))
+    const struct move *move = find_move(deployment->status, signal);
+    if (!move || (deployment->status == move->to && deployment->trigger == move->trigger))
         return;
-    deployment->status  = move->status;
-    deployment->trigger = trigger;
+    deployment->status = move->to;
+    deployment->trigger = move->trigger;
     if (!deployment->leaving) {
         list_remove(&deployment->app_link);
         list_push_back(&deployment->app->by_status[deployment->status], &deployment->app_link);
     }
     trace_print(controller->config.trace, "%.*s/%.*s: %s (%s)", BYTES_PRINT(deployment->app->name),
-                BYTES_PRINT(deployment->name), status_words[deployment->status], trigger_words[trigger]);
+                BYTES_PRINT(deployment->name), status_words[deployment->status],
+                trigger_words[deployment->trigger]);
     controller_deployment_touch(controller, deployment);
 }
 
 void controller_status_say(struct controller_deployment *deployment, const char *format, ...)
 {
-    char    message[CONTROLLER_MESSAGE_SIZE];
+    char message[CONTROLLER_MESSAGE_SIZE];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof(message), format, arguments);
@@ -194,30 +187,32 @@ void controller_status_say(struct controller_deployment *deployment, const char 
     controller_print(deployment->message, sizeof(deployment->message), "%s", message);
 }
 
-/* ---- applications ------------------------------------------------------------------------------------ */
+/* ---- applications ---- */
 
 /* "['a', 'b']", and the message of the first of them. */
-static void name_culprits(struct controller_app *app, const struct list *culprits, const char *before,
-                          const char *after)
+static void name_culprits(struct controller_app *app, const struct list *culprits,
+                          const char *before, const char *after)
 {
     const struct controller_deployment *first =
         list_entry(culprits->head.next, struct controller_deployment, app_link);
-    char              names[CONTROLLER_MESSAGE_SIZE / 2];
-    size_t            size = 0;
+    char names[CONTROLLER_MESSAGE_SIZE / 2];
+    size_t size = 0;
     struct list_link *link;
     names[0] = '\0';
     list_each (link, culprits) {
-        const struct controller_deployment *culprit = list_entry(link, struct controller_deployment, app_link);
+        const struct controller_deployment *culprit =
+            list_entry(link, struct controller_deployment, app_link);
         if (size + culprit->name.size + sizeof("', '...") > sizeof(names)) {
             controller_print(names + size, sizeof(names) - size, "...");
             break;
         }
-        controller_print(names + size, sizeof(names) - size, "%s'%.*s'", culprit == first ? "" : ", ",
-                         BYTES_PRINT(culprit->name));
+        controller_print(names + size, sizeof(names) - size, "%s'%.*s'",
+                         culprit == first ? "" : ", ", BYTES_PRINT(culprit->name));
         size += strlen(names + size);
     }
     controller_print(app->message, sizeof(app->message), "%s [%s]%s %.*s: %s", before, names, after,
-                     BYTES_PRINT(first->name), first->message[0] ? first->message : first->last_failure);
+                     BYTES_PRINT(first->name),
+                     first->message[0] ? first->message : first->last_failure);
 }
 
 /* Ray Serve: an autoscaled change does not leave RUNNING, one that a user asked for does. */
@@ -233,16 +228,17 @@ static bool scales_by_config(const struct list *list)
 
 void controller_status_app(struct controller *controller, struct controller_app *app)
 {
-    const struct list      *by     = app->by_status;
+    const struct list *by = app->by_status;
     enum application_status status = APPLICATION_STATUS_RUNNING;
-    app->message[0]                = '\0';
+    app->message[0] = '\0';
     if (app->deleting) {
         status = APPLICATION_STATUS_DELETING;
     } else if (!app->plan) {
         status = APPLICATION_STATUS_NOT_STARTED;
     } else if (!list_empty(&by[DEPLOYMENT_STATUS_DEPLOY_FAILED])) {
         status = APPLICATION_STATUS_DEPLOY_FAILED;
-        name_culprits(app, &by[DEPLOYMENT_STATUS_DEPLOY_FAILED], "Failed to update the deployments", ".");
+        name_culprits(app, &by[DEPLOYMENT_STATUS_DEPLOY_FAILED], "Failed to update the deployments",
+                      ".");
     } else if (!list_empty(&by[DEPLOYMENT_STATUS_UNHEALTHY])) {
         status = APPLICATION_STATUS_UNHEALTHY;
         name_culprits(app, &by[DEPLOYMENT_STATUS_UNHEALTHY], "The deployments", " are UNHEALTHY.");

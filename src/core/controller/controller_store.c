@@ -2,24 +2,24 @@
 /*
  * controller_store: what users ask for, and store first (C1).
  *
- * A deploy or a delete that is found right becomes an entry under way to the store and a STORE effect,
- * nothing else.  Its STORED event brings it into force; with an error it is dropped and what was in
- * force stays.  Several may be under way for one application; stores are performed in order, so the
- * newest that was stored is what a restart would find, and it is what comes into force: an entry that
- * was stored while a newer one is under way waits for that one's fate.
+ * A deploy or a delete that is found right becomes an entry under way to the store and a STORE
+ * effect, nothing else.  Its STORED event brings it into force; with an error it is dropped and
+ * what was in force stays.  Several may be under way for one application; stores are performed in
+ * order, so the newest that was stored is what a restart would find, and it is what comes into
+ * force: an entry that was stored while a newer one is under way waits for that one's fate.
  */
 #include "controller_state.h"
 #include "ensure.h"
 #include "mem.h"
 
-/* ---- entries -------------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 /* Takes the caller's reference of the plan (null: deletion). */
 static struct controller_store *store_new(struct controller *controller, struct controller_app *app,
                                           struct controller_plan *plan)
 {
     struct controller_store *store = mem_new(sizeof(*store));
-    store->app  = app;
+    store->app = app;
     store->plan = plan;
     store->token = ++controller->store_last;
     list_init(&store->waits);
@@ -32,10 +32,10 @@ static struct controller_store *store_new(struct controller *controller, struct 
 static void emit(struct controller *controller, const struct controller_store *store)
 {
     struct controller_effect *effect = controller_effect_add(&controller->stores, CONTROLLER_STORE);
-    effect->token    = store->token;
-    effect->app      = store->app->id;
+    effect->token = store->token;
+    effect->app = store->app->id;
     effect->app_name = store->app->name;
-    effect->target   = store->plan ? &store->plan->target : NULL;
+    effect->target = store->plan ? &store->plan->target : NULL;
 }
 
 void controller_store_drop(struct controller *controller, struct controller_store *store)
@@ -103,19 +103,20 @@ void controller_stored(struct controller *controller, const struct controller_ev
         commit(controller, store);
 }
 
-/* ---- deploy ----------------------------------------------------------------------------------------------- */
+/* ---- deploy ---- */
 
 /* What the target adds to what there is. */
 struct addition {
     uint64_t deployments, replicas;
 };
 
-static struct addition addition_of(const struct controller_app *app, const struct controller_app_target *target)
+static struct addition addition_of(const struct controller_app *app,
+                                   const struct controller_app_target *target)
 {
     struct addition addition = {0};
     for (uint32_t i = 0; i < target->deployment_count; i++) {
         const struct controller_deployment_target *row = target->deployments + i;
-        const struct controller_deployment        *old = app ? map_get_name(&app->names, row->name) : NULL;
+        const struct controller_deployment *old = app ? map_get_name(&app->names, row->name) : NULL;
         const struct controller_deployment_target *now = old ? old->goal.target : NULL;
         uint32_t kept = now && now->version == row->version ? now->replicas : 0;
         addition.deployments += !old;
@@ -129,7 +130,7 @@ static int check_room(const struct controller *controller, const struct controll
                       const struct controller_app_target *target, char *ret_message)
 {
     const struct settings *settings = &controller->config.settings;
-    struct addition        addition = addition_of(app, target);
+    struct addition addition = addition_of(app, target);
     addition.deployments += controller->deployments.count + controller->promised_deployments;
     addition.replicas += controller->replicas.count + controller->promised_replicas;
     const char *what = NULL;
@@ -143,7 +144,8 @@ static int check_room(const struct controller *controller, const struct controll
         what = "targets of one application under way";
     if (!what)
         return 0;
-    controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "application '%.*s' does not fit: the limit is reached (%s)",
+    controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
+                     "application '%.*s' does not fit: the limit is reached (%s)",
                      BYTES_PRINT(target->name), what);
     return ERROR_LIMIT;
 }
@@ -154,7 +156,8 @@ static int check_route(const struct controller *controller, const struct control
     const struct controller_app *other = map_get_name(&controller->routes, target->route_prefix);
     if (target->route_prefix.size == 0 || !other || other == app)
         return 0;
-    controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "the route prefix '%.*s' is used by application '%.*s'",
+    controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
+                     "the route prefix '%.*s' is used by application '%.*s'",
                      BYTES_PRINT(target->route_prefix), BYTES_PRINT(other->name));
     return ERROR_EXISTS;
 }
@@ -187,7 +190,7 @@ static uint64_t pick_id(const struct controller_index *index, uint64_t stored, u
 static void forget_doubtful_ids(struct controller_plan *plan, bool stored)
 {
     struct controller_deployment_target *rows = controller_plan_rows(plan);
-    struct map                           taken;
+    struct map taken;
     map_init(&taken, SIZE_MAX);
     for (uint32_t i = 0; i < plan->target.deployment_count; i++) {
         if (!stored || map_get(&taken, rows[i].id.v))
@@ -201,11 +204,12 @@ static void forget_doubtful_ids(struct controller_plan *plan, bool stored)
 }
 
 /* A deployment keeps its id as long as one target after the other names it. */
-static void give_ids(struct controller *controller, struct controller_app *app, struct controller_plan *plan)
+static void give_ids(struct controller *controller, struct controller_app *app,
+                     struct controller_plan *plan)
 {
-    struct controller_deployment_target *rows  = controller_plan_rows(plan);
-    struct controller_store             *older = newest(app);
-    struct map                           names; /* rows of the target that is under way before this one */
+    struct controller_deployment_target *rows = controller_plan_rows(plan);
+    struct controller_store *older = newest(app);
+    struct map names; /* rows of the target that is under way before this one */
     map_init(&names, SIZE_MAX);
     for (uint32_t i = 0; older && older->plan && i < older->plan->target.deployment_count; i++) {
         int put = map_try_put_name(&names, older->plan->target.deployments[i].name,
@@ -213,18 +217,20 @@ static void give_ids(struct controller *controller, struct controller_app *app, 
         ensure(put == 0);
     }
     for (uint32_t i = 0; i < plan->target.deployment_count; i++) {
-        const struct controller_deployment        *now     = map_get_name(&app->names, rows[i].name);
+        const struct controller_deployment *now = map_get_name(&app->names, rows[i].name);
         const struct controller_deployment_target *earlier = map_get_name(&names, rows[i].name);
         if (now || earlier)
             rows[i].id = now ? now->id : earlier->id;
         else
-            rows[i].id.v = pick_id(&controller->deployments, rows[i].id.v, &controller->deployment_last);
+            rows[i].id.v =
+                pick_id(&controller->deployments, rows[i].id.v, &controller->deployment_last);
     }
     map_done(&names);
     plan->target.id = app->id;
 }
 
-static void claim_route(struct controller *controller, struct controller_app *app, struct bytes route)
+static void claim_route(struct controller *controller, struct controller_app *app,
+                        struct bytes route)
 {
     if (route.size == 0)
         return;
@@ -235,10 +241,10 @@ static void claim_route(struct controller *controller, struct controller_app *ap
 void controller_deploy(struct controller *controller, const struct controller_event *event)
 {
     const struct controller_app_target *target = event->target;
-    char                                message[CONTROLLER_MESSAGE_SIZE];
+    char message[CONTROLLER_MESSAGE_SIZE];
     ensure(target);
-    struct controller_app *app  = controller_app_find(controller, target->name);
-    int                    code = check(controller, app, target, message);
+    struct controller_app *app = controller_app_find(controller, target->name);
+    int code = check(controller, app, target, message);
     struct controller_plan *plan = code == 0 ? controller_plan_try_new(target) : NULL;
     if (code == 0 && !plan) {
         code = ERROR_MEMORY;
@@ -248,7 +254,7 @@ void controller_deploy(struct controller *controller, const struct controller_ev
         controller_outcome(controller, event->token, code, message);
         return;
     }
-    bool                         refused;
+    bool refused;
     struct controller_operation *operation =
         controller_operation_new(controller, CONTROLLER_DEPLOY, event->token, &refused);
     if (refused) {
@@ -257,16 +263,17 @@ void controller_deploy(struct controller *controller, const struct controller_ev
     }
     if (!app) {
         uint64_t stored_id = event->stored ? target->id.v : 0;
-        struct application_id id = {pick_id(&controller->apps, stored_id, &controller->application_last)};
+        struct application_id id = {
+            pick_id(&controller->apps, stored_id, &controller->application_last)};
         app = controller_app_new(controller, target->name, id);
     }
     forget_doubtful_ids(plan, event->stored);
     give_ids(controller, app, plan);
     claim_route(controller, app, plan->target.route_prefix);
-    struct controller_store *store    = store_new(controller, app, plan);
-    struct addition          addition = addition_of(app, target);
+    struct controller_store *store = store_new(controller, app, plan);
+    struct addition addition = addition_of(app, target);
     store->new_deployments = addition.deployments;
-    store->new_replicas    = addition.replicas;
+    store->new_replicas = addition.replicas;
     controller->promised_deployments += addition.deployments;
     controller->promised_replicas += addition.replicas;
     controller_wait_add(&store->waits, operation);
@@ -274,13 +281,13 @@ void controller_deploy(struct controller *controller, const struct controller_ev
         emit(controller, store);
         return;
     }
-    app->restored          = !controller->loaded;
+    app->restored = !controller->loaded;
     controller->recovering = controller->recovering || !controller->loaded;
-    store->done            = true;
+    store->done = true;
     commit(controller, store);
 }
 
-/* ---- delete, shut down --------------------------------------------------------------------------------------- */
+/* ---- delete, shut down ---- */
 
 /* Joins a deletion that is under way, or begins one. */
 static void delete_app(struct controller *controller, struct controller_app *app,
@@ -300,14 +307,16 @@ static void delete_app(struct controller *controller, struct controller_app *app
 
 void controller_delete(struct controller *controller, const struct controller_event *event)
 {
-    struct controller_app *app = event->app.size ? controller_app_find(controller, event->app) : NULL;
+    struct controller_app *app =
+        event->app.size ? controller_app_find(controller, event->app) : NULL;
     if (event->app.size && !app) {
         char message[CONTROLLER_MESSAGE_SIZE];
-        controller_print(message, sizeof(message), "there is no application '%.*s'", BYTES_PRINT(event->app));
+        controller_print(message, sizeof(message), "there is no application '%.*s'",
+                         BYTES_PRINT(event->app));
         controller_outcome(controller, event->token, ERROR_NOT_FOUND, message);
         return;
     }
-    bool                         refused;
+    bool refused;
     struct controller_operation *operation =
         controller_operation_new(controller, CONTROLLER_DELETE, event->token, &refused);
     if (refused)
@@ -338,13 +347,14 @@ static void stop_strays(struct controller *controller)
     struct list_link *link, *after;
     for (int state = 0; state < REPLICA_STATE_STOPPING; state++)
         list_each_safe (link, after, &controller->strays.in[state])
-            controller_replica_stop(controller, list_entry(link, struct controller_replica, state_link),
+            controller_replica_stop(controller,
+                                    list_entry(link, struct controller_replica, state_link),
                                     CONTROLLER_STOP_POLITELY);
 }
 
 void controller_shutdown(struct controller *controller, const struct controller_event *event)
 {
-    bool                         refused;
+    bool refused;
     struct controller_operation *operation =
         controller_operation_new(controller, CONTROLLER_SHUTDOWN, event->token, &refused);
     controller_wait_add(&controller->shutdown_waits, operation);
@@ -355,9 +365,10 @@ void controller_shutdown(struct controller *controller, const struct controller_
     if (controller->shutting_down)
         return;
     controller->shutting_down = true;
-    controller_loaded(controller, &(struct controller_event){0}); /* a recovery that was under way is over */
+    controller_loaded(controller,
+                      &(struct controller_event){0}); /* a recovery that was under way is over */
     controller->view_changed = controller->view_changed || controller->recovering;
-    controller->recovering   = false;
+    controller->recovering = false;
     for (uint32_t i = 0; i < controller->apps.count; i++)
         delete_app(controller, controller->apps.at[i].object, NULL);
     stop_strays(controller);

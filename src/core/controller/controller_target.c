@@ -2,10 +2,10 @@
 /*
  * controller_target: is a target valid, and the copy that the mind keeps of it.
  *
- * What a user may get wrong is found here, before anything is stored, with a sentence that names the
- * part at fault.  Whether the target fits to what else exists (routes, limits of the instance) is
- * controller_store.c's.  A copy is one allocation: the rows and every slice lie behind the head, so
- * that it can fail as a whole and be freed as a whole.
+ * What a user may get wrong is found here, before anything is stored, with a sentence that names
+ * the part at fault.  Whether the target fits to what else exists (routes, limits of the instance)
+ * is controller_store.c's.  A copy is one allocation: the rows and every slice lie behind the head,
+ * so that it can fail as a whole and be freed as a whole.
  */
 #include <stdio.h>
 
@@ -16,7 +16,8 @@
 
 static int invalid(char *ret_message, const char *what, struct bytes name, const char *sentence)
 {
-    controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "%s '%.*s' %s", what, BYTES_PRINT(name), sentence);
+    controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "%s '%.*s' %s", what, BYTES_PRINT(name),
+                     sentence);
     return ERROR_INVALID;
 }
 
@@ -34,10 +35,12 @@ static int check_name(const char *what, struct bytes name, char *ret_message)
     if (name.size == 0)
         controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "the name of the %s is empty", what);
     else if (name.size > CONTROLLER_NAME_LIMIT)
-        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "the name of the %s has %zu bytes, more than %d", what,
-                         name.size, CONTROLLER_NAME_LIMIT);
+        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
+                         "the name of the %s has %zu bytes, more than %d", what, name.size,
+                         CONTROLLER_NAME_LIMIT);
     else if (has_control_byte(name))
-        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "the name of the %s has a control character", what);
+        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
+                         "the name of the %s has a control character", what);
     else if (bytes_find(name, '#') >= 0)
         return invalid(ret_message, what, name, "has a '#' in its name");
     else
@@ -64,14 +67,16 @@ static int check_route(struct bytes route, char *ret_message)
     return 0;
 }
 
-static int check_deployment(const struct settings *settings, const struct controller_deployment_target *deployment,
+static int check_deployment(const struct settings *settings,
+                            const struct controller_deployment_target *deployment,
                             char *ret_message)
 {
     int code = check_name("deployment", deployment->name, ret_message);
     if (code)
         return code;
     if (deployment->max_ongoing < 1)
-        return invalid(ret_message, "deployment", deployment->name, "has max_ongoing_requests 0; it is at least 1");
+        return invalid(ret_message, "deployment", deployment->name,
+                       "has max_ongoing_requests 0; it is at least 1");
     if (deployment->max_queued < 1 && deployment->max_queued != -1)
         return invalid(ret_message, "deployment", deployment->name,
                        "has a wrong max_queued_requests; it is -1 (no limit) or at least 1");
@@ -81,15 +86,17 @@ static int check_deployment(const struct settings *settings, const struct contro
     if (deployment->replicas > settings->replica_limit) {
         controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
                          "deployment '%.*s' wants %u replicas; the limit is %lld (replica_limit)",
-                         BYTES_PRINT(deployment->name), deployment->replicas, (long long)settings->replica_limit);
+                         BYTES_PRINT(deployment->name), deployment->replicas,
+                         (long long)settings->replica_limit);
         return ERROR_LIMIT;
     }
     return 0;
 }
 
 /* Each deployment, and that their names differ; `names` is a scratch map. */
-static int check_deployments(const struct settings *settings, const struct controller_app_target *target,
-                             struct map *names, char *ret_message)
+static int check_deployments(const struct settings *settings,
+                             const struct controller_app_target *target, struct map *names,
+                             char *ret_message)
 {
     for (uint32_t i = 0; i < target->deployment_count; i++) {
         const struct controller_deployment_target *deployment = target->deployments + i;
@@ -104,7 +111,8 @@ static int check_deployments(const struct settings *settings, const struct contr
         }
     }
     if (target->ingress.size == 0) {
-        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE, "the application has no ingress deployment");
+        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
+                         "the application has no ingress deployment");
         return ERROR_INVALID;
     }
     if (!map_get_name(names, target->ingress))
@@ -120,13 +128,13 @@ static size_t size_of(const struct controller_app_target *target, size_t limit)
     for (uint32_t i = 0; i < target->deployment_count && size <= limit; i++) {
         const struct controller_deployment_target *deployment = target->deployments + i;
         size_t row = sizeof(*deployment) + deployment->name.size + 2;
-        size       = deployment->body.size > limit ? limit + 1 : size + row + deployment->body.size;
+        size = deployment->body.size > limit ? limit + 1 : size + row + deployment->body.size;
     }
     return size;
 }
 
-int controller_target_check(const struct settings *settings, const struct controller_app_target *target,
-                            char *ret_message)
+int controller_target_check(const struct settings *settings,
+                            const struct controller_app_target *target, char *ret_message)
 {
     int code = check_name("application", target->name, ret_message);
     if (code == 0)
@@ -134,16 +142,19 @@ int controller_target_check(const struct settings *settings, const struct contro
     if (code)
         return code;
     if (target->deployment_count == 0 || target->deployment_count > settings->deployment_limit) {
-        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
-                         "application '%.*s' has %u deployments; it has at least one and at most %lld",
-                         BYTES_PRINT(target->name), target->deployment_count,
-                         (long long)settings->deployment_limit);
+        controller_print(
+            ret_message, CONTROLLER_MESSAGE_SIZE,
+            "application '%.*s' has %u deployments; it has at least one and at most %lld",
+            BYTES_PRINT(target->name), target->deployment_count,
+            (long long)settings->deployment_limit);
         return target->deployment_count ? ERROR_LIMIT : ERROR_INVALID;
     }
-    if (size_of(target, (size_t)settings->target_size_limit) > (size_t)settings->target_size_limit) {
-        controller_print(ret_message, CONTROLLER_MESSAGE_SIZE,
-                         "the target of application '%.*s' is larger than %lld bytes (target_size_limit)",
-                         BYTES_PRINT(target->name), (long long)settings->target_size_limit);
+    if (size_of(target, (size_t)settings->target_size_limit) >
+        (size_t)settings->target_size_limit) {
+        controller_print(
+            ret_message, CONTROLLER_MESSAGE_SIZE,
+            "the target of application '%.*s' is larger than %lld bytes (target_size_limit)",
+            BYTES_PRINT(target->name), (long long)settings->target_size_limit);
         return ERROR_LIMIT;
     }
     struct map names;
@@ -153,7 +164,7 @@ int controller_target_check(const struct settings *settings, const struct contro
     return code;
 }
 
-/* ---- the copy ----------------------------------------------------------------------------------- */
+/* ---- the copy ---- */
 
 /* Takes from the free end of the block; a zero byte is behind each slice. */
 static struct bytes copy_slice(uint8_t **free_end, struct bytes slice)
@@ -167,20 +178,20 @@ static struct bytes copy_slice(uint8_t **free_end, struct bytes slice)
 
 struct controller_plan *controller_plan_try_new(const struct controller_app_target *target)
 {
-    size_t                  size = size_of(target, SIZE_MAX / 2);
+    size_t size = size_of(target, SIZE_MAX / 2);
     struct controller_plan *plan = mem_try(size);
     if (!plan)
         return NULL;
-    struct controller_deployment_target *rows     = controller_plan_rows(plan);
-    uint8_t                             *free_end = (uint8_t *)(rows + target->deployment_count);
-    plan->references          = 1;
-    plan->target              = *target;
-    plan->target.deployments  = rows;
-    plan->target.name         = copy_slice(&free_end, target->name);
+    struct controller_deployment_target *rows = controller_plan_rows(plan);
+    uint8_t *free_end = (uint8_t *)(rows + target->deployment_count);
+    plan->references = 1;
+    plan->target = *target;
+    plan->target.deployments = rows;
+    plan->target.name = copy_slice(&free_end, target->name);
     plan->target.route_prefix = copy_slice(&free_end, target->route_prefix);
-    plan->target.ingress      = copy_slice(&free_end, target->ingress);
+    plan->target.ingress = copy_slice(&free_end, target->ingress);
     for (uint32_t i = 0; i < target->deployment_count; i++) {
-        rows[i]      = target->deployments[i];
+        rows[i] = target->deployments[i];
         rows[i].name = copy_slice(&free_end, rows[i].name);
         rows[i].body = copy_slice(&free_end, rows[i].body);
     }
@@ -209,7 +220,8 @@ void controller_plan_unref(struct controller *controller, struct controller_plan
         controller_trash_add(controller, plan);
 }
 
-void controller_goal_set(struct controller *controller, struct controller_goal *goal, struct controller_plan *plan,
+void controller_goal_set(struct controller *controller, struct controller_goal *goal,
+                         struct controller_plan *plan,
                          const struct controller_deployment_target *target, bool proven)
 {
     ensure(plan && target);
