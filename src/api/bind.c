@@ -10,7 +10,6 @@
 #include "bind.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,7 +155,7 @@ struct manta_arg manta_bind_list(struct manta_app *app, const struct manta_deplo
 
 static int64_t to_us(double seconds)
 {
-    return seconds > 0 ? (int64_t)llround(seconds * 1e6) : 0;
+    return seconds > 0 ? (int64_t)(seconds * 1e6 + 0.5) : 0;
 }
 
 static struct target_replica replica_target(const struct manta_app *app,
@@ -267,7 +266,7 @@ int app_build(const char *target, const char *name, const char *const *arguments
               struct error *reterr)
 {
     char path[PATH_MAX];
-    const char *application;
+    const char *application = NULL;
     void *library = NULL;
     library_builder *builder;
     struct manta_app app = {.name = name, .library = path, .arguments = arguments};

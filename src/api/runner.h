@@ -58,8 +58,4 @@ struct manta_replica {
  */
 void runner_flush(struct manta_replica *replica);
 
-/* What the executable manta-replica does: arguments as the node gives them; returns the exit
- * status. */
-int runner_main(int argument_count, char **arguments);
-
 #endif

@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <manta/sys/replica.h>
+
 #include "ensure.h"
 #include "library.h"
 #include "log.h"
@@ -121,7 +123,7 @@ static void name_replica(struct manta_replica *replica, uint64_t id)
 /* Bytes that are not safe in a file name become '_' (Ray Serve's rule). */
 static void open_log(const struct manta_replica *replica, const struct runner_options *options)
 {
-    char component[260], path[4200], file[300];
+    char component[260], path[4200], file[320];
     struct error error = {0};
     snprintf(component, sizeof component, "%s_%s", replica->app, replica->name);
     snprintf(file, sizeof file, "replica_%s_%s.log", component, replica->id);
@@ -310,7 +312,7 @@ static void end(struct manta_replica *replica)
     metrics_close();
 }
 
-int runner_main(int argument_count, char **arguments)
+int manta_replica_main(int argument_count, char **arguments)
 {
     static struct manta_replica replica; /* one per process */
     struct runner_options options = {0};

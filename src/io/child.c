@@ -242,7 +242,7 @@ int child_start(struct child *child, struct loop *loop, const struct child_spawn
                 void (*exit)(void *owner, struct child *child, int exit_code, int signal_number),
                 void *owner, struct error *reterr)
 {
-    ensure(spawn->path && spawn->arguments && exit);
+    ensure(spawn->path && spawn->arguments && (exit || !loop));
     struct start start;
     int pidfd = -1, rc;
     *child = (struct child){.pidfd = -1};
@@ -265,7 +265,7 @@ int child_start(struct child *child, struct loop *loop, const struct child_spawn
     }
     child->pid = pid;
     child->pidfd = pidfd;
-    rc = watch_process(child, loop, exit, owner);
+    rc = loop ? watch_process(child, loop, exit, owner) : 0;
     if (rc != 0) {
         child_signal(child, SIGKILL, true);
         reap(pidfd);

@@ -49,7 +49,7 @@ struct child {
     void             *owner;
 };
 
-/* Starts and watches.  A failed exec is reported here, not as an exit. */
+/* Starts and watches; without a loop it only starts, and the caller reaps.  A failed exec is reported here, not as an exit. */
 int  child_start(struct child *child, struct loop *loop, const struct child_spawn *spawn,
                  void (*exit)(void *owner, struct child *child, int exit_code, int signal_number), void *owner,
                  struct error *reterr);

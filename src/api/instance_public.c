@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * instance_public: <manta/instance.h>: starting, joining and ending instances; running
+ * applications.
+ *
+ * manta_start runs the node and waits for its word over a socket pair, the parent link.  The link
+ * stays open: when this program ends, however that happens, a private instance sees the end of file
+ * and ends with it; when the node ends, this side sees it (manta_instance_descriptor).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <manta/instance.h>
+
+#include "bind.h"
+#include "call.h"
+#include "child.h"
+#include "control.h"
+#include "instance.h"
+#include "mem.h"
+#include "pack.h"
+#include "runtime.h"
+#include "socket.h"
+#include "wire.h"
+
+enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000 };
+
+struct manta_instance {
+    struct instance place;
+    bool owned;              /* started here and private: ends with us */
+    int link;                /* the node's end of the parent link; -1 when joined */
+    pid_t node;              /* 0 when joined */
+    int http_port;           /* -1: none */
+    struct runtime *runtime; /* for handles */
+};
+
+static const struct manta_start_options START_DEFAULTS = {MANTA_START_OPTIONS};
+
+static void take_options(void *options, size_t size, const void *given, size_t given_size)
+{
+    if (given)
+        memcpy(options, given, given_size < size ? given_size : size);
+}
+
+/* ---- starting the node
+ * --------------------------------------------------------------------------------- */
+
+/* Arguments as text; the array points into the struct. */
+struct node_arguments {
+    char executable[4096], port[16], proxies[16], timeout[24], keep_alive[24];
+    const char *list[32];
+};
+
+static void fill_arguments(struct node_arguments *arguments, const struct manta_instance *instance,
+                           const struct manta_start_options *options)
+{
+    size_t count = 0;
+    const char **list = arguments->list;
+    snprintf(arguments->port, sizeof arguments->port, "%d", options->http_port);
+    snprintf(arguments->proxies, sizeof arguments->proxies, "%d", options->proxies);
+    snprintf(arguments->timeout, sizeof arguments->timeout, "%.0f",
+             options->request_timeout_s * 1000);
+    snprintf(arguments->keep_alive, sizeof arguments->keep_alive, "%.0f",
+             options->keep_alive_timeout_s * 1000);
+    list[count++] = "manta-node";
+    list[count++] = "--name";
+    list[count++] = instance->place.name;
+    list[count++] = "--parent-descriptor";
+    list[count++] = "3";
+    list[count++] = "--http-host";
+    list[count++] = options->http_host ? options->http_host : "127.0.0.1";
+    list[count++] = "--http-port";
+    list[count++] = arguments->port;
+    list[count++] = "--proxies";
+    list[count++] = arguments->proxies;
+    list[count++] = "--request-timeout-ms";
+    list[count++] = arguments->timeout;
+    list[count++] = "--keep-alive-ms";
+    list[count++] = arguments->keep_alive;
+    list[count++] = "--log-level";
+    list[count++] = options->log_level ? options->log_level : "INFO";
+    list[count++] = "--log-encoding";
+    list[count++] = options->log_encoding ? options->log_encoding : "TEXT";
+    if (options->log_directory) {
+        list[count++] = "--log-directory";
+        list[count++] = options->log_directory;
+    }
+    if (options->log_to_stderr)
+        list[count++] = "--log-to-stderr";
+    if (instance->owned)
+        list[count++] = "--private";
+    list[count] = NULL;
+}
+
+static int start_node(struct manta_instance *instance, const struct manta_start_options *options,
+                      struct error *reterr)
+{
+    struct node_arguments arguments;
+    struct child child = {0};
+    int pair[2];
+    char directory[4000];
+    if (instance_libexec(directory, sizeof directory, reterr) < 0)
+        return reterr->code;
+    snprintf(arguments.executable, sizeof arguments.executable, "%s/manta-node", directory);
+    fill_arguments(&arguments, instance, options);
+    int code = socket_pair(pair);
+    if (code < 0)
+        return error_set(reterr, ERROR_SYSTEM, "no socket pair: %s", strerror(-code));
+    struct child_descriptor parent = {.source = pair[1], .target = 3};
+    struct child_spawn spawn = {.path = arguments.executable,
+                                .arguments = arguments.list,
+                                .descriptors = &parent,
+                                .descriptor_count = 1,
+                                .output = -1,
+                                .error_output = -1};
+    code = child_start(&child, NULL, &spawn, NULL, NULL, reterr);
+    socket_close(pair[1]);
+    if (code < 0) {
+        socket_close(pair[0]);
+        return code;
+    }
+    instance->node = child.pid;
+    instance->link = pair[0];
+    child_close(&child);
+    return 0;
+}
+
+/* "ready <port>" or "error <code> <text>", a line. */
+static int await_node(struct manta_instance *instance, struct error *reterr)
+{
+    char line[ERROR_TEXT_SIZE + 64];
+    size_t size = 0;
+    int64_t due = control_now_ns() + START_WAIT_MS * 1000000LL;
+    int code = 0, offset = 0;
+    while (size < sizeof line - 1 && !memchr(line, '\n', size)) {
+        struct pollfd wanted = {.fd = instance->link, .events = POLLIN};
+        int64_t left_ms = (due - control_now_ns()) / 1000000;
+        if (left_ms <= 0)
+            return error_set(reterr, ERROR_TIMEOUT, "the instance did not start within %d s",
+                             START_WAIT_MS / 1000);
+        if (poll(&wanted, 1, (int)left_ms) < 0 && errno != EINTR)
+            return error_set(reterr, ERROR_SYSTEM, "poll: %s", strerror(errno));
+        ssize_t got = socket_read(instance->link, line + size, sizeof line - 1 - size);
+        if (got == -EAGAIN)
+            continue;
+        if (got <= 0)
+            return error_set(reterr, ERROR_SYSTEM,
+                             "the node ended while it started; see the messages above");
+        size += (size_t)got;
+    }
+    line[size] = 0;
+    line[strcspn(line, "\n")] = 0;
+    if (sscanf(line, "ready %d", &instance->http_port) == 1)
+        return 0;
+    if (sscanf(line, "error %d %n", &code, &offset) == 1 && code < 0)
+        return error_set(reterr, code, "%s", line + offset);
+    return error_set(reterr, ERROR_PROTOCOL, "the node said '%.100s'", line);
+}
+
+static void reap_node(struct manta_instance *instance, int wait_ms)
+{
+    struct pollfd gone = {.fd = instance->link, .events = POLLIN};
+    char rest[256];
+    int64_t due = control_now_ns() + wait_ms * 1000000LL;
+    if (!instance->node)
+        return;
+    /* The link ends when the node does. */
+    while (wait_ms > 0 && control_now_ns() < due) {
+        poll(&gone, 1, (int)((due - control_now_ns()) / 1000000) + 1);
+        if (socket_read(instance->link, rest, sizeof rest) == 0)
+            break;
+    }
+    socket_close(instance->link);
+    instance->link = -1;
+    waitpid(instance->node, NULL, 0);
+    instance->node = 0;
+}
+
+static struct manta_instance *instance_free(struct manta_instance *instance)
+{
+    if (instance->runtime) {
+        helm_take(instance->runtime->helm);
+        runtime_close(instance->runtime);
+        helm_give(instance->runtime->helm);
+        runtime_unref(instance->runtime);
+    }
+    if (instance->link >= 0)
+        socket_close(instance->link);
+    return mem_free(instance);
+}
+
+static int open_runtime(struct manta_instance *instance, struct error *reterr)
+{
+    char name[64];
+    snprintf(name, sizeof name, "handle-%d", (int)getpid());
+    instance->runtime =
+        runtime_new(instance->place.controller_socket, WIRE_ROLE_HANDLE, name, reterr);
+    return instance->runtime ? 0 : reterr->code;
+}
+
+static int check_options(const struct manta_start_options *options, struct error *reterr)
+{
+    if (options->http_port < -1 || options->http_port > 65535)
+        return error_set(reterr, ERROR_INVALID,
+                         "http_port is %d, not -1 (none), 0 (any) or 1 to 65535",
+                         options->http_port);
+    if (options->proxies < 0 || options->proxies > 64)
+        return error_set(reterr, ERROR_INVALID, "proxies is %d, not 0 (by cores) to 64",
+                         options->proxies);
+    if (!(options->request_timeout_s >= 0 && options->request_timeout_s <= 86400))
+        return error_set(reterr, ERROR_INVALID, "request_timeout_s must be 0 (none) to 86400");
+    if (!(options->keep_alive_timeout_s >= 0 && options->keep_alive_timeout_s <= 86400))
+        return error_set(reterr, ERROR_INVALID, "keep_alive_timeout_s must be 0 to 86400");
+    return 0;
+}
+
+int manta_start(const struct manta_start_options *given, struct manta_instance **ret_instance,
+                struct manta_error *reterr)
+{
+    struct manta_start_options options = START_DEFAULTS;
+    struct error error = {0};
+    char name[INSTANCE_NAME_SIZE];
+    take_options(&options, sizeof options, given, given ? given->size : 0);
+    struct manta_instance *instance = mem_try(sizeof *instance);
+    if (!instance)
+        return manta_error_set(reterr, MANTA_EMEMORY, "no memory for an instance");
+    instance->link = -1;
+    instance->owned = !options.name;
+    if (!options.name)
+        instance_private_name(name);
+    if (check_options(&options, &error) == 0 &&
+        instance_locate(&instance->place, options.name ? options.name : name, instance->owned,
+                        &error) == 0) {
+        if (!instance->owned && instance_running(&instance->place)) {
+            instance_free(instance);
+            return manta_connect(options.name, ret_instance, reterr);
+        }
+        if (start_node(instance, &options, &error) == 0 && await_node(instance, &error) == 0 &&
+            open_runtime(instance, &error) == 0) {
+            *ret_instance = instance;
+            return 0;
+        }
+    }
+    if (instance->node && instance->link >= 0) {
+        socket_close(instance->link);
+        instance->link = -1;
+        waitpid(instance->node, NULL, 0);
+    }
+    instance_free(instance);
+    return runtime_error(reterr, &error);
+}
+
+/* ---- joining
+ * ---------------------------------------------------------------------------------------------- */
+
+static int read_port(const struct instance *place)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/instance.json", place->directory);
+    json_t *root = json_load_file(path, 0, NULL);
+    json_t *port = json_object_get(root, "http_port");
+    int found = json_is_integer(port) ? (int)json_integer_value(port) : -1;
+    json_decref(root);
+    return found;
+}
+
+int manta_connect(const char *name, struct manta_instance **ret_instance,
+                  struct manta_error *reterr)
+{
+    struct error error = {0};
+    struct manta_instance *instance = mem_try(sizeof *instance);
+    if (!instance)
+        return manta_error_set(reterr, MANTA_EMEMORY, "no memory for an instance");
+    instance->link = -1;
+    if (!name)
+        name = getenv("MANTA_INSTANCE");
+    if (!name || !*name)
+        name = "default";
+    if (instance_locate(&instance->place, name, false, &error) == 0 &&
+        !instance_running(&instance->place))
+        error_set(&error, ERROR_NOT_RUNNING, "no instance '%s' is running", name);
+    if (!error.code && open_runtime(instance, &error) == 0) {
+        instance->http_port = read_port(&instance->place);
+        *ret_instance = instance;
+        return 0;
+    }
+    instance_free(instance);
+    return runtime_error(reterr, &error);
+}
+
+struct manta_instance *manta_disconnect(struct manta_instance *instance)
+{
+    if (!instance)
+        return NULL;
+    if (instance->node && instance->owned)
+        reap_node(instance, 0);
+    return instance_free(instance);
+}
+
+int manta_http_port(const struct manta_instance *instance)
+{
+    return instance->http_port;
+}
+
+int manta_instance_descriptor(const struct manta_instance *instance)
+{
+    return instance->link;
+}
+
+/* ---- operations
+ * --------------------------------------------------------------------------------------------- */
+
+int manta_shutdown(struct manta_instance *instance, struct manta_error *reterr)
+{
+    struct wire_shutdown frame = {0};
+    struct error error = {0};
+    uint8_t room[64];
+    struct control_question question = {.type = WIRE_SHUTDOWN_FRAME};
+    if (!instance)
+        return 0;
+    question.frame = bytes_of(room, wire_shutdown_write(&frame, 0, 0, false, room));
+    int code = control_ask(instance->place.controller_socket, &question, 0, NULL, &error);
+    /* The controller may be gone before its word arrives: what counts is that the node has ended.
+     */
+    if (code == ERROR_CLOSED)
+        code = 0;
+    reap_node(instance, END_WAIT_MS);
+    instance_free(instance);
+    return code < 0 ? runtime_error(reterr, &error) : 0;
+}
+
+static int deploy(struct manta_instance *instance, const struct manta_run_options *options,
+                  struct bytes target, struct error *reterr)
+{
+    struct wire_deploy frame = {.app = bytes_of_string(options->name),
+                                .route_prefix = bytes_of_string(options->route_prefix),
+                                .body = target};
+    size_t size = wire_deploy_size(&frame);
+    uint8_t *room = mem_try(size);
+    if (!room)
+        return error_set(reterr, ERROR_MEMORY, "no memory for the application's target");
+    wire_deploy_write(&frame, 0, 0, false, room);
+    struct control_question question = {.type = WIRE_DEPLOY_FRAME,
+                                        .frame = bytes_of(room, size),
+                                        .no_wait = options->no_wait,
+                                        .progress = options->progress,
+                                        .owner = options->owner};
+    int code = control_ask(instance->place.controller_socket, &question, 0, NULL, reterr);
+    mem_free(room);
+    return code;
+}
+
+int manta_run(struct manta_instance *instance, const char *target,
+              const struct manta_run_options *given, struct manta_error *reterr)
+{
+    struct manta_run_options options = {MANTA_RUN_OPTIONS};
+    struct error error = {0};
+    struct text document;
+    take_options(&options, sizeof options, given, given ? given->size : 0);
+    if (!options.name || !*options.name)
+        return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
+    text_init(&document, 256 << 20);
+    int code = app_build(target, options.name, options.arguments, &document, &error);
+    if (code == 0)
+        code = deploy(instance, &options, text_bytes(&document), &error);
+    text_done(&document);
+    return code < 0 ? runtime_error(reterr, &error) : 0;
+}
+
+int manta_delete(struct manta_instance *instance, const char *name, struct manta_error *reterr)
+{
+    struct wire_delete frame = {.app = bytes_of_string(name)};
+    struct error error = {0};
+    uint8_t room[512];
+    if (!name || !*name || wire_delete_size(&frame) > sizeof room)
+        return manta_error_set(reterr, MANTA_EINVALID, "an application's name has 1 to 400 bytes");
+    struct control_question question = {
+        .type = WIRE_DELETE_FRAME,
+        .frame = bytes_of(room, wire_delete_write(&frame, 0, 0, false, room))};
+    int code = control_ask(instance->place.controller_socket, &question, 0, NULL, &error);
+    return code < 0 ? runtime_error(reterr, &error) : 0;
+}
+
+int manta_status(struct manta_instance *instance, struct manta_pack *pack,
+                 struct manta_error *reterr)
+{
+    struct wire_status frame = {.detail = 1};
+    struct error error = {0};
+    uint8_t room[64];
+    struct control_question question = {.type = WIRE_STATUS_FRAME};
+    question.frame = bytes_of(room, wire_status_write(&frame, 0, 0, false, room));
+    int code = control_ask(instance->place.controller_socket, &question,
+                           control_now_ns() + 10000000000LL, &pack->document, &error);
+    return code < 0 ? runtime_error(reterr, &error) : 0;
+}
+
+/* ---- handles
+ * ------------------------------------------------------------------------------------------------
+ */
+
+struct find {
+    struct runtime *runtime;
+    struct bytes app, deployment;
+};
+
+static bool is_known(void *owner)
+{
+    struct find *find = owner;
+    const struct router *router = dispatch_router(find->runtime->dispatch);
+    struct deployment_id id;
+    if (find->runtime->closed)
+        return true;
+    return find->deployment.size ? router_find_deployment(router, find->app, find->deployment, &id)
+                                 : router_find_app(router, find->app, &id);
+}
+
+/* An application that has just been deployed is at most one snapshot away. */
+static int await_known(struct find *find, struct error *reterr)
+{
+    struct runtime *runtime = find->runtime;
+    bool nested = runtime_enter(runtime);
+    int code = runtime_dispatch(runtime, reterr) ? 0 : reterr->code;
+    if (code == 0 && !is_known(find) &&
+        (nested || !helm_wait(runtime->helm, is_known, find,
+                              loop_refresh_now_ns(runtime->loop) + 1000000000)))
+        code = error_set(reterr, ERROR_NOT_FOUND, "there is no %s '%.*s' in application '%.*s'",
+                         find->deployment.size ? "deployment" : "ingress",
+                         BYTES_PRINT(find->deployment), BYTES_PRINT(find->app));
+    runtime_leave(runtime, nested);
+    return code;
+}
+
+int manta_get_deployment_handle(struct manta_instance *instance, const char *app,
+                                const char *deployment, struct manta_handle **ret_handle,
+                                struct manta_error *reterr)
+{
+    struct error error = {0};
+    struct find find = {.runtime = instance->runtime,
+                        .app = bytes_of_string(app),
+                        .deployment = bytes_of_string(deployment)};
+    if (await_known(&find, &error) < 0)
+        return runtime_error(reterr, &error);
+    struct manta_handle *handle = handle_new(instance->runtime, find.app, find.deployment);
+    if (!handle)
+        return manta_error_set(reterr, MANTA_EMEMORY, "no memory for a handle");
+    *ret_handle = handle;
+    return 0;
+}
+
+int manta_get_app_handle(struct manta_instance *instance, const char *app,
+                         struct manta_handle **ret_handle, struct manta_error *reterr)
+{
+    return manta_get_deployment_handle(instance, app, "", ret_handle, reterr);
+}
+
+const char *manta_version(void)
+{
+    return MANTA_VERSION;
+}
