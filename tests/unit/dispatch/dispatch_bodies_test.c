@@ -472,7 +472,7 @@ Test(dispatch_bodies, bodies_wait_for_a_replica_that_does_not_read_and_all_arriv
     uint64_t stream;
 
     world->settings.wire_queue_limit = 65536;
-    world->max_ongoing = CALLS + 1;
+    world->max_ongoing = CALLS + 2;
     world_start(world);
     peer_listen(replica);
     peer_take(&world->controller, WIRE_HELLO_FRAME, &payload);
@@ -488,6 +488,10 @@ Test(dispatch_bodies, bodies_wait_for_a_replica_that_does_not_read_and_all_arriv
     streamed = world_submit(world, &request, &owner_a);
     world_idle(world);
     cr_assert_eq(dispatch_write(streamed, BYTES("data"), false), 0, "its head is not even sent");
+
+    struct dispatch_call *unsent = world_call(world, &owner_a);
+    dispatch_cancel(unsent, ERROR_CANCELLED); /* of this one nothing has left, nor will */
+    dispatch_check(world->dispatch);
 
     peer_read_again(replica);
     for (int i = 0; i < CALLS; i++) {
@@ -541,5 +545,59 @@ Test(dispatch_bodies, items_of_a_stream_keep_their_borders_the_empty_ones_too)
     event = world_event(world, DISPATCH_DATA);
     cr_assert(event->body.size == 0 && !event->more);
     world_ends(world, &owner_a, 0);
+    world_free(world);
+}
+
+Test(dispatch_bodies, an_empty_last_part_is_just_the_end)
+{
+    struct world *world = world_serving(1);
+    struct peer *replica = &world->replicas[0];
+    struct dispatch_request request = world_request("question");
+
+    request.stream = true;
+    world_submit(world, &request, &owner_a);
+    uint64_t stream = peer_take_request(replica);
+    peer_say_reply(replica, stream, 0, 200, "all");
+    peer_say_part(replica, stream, WIRE_END, (struct bytes){0});
+    world_event(world, DISPATCH_REPLY);
+    world_ends(world, &owner_a, 0);
+    world_free(world);
+}
+
+Test(dispatch_bodies, parts_written_straight_wait_for_room_in_the_channel)
+{
+    struct world *world = world_new();
+    struct peer *replica = &world->replicas[0];
+    struct dispatch_request request = streamed_request();
+    struct bytes body = pattern(4 << 20), payload;
+    uint8_t *got = malloc(body.size);
+    size_t taken = 0, heard = 0;
+
+    world->settings.wire_queue_limit = 65536;
+    world_start(world);
+    replica->stream_credit = 16 << 20; /* never what is lacking */
+    peer_listen(replica);
+    peer_take(&world->controller, WIRE_HELLO_FRAME, &payload);
+    world_serve(world, 1);
+    peer_take(replica, WIRE_HELLO_FRAME, &payload);
+    struct dispatch_call *call = world_submit(world, &request, &owner_a);
+    uint64_t stream = peer_take_request(replica);
+    while (heard < body.size) {
+        if (taken < body.size)
+            taken += dispatch_write(call, bytes_skip(body, taken), true);
+        dispatch_check(world->dispatch);
+        world_turn(world);
+        while (peer_has_frame(replica)) {
+            struct wire_part part;
+            struct wire_header header = peer_take(replica, WIRE_PART_FRAME, &payload);
+            cr_assert_eq(header.stream, stream);
+            cr_assert_eq(wire_part_read(&part, payload), 0);
+            memcpy(got + heard, part.body.at, part.body.size);
+            heard += part.body.size;
+            cr_assert_eq(header.flags, heard == body.size ? WIRE_END : 0);
+        }
+    }
+    cr_assert(bytes_equal(bytes_of(got, heard), body));
+    free(got);
     world_free(world);
 }

@@ -263,6 +263,31 @@ Test(dispatch_calls, a_cancelled_call_that_crosses_a_rejection_is_over)
     world_free(world);
 }
 
+Test(dispatch_calls, a_cancelled_call_of_which_a_half_close_is_the_last_word_is_over)
+{
+    struct world *world = world_serving(1);
+    struct peer *replica = &world->replicas[0];
+    struct bytes payload;
+
+    struct dispatch_call *calls[4];
+    for (int i = 0; i < 4; i++)
+        calls[i] = world_call(world, &owner_a);
+    world_call(world, &owner_b); /* waits for a slot */
+    for (int i = 0; i < 4; i++) {
+        uint64_t stream = peer_take_request(replica);
+        if (i > 0)
+            continue;
+        dispatch_cancel(calls[0], ERROR_CLOSED);
+        peer_say_reply(replica, stream, 0, 200, "begun");
+        peer_say_credit(replica, stream, 1000);
+        peer_say_half_close(replica, stream, ERROR_CANCELLED, (struct bytes){0});
+    }
+    peer_take(replica, WIRE_CANCEL_FRAME, &payload);
+    peer_take_request(replica);
+    cr_assert(!world_has_event(world));
+    world_free(world);
+}
+
 Test(dispatch_calls, a_cancel_before_the_end_event_was_taken_swallows_it)
 {
     struct world *world = world_serving(1);
@@ -429,4 +454,18 @@ Test(dispatch_calls, the_slices_of_an_event_stand_until_the_next_is_taken)
     cr_assert(bytes_equal(body, BYTES("first answer")), "kept by a reference");
     buffer_unref(kept);
     world_free(world);
+}
+
+Test(dispatch_calls, a_dispatch_for_which_memory_lacks_is_not_made_and_leaves_nothing)
+{
+    bool made = false;
+    for (uint64_t nth = 1; !made; nth++) {
+        struct world *world = world_new();
+        struct error error = {0};
+        cr_assert_leq(nth, 100);
+        world->fail_at = nth;
+        made = world_try_start(world, &error);
+        cr_assert(made || error.code == ERROR_MEMORY);
+        world_free(world);
+    }
 }

@@ -308,6 +308,32 @@ Test(dispatch_snapshots, rows_that_make_no_sense_are_as_if_they_were_not_there)
     world_free(world);
 }
 
+Test(dispatch_snapshots, a_frame_of_the_controller_over_the_limit_is_a_breach)
+{
+    struct world *world = world_serving(1);
+    uint64_t glitches = metric_get(peer_glitches_total);
+    uint8_t at[WIRE_HEADER_SIZE];
+    struct wire_header header = {.size = 300000, .type = WIRE_SNAPSHOT_FRAME};
+    wire_header_write(&header, at);
+    peer_say(&world->controller, at, sizeof at);
+    is_left(world, glitches);
+}
+
+Test(dispatch_snapshots, a_ping_of_the_controller_is_answered)
+{
+    struct world *world = world_serving(1);
+    uint8_t at[64];
+    struct wire_ping ping = {.token = 77};
+    struct wire_pong pong;
+    struct bytes payload;
+
+    peer_say(&world->controller, at, wire_ping_write(&ping, 0, 0, false, at));
+    peer_take(&world->controller, WIRE_PONG_FRAME, &payload);
+    cr_assert_eq(wire_pong_read(&pong, payload), 0);
+    cr_assert_eq(pong.token, 77);
+    world_free(world);
+}
+
 /* ---- a peer that is no controller ---- */
 
 Test(dispatch_snapshots, a_peer_in_another_role_is_not_listened_to)

@@ -5,6 +5,7 @@
 #include "dispatch_world.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -355,11 +356,22 @@ static void peer_done(struct peer *peer)
     free((void *)peer->held.at);
 }
 
+/* Descriptors that this process has open. */
+static uint32_t open_count(void)
+{
+    uint32_t count = 0;
+    for (int descriptor = 0; descriptor < 1024; descriptor++)
+        count += fcntl(descriptor, F_GETFD) >= 0;
+    return count;
+}
+
 struct world *world_new(void)
 {
     struct world *world = calloc(1, sizeof *world);
     cr_assert_not_null(world);
     world->mem_live = mem_count().live;
+    loop_free(loop_new()); /* libuv opens a few for the whole process */
+    world->open_count = open_count();
     strcpy(world->directory, "/tmp/dispatch-XXXXXX");
     cr_assert_not_null(mkdtemp(world->directory));
     settings_init(&world->settings);
@@ -378,18 +390,14 @@ struct world *world_new(void)
     return world;
 }
 
-void world_start(struct world *world)
+bool world_try_start(struct world *world, struct error *reterr)
 {
-    struct error error = {0};
     struct channel_config config = {
         .frame_limit = (size_t)world->settings.wire_frame_limit,
         .queue_limit = (size_t)world->settings.wire_queue_limit,
         .turn_limit = (size_t)world->settings.wire_turn_limit,
         .buffer_keep = 64,
     };
-    cr_assert_eq(channel_set_init(&world->channels, world->loop, &config), 0);
-    if (world->controller.listener < 0)
-        peer_listen(&world->controller);
     struct dispatch_config dispatch = {
         .loop = world->loop,
         .channels = &world->channels,
@@ -401,8 +409,20 @@ void world_start(struct world *world)
         .wake = world_wake,
         .owner = world,
     };
-    world->dispatch = dispatch_new(&dispatch, &error);
-    cr_assert_not_null(world->dispatch, "%s", error.text);
+    if (!world->channels.loop)
+        cr_assert_eq(channel_set_init(&world->channels, world->loop, &config), 0);
+    if (world->controller.listener < 0)
+        peer_listen(&world->controller);
+    mem_fail_at(world->fail_at);
+    world->dispatch = dispatch_new(&dispatch, reterr);
+    mem_fail_at(0);
+    return world->dispatch != NULL;
+}
+
+void world_start(struct world *world)
+{
+    struct error error = {0};
+    cr_assert(world_try_start(world, &error), "%s", error.text);
 }
 
 struct world *world_serving(uint32_t replica_count)
@@ -437,6 +457,7 @@ void world_free(struct world *world)
     loop_free(world->loop);
     rmdir(world->directory);
     cr_assert_eq(mem_count().live, world->mem_live, "M1: memory is left");
+    cr_assert_eq(open_count(), world->open_count, "a descriptor is left open");
     free(world);
 }
 

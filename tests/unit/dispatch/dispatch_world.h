@@ -69,9 +69,11 @@ struct world {
     struct world_event events[WORLD_PENDING];
     uint32_t first, last;
     struct world_event held; /* given out last */
+    uint64_t fail_at;        /* which allocation of dispatch_new fails; 0: none */
     uint32_t max_ongoing;
     int64_t max_queued;
-    uint64_t mem_live; /* before it began */
+    uint64_t mem_live;   /* before it began */
+    uint32_t open_count; /* descriptors, likewise */
 };
 
 /* Replicas 1..WORLD_REPLICAS with their sockets not yet listening, and a controller that listens.
@@ -79,6 +81,7 @@ struct world {
 struct world *world_new(void);
 /* With the dispatch; settings may be changed between the two. */
 void world_start(struct world *world);
+bool world_try_start(struct world *world, struct error *reterr); /* with fail_at */
 /* With a snapshot of the first `replica_count` replicas, connected. */
 struct world *world_serving(uint32_t replica_count);
 /* Ends everything and checks that no memory is left. */
