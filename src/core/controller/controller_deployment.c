@@ -220,9 +220,9 @@ void controller_deployment_fail(struct controller *controller,
     ensure(goal->plan && !goal->proven && goal->target != good->target);
     deployment->failed = true;
     bool serves = good->plan && controller_deployment_ready(deployment) > 0;
-    controller_status_say(deployment, "%.*s failed to start %u times in a row%s: %s",
-                          BYTES_PRINT(deployment->name), deployment->failures,
-                          serves ? " (what ran before serves on)" : "", deployment->last_failure);
+    controller_status_say(deployment, "The deployment failed to start %u time%s in a row%s: %s",
+                          deployment->failures, deployment->failures == 1 ? "" : "s",
+                          serves ? ", what ran before serves on" : "", deployment->last_failure);
     controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_STARTUP_FAILED);
     if (good->plan)
         controller_goal_set(controller, goal, good->plan, good->target, good->proven);

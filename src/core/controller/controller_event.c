@@ -290,19 +290,20 @@ void controller_failed(struct controller *controller, const struct controller_ev
 }
 
 /* "was ended by signal 11: last words" */
-static void print_end(char *ret_text, size_t size, const struct controller_event *event)
+static void print_end(char *ret_text, size_t size, const char *who,
+                      const struct controller_event *event)
 {
     char words[CONTROLLER_TEXT_SIZE - 64];
     controller_copy_tail(words, sizeof(words), event->text);
     const char *colon = words[0] ? ": " : "";
     if (event->signal_number)
-        controller_print(ret_text, size, "was ended by signal %d%s%s", event->signal_number, colon,
-                         words);
+        controller_print(ret_text, size, "%swas ended by signal %d%s%s", who, event->signal_number,
+                         colon, words);
     else if (event->exit_code >= 0)
-        controller_print(ret_text, size, "ended with exit code %d%s%s", event->exit_code, colon,
-                         words);
+        controller_print(ret_text, size, "%sended with exit code %d%s%s", who, event->exit_code,
+                         colon, words);
     else
-        controller_print(ret_text, size, "ended, nobody knows how%s%s", colon, words);
+        controller_print(ret_text, size, "%sended, nobody knows how%s%s", who, colon, words);
 }
 
 void controller_gone(struct controller *controller, const struct controller_event *event)
@@ -316,7 +317,7 @@ void controller_gone(struct controller *controller, const struct controller_even
     struct controller_deployment *to_blame = blamed(replica);
     int64_t life_ns = controller->now_ns - replica->since_ns;
     bool counted = replica->unhealthy;
-    print_end(text, sizeof(text), event);
+    print_end(text, sizeof(text), from == REPLICA_STATE_STARTING ? "its process " : "", event);
     controller_replica_move(controller, replica, REPLICA_STATE_GONE);
     if (from == REPLICA_STATE_STARTING && to_blame)
         count_failure(controller, to_blame, replica->attempt, text);

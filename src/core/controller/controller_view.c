@@ -132,7 +132,8 @@ static void dump_replicas(const struct controller_replicas *replicas, struct tex
                        replica->unhealthy ? " unhealthy" : "", replica->attempt);
             if (replica->deadline_place)
                 text_print(out, " deadline %lld", (long long)replica->deadline_ns);
-            text_print(out, " %.*s\n", BYTES_PRINT(replica->address));
+            text_print(out, "%s%.*s\n", replica->address.size ? " " : "",
+                       BYTES_PRINT(replica->address));
         }
     }
 }

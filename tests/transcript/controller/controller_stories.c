@@ -14,7 +14,7 @@
  *     started r1 pid=7 · ready r1 r2 · failed r2 'no file' · gone r1 signal=11 'last words'
  *     adopt r4 app/model@2 [silent] [draining] · loaded version=9
  *     unhealthy r1 'text' · healthy r1
- *     time · late                                                 a turn, one that came too late
+ *     time · sleep ... late                                       a turn; no turns until a late one
  *     show · replicas · dump
  *
  * Behind the bar: changes of status as the mind narrates them, then the effects in order.  After
@@ -22,6 +22,7 @@
  * with the next version (R4), STORE last, no START of what was not stored (C1), no DRAIN of what is
  * published (R3).
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,7 @@ struct world {
     uint64_t seed, version, replicas_from;
     uint64_t stores[STORE_LIMIT]; /* tokens not answered, oldest first */
     uint32_t store_count;
+    bool asleep;            /* no turn comes by itself */
     char routes[TEXT_SIZE]; /* as last told */
     char quoted[TEXT_SIZE]; /* the text of the line */
 };
@@ -53,6 +55,19 @@ static void hear(void *owner, const char *line)
     struct world *world = owner;
     if (!strstr(line, " -> ") && strncmp(line, "publish ", 8) != 0)
         world->transcript->trace.line(world->transcript->trace.owner, line);
+}
+
+/* One line behind the bar, whatever the texts in it hold. */
+static void __attribute__((format(printf, 2, 3))) say(struct world *world, const char *format, ...)
+{
+    char line[TEXT_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    for (char *at = line; (at = strchr(at, '\n'));)
+        *at = '|';
+    transcript_say(world->transcript, "%s", line);
 }
 
 static struct replica_id replica_of(const char *word)
@@ -91,13 +106,12 @@ static void say_snapshot(struct world *world)
     for (uint32_t i = 0; controller_snapshot_at(world->controller, i, &row); i++)
         at += (size_t)snprintf(line + at, sizeof(line) - at, " r%llu",
                                (unsigned long long)row.replica.v);
-    transcript_say(world->transcript, "publish %llu:%s", (unsigned long long)world->version,
-                   at ? line : " nobody");
+    say(world, "publish %llu:%s", (unsigned long long)world->version, at ? line : " nobody");
     print_routes(world, line, sizeof(line));
     if (strcmp(line, world->routes) == 0)
         return;
     snprintf(world->routes, sizeof(world->routes), "%s", line);
-    transcript_say(world->transcript, "  routes:%s", line[0] ? line : " none");
+    say(world, "  routes:%s", line[0] ? line : " none");
 }
 
 static void say_store(struct world *world, const struct controller_effect *effect)
@@ -111,7 +125,7 @@ static void say_store(struct world *world, const struct controller_effect *effec
                                (unsigned long long)row->id.v, BYTES_PRINT(row->name),
                                (unsigned long long)row->version, row->replicas);
     }
-    transcript_say(world->transcript, "%s%s", line, effect->target ? "" : " deleted");
+    say(world, "%s%s", line, effect->target ? "" : " deleted");
     ensure(world->store_count < STORE_LIMIT);
     world->stores[world->store_count++] = effect->token;
 }
@@ -127,7 +141,6 @@ static bool is_published(const struct world *world, struct replica_id id)
 
 static void say_effect(struct world *world, const struct controller_effect *effect, uint32_t place)
 {
-    struct transcript *transcript = world->transcript;
     unsigned long long replica = (unsigned long long)effect->replica.v;
     unsigned long long token = (unsigned long long)effect->token;
     switch (effect->type) {
@@ -135,21 +148,19 @@ static void say_effect(struct world *world, const struct controller_effect *effe
         say_store(world, effect);
         break;
     case CONTROLLER_START:
-        transcript_say(transcript, "start r%llu %.*s/%.*s@%llu", replica,
-                       BYTES_PRINT(effect->app_name), BYTES_PRINT(effect->deployment_name),
-                       (unsigned long long)effect->version);
+        say(world, "start r%llu %.*s/%.*s@%llu", replica, BYTES_PRINT(effect->app_name),
+            BYTES_PRINT(effect->deployment_name), (unsigned long long)effect->version);
         ensure(bytes_starts_with(effect->body, BYTES("body of ")));
         break;
     case CONTROLLER_STOP:
-        transcript_say(transcript, "stop r%llu%s", replica, effect->kill ? " by force" : "");
+        say(world, "stop r%llu%s", replica, effect->kill ? " by force" : "");
         break;
     case CONTROLLER_DRAIN:
-        transcript_say(transcript, "drain r%llu within %lld ms", replica,
-                       (long long)effect->timeout_ns / 1000000);
+        say(world, "drain r%llu within %lld ms", replica, (long long)effect->timeout_ns / 1000000);
         ensure_tag(R3, !is_published(world, effect->replica));
         break;
     case CONTROLLER_CONFIGURE:
-        transcript_say(transcript, "configure r%llu max=%u", replica, effect->max_ongoing);
+        say(world, "configure r%llu max=%u", replica, effect->max_ongoing);
         break;
     case CONTROLLER_PUBLISH:
         ensure_tag(R4, place == 0 && controller_version(world->controller) == world->version + 1);
@@ -157,15 +168,14 @@ static void say_effect(struct world *world, const struct controller_effect *effe
         say_snapshot(world);
         break;
     case CONTROLLER_OUTCOME:
-        transcript_say(transcript, "outcome o%llu %s%s%s", token,
-                       effect->code ? error_name(effect->code) : "OK",
-                       effect->message[0] ? ": " : "", effect->message);
+        say(world, "outcome o%llu %s%s%s", token, effect->code ? error_name(effect->code) : "OK",
+            effect->message[0] ? ": " : "", effect->message);
         break;
     case CONTROLLER_PROGRESS:
-        transcript_say(transcript, "progress o%llu %s", token, effect->message);
+        say(world, "progress o%llu %s", token, effect->message);
         break;
     case CONTROLLER_ENDED:
-        transcript_say(transcript, "ended");
+        say(world, "ended");
         break;
     case CONTROLLER_EFFECT_COUNT:
         break;
@@ -419,8 +429,15 @@ static bool play_loaded(struct world *world, struct transcript_words *words)
     return true;
 }
 
+static bool play_sleep(struct world *world, struct transcript_words *words)
+{
+    world->asleep = true;
+    return true;
+}
+
 static bool play_time(struct world *world, struct transcript_words *words)
 {
+    world->asleep = false;
     struct controller_event event = {.type = CONTROLLER_TIME,
                                      .late = strcmp(words->at[0], "late") == 0};
     step(world, &event);
@@ -432,15 +449,13 @@ static bool play_show(struct world *world, struct transcript_words *words)
     struct controller_app_view app;
     struct controller_deployment_view row;
     for (uint32_t i = 0; controller_app_at(world->controller, i, &app); i++)
-        transcript_say(world->transcript, "%.*s %s%s%.*s", BYTES_PRINT(app.name),
-                       application_status_word(app.status), app.message.size ? ": " : "",
-                       BYTES_PRINT(app.message));
+        say(world, "%.*s %s%s%.*s", BYTES_PRINT(app.name), application_status_word(app.status),
+            app.message.size ? ": " : "", BYTES_PRINT(app.message));
     for (uint32_t i = 0; controller_deployment_at(world->controller, i, &row); i++)
-        transcript_say(world->transcript, "%.*s/%.*s %s %s %u of %u%s%.*s", BYTES_PRINT(row.app),
-                       BYTES_PRINT(row.name), deployment_status_word(row.status),
-                       deployment_trigger_word(row.trigger),
-                       row.replica_count[REPLICA_STATE_RUNNING], row.target_replicas,
-                       row.message.size ? ": " : "", BYTES_PRINT(row.message));
+        say(world, "%.*s/%.*s %s %s %u of %u%s%.*s", BYTES_PRINT(row.app), BYTES_PRINT(row.name),
+            deployment_status_word(row.status), deployment_trigger_word(row.trigger),
+            row.replica_count[REPLICA_STATE_RUNNING], row.target_replicas,
+            row.message.size ? ": " : "", BYTES_PRINT(row.message));
     return true;
 }
 
@@ -448,10 +463,9 @@ static bool play_replicas(struct world *world, struct transcript_words *words)
 {
     struct controller_replica_view row;
     for (uint32_t i = 0; controller_replica_at(world->controller, i, &row); i++)
-        transcript_say(world->transcript, "r%llu d%llu@%llu %s pid %d at '%.*s'",
-                       (unsigned long long)row.id.v, (unsigned long long)row.deployment.v,
-                       (unsigned long long)row.version, replica_state_word(row.state), (int)row.pid,
-                       BYTES_PRINT(row.address));
+        say(world, "r%llu d%llu@%llu %s pid %d at '%.*s'", (unsigned long long)row.id.v,
+            (unsigned long long)row.deployment.v, (unsigned long long)row.version,
+            replica_state_word(row.state), (int)row.pid, BYTES_PRINT(row.address));
     return true;
 }
 
@@ -522,7 +536,7 @@ static bool story_line(void *owner, const char *line)
         {"gone", play_replica},      {"unhealthy", play_replica}, {"healthy", play_replica},
         {"adopt", play_adopt},       {"loaded", play_loaded},     {"time", play_time},
         {"late", play_time},         {"show", play_show},         {"replicas", play_replicas},
-        {"dump", play_dump},
+        {"dump", play_dump},         {"sleep", play_sleep},
     };
     struct world *world = owner;
     struct transcript_words words;
@@ -550,7 +564,7 @@ static void *story_begin(struct transcript *transcript)
 static int64_t story_deadline(void *owner)
 {
     struct world *world = owner;
-    return controller_deadline_ns(world->controller);
+    return world->asleep ? 0 : controller_deadline_ns(world->controller);
 }
 
 static void story_timer(void *owner)
