@@ -96,8 +96,11 @@ static void proxy_arm(struct proxy *proxy)
 static void proxy_turn(void *owner)
 {
     struct proxy *proxy = owner;
-    proxy_take_events(proxy);
-    proxy_flush(proxy);
+    do {
+        proxy->woken = false;
+        proxy_take_events(proxy);
+        proxy_flush(proxy);
+    } while (proxy->woken);
     proxy_arm(proxy);
     if (proxy->draining)
         proxy_check_drained(proxy);
@@ -128,9 +131,11 @@ static void proxy_on_timer(void *owner)
     }
 }
 
+/* Every turn takes the events; those that come up while it writes are taken in the same turn. */
 static void proxy_wake(void *owner)
 {
-    (void)owner; /* every turn takes the events */
+    struct proxy *proxy = owner;
+    proxy->woken = true;
 }
 
 /* ---- the end

@@ -135,6 +135,7 @@ struct proxy {
     uint8_t *scratch;       /* field block of a request: SCRATCH_SIZE */
     int exit_code;
     bool access_log;
+    bool woken; /* the dispatch has events */
 };
 enum { SCRATCH_SIZE = 131072 };
 
