@@ -13,6 +13,8 @@
 #include "mem.h"
 #include "replica_inner.h"
 
+enum { MODEL_ID_LEAST = 64 }; /* bytes, so that a group fits nearly every model when used anew */
+
 static const uint64_t SPREAD = 0x9E3779B97F4A7C15u; /* 2^64 / golden ratio */
 
 static struct list *bucket_of(struct replica *replica, uint64_t hash)
@@ -56,11 +58,12 @@ static int name_group(struct replica_group *group, uint64_t method_hash, struct 
                       uint64_t hash)
 {
     if (model_id.size > group->model_id_capacity) {
-        uint8_t *copy = mem_try_resize(group->model_id, group->model_id_capacity, model_id.size);
+        size_t capacity = model_id.size > MODEL_ID_LEAST ? model_id.size : MODEL_ID_LEAST;
+        uint8_t *copy = mem_try_resize(group->model_id, group->model_id_capacity, capacity);
         if (!copy)
             return -1;
         group->model_id = copy;
-        group->model_id_capacity = model_id.size;
+        group->model_id_capacity = capacity;
     }
     if (model_id.size)
         memcpy(group->model_id, model_id.at, model_id.size);
