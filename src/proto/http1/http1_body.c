@@ -141,7 +141,8 @@ static enum http1_result read_size(struct http1_body *body, struct bytes input,
 {
     size_t digits = 0;
 
-    if (check_size(input, &digits, reterr) == HTTP1_REFUSED)
+    struct bytes window = bytes_head(input, http1_line_window(input.size, limits->line_size));
+    if (check_size(window, &digits, reterr) == HTTP1_REFUSED)
         return HTTP1_REFUSED;
     if (input.size == 0)
         return HTTP1_MORE;

@@ -63,11 +63,12 @@ static void run_unpack(struct run *run, size_t scanned)
 /* ---- request line ---------------------------------------------------------------------------- */
 
 /* The method, as far as it is here: garbage and other protocols are told by their first bytes. */
-static enum http1_result check_method(const struct run *run)
+static enum http1_result check_method(const struct run *run, size_t room)
 {
     const uint8_t *at = run->start;
-    size_t have = (size_t)(run->end - at);
+    size_t have = http1_line_window((size_t)(run->end - at), room);
     size_t size = 0;
+    ensure(have > 0);
 
     while (size < have && size <= METHOD_SIZE_MOST && http1_is(at[size], HTTP1_TOKEN))
         size++;
@@ -164,7 +165,7 @@ static enum http1_result read_request_line(struct run *run, struct http1_head *h
 {
     size_t room = http1_line_room(run->limits->line_size, run->head_size, 0);
 
-    enum http1_result result = check_method(run);
+    enum http1_result result = check_method(run, room);
     if (result == HTTP1_DONE)
         result =
             http1_line_find(run->start, run->end, &run->clean, room, &line_too_long, run->reterr);

@@ -45,7 +45,7 @@ enum http1_result http1_line_find(const uint8_t *line, const uint8_t *end, size_
                                   struct http1_refusal *reterr)
 {
     size_t have = (size_t)(end - line);
-    size_t window = have <= limit ? have : limit + 1;
+    size_t window = http1_line_window(have, limit);
     ensure(line <= end);
     ensure(*at <= window);
 

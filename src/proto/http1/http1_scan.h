@@ -86,6 +86,16 @@ static inline const uint8_t *http1_find_control(const uint8_t *at, const uint8_t
 }
 
 /*
+ * How many of `have` bytes of a line may be judged: its `limit` and the one behind, which shows
+ * that it is too long.  A look further ahead would make the outcome depend on how the bytes were
+ * cut.
+ */
+static inline size_t http1_line_window(size_t have, size_t limit)
+{
+    return have <= limit ? have : limit + 1;
+}
+
+/*
  * Looks for the CRLF of the line at `line`, at most `limit` bytes in; *at is how many bytes of it
  * are known to be clean, in and out.  Done: *at is its length.  More: the input ends at `end`
  * before it does.

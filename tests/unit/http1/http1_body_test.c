@@ -202,6 +202,49 @@ Test(http1_body, garbage_in_a_size_is_refused_before_its_line_ends)
     }
 }
 
+/* The reason of the refusal, or null; the input comes in steps of `step` bytes. */
+static const char *reason_in_steps(struct bytes input, size_t step,
+                                   const struct http1_limits *limits)
+{
+    struct http1_body body = chunked(limits);
+    struct http1_refusal refusal = {0};
+    size_t taken = 0;
+
+    for (size_t have = 0; have < input.size && refusal.status == 0;) {
+        enum http1_body_event event;
+        have = have + step < input.size ? have + step : input.size;
+        do {
+            struct bytes rest = bytes_skip(bytes_head(input, have), taken), data;
+            struct http1_header trailer;
+            size_t consumed;
+            event = http1_body_next(&body, rest, limits, &consumed, &data, &trailer, &refusal);
+            taken += consumed;
+        } while (event == HTTP1_BODY_DATA || event == HTTP1_BODY_TRAILER);
+    }
+    return refusal.reason;
+}
+
+Test(http1_body, no_line_limit_makes_the_outcome_depend_on_the_cut)
+{
+    static const char *const inputs[] = {
+        "3\r\nabc\r\n0\r\n\r\n",       "000000000000003\r\nabc\r\n0\r\n\r\n",
+        "11111111111111111\r\nabc",    "ffffffffffffffff\r\nabc",
+        "12345x\r\nabc\r\n0\r\n\r\n",  "3;aaaaaaaaa\r\nabc\r\n0\r\n\r\n",
+        "3;aaaaa\x01\r\nabc\r\n0\r\n", "0\r\nAbcdefgh: y\r\n\r\n",
+        "0\r\nAbcde fgh: y\r\n\r\n",   "0\r\nA: b\nC: d\r\n\r\n",
+    };
+
+    for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++)
+        for (size_t most = 0; most <= 24; most++) {
+            struct http1_limits limits = {most, 100, 4, 100};
+            struct bytes input = bytes_of_string(inputs[i]);
+            const char *whole = reason_in_steps(input, input.size, &limits);
+            for (size_t step = 1; step < input.size; step++)
+                cr_expect_eq(reason_in_steps(input, step, &limits), whole,
+                             "%s in steps of %zu with lines of %zu", inputs[i], step, most);
+        }
+}
+
 Test(http1_body, answer_without_length_takes_everything)
 {
     struct http1_answer_head head = {.status = 200, .framing = HTTP1_FRAMING_CLOSE};

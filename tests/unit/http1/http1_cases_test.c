@@ -98,6 +98,39 @@ Test(http1_cases, every_case_ends_as_expected_however_it_is_cut, .timeout = 300)
     http1_cases_free(&cases);
 }
 
+/* Whole and byte by byte under these limits; what comes out is not the point, but that it is one.
+ */
+static void check_cut_under(const struct http1_case *test, const struct http1_limits *limits)
+{
+    static struct http1_talk whole, talk;
+
+    http1_talk_init(&whole, limits);
+    http1_talk_step(&whole, bytes_of(test->at, test->size));
+    http1_talk_init(&talk, limits);
+    talk_by_bytes(&talk, test);
+    check_same(&talk, &whole, test, "by bytes under limits near",
+               limits->line_size + limits->head_size);
+    http1_talk_done(&whole);
+}
+
+Test(http1_cases, no_limit_makes_the_outcome_depend_on_the_cut, .timeout = 300)
+{
+    enum { CASE_MOST = 300, LIMIT_MOST = 100 };
+    struct http1_cases cases = http1_cases_read(HTTP1_CASES);
+
+    for (size_t i = 0; i < cases.count; i++) {
+        if (cases.at[i].size > CASE_MOST)
+            continue;
+        for (size_t most = 0; most <= LIMIT_MOST; most++) {
+            struct http1_limits lines = {most, CASE_MOST, 100, CASE_MOST};
+            struct http1_limits heads = {CASE_MOST, most, (uint32_t)most % 4, most % 8};
+            check_cut_under(&cases.at[i], &lines);
+            check_cut_under(&cases.at[i], &heads);
+        }
+    }
+    http1_cases_free(&cases);
+}
+
 Test(http1_cases, every_name_stands_once)
 {
     struct http1_cases cases = http1_cases_read(HTTP1_CASES);
