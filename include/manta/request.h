@@ -42,7 +42,7 @@ MANTA_EXPORT const char *manta_request_header(struct manta_request *request, con
 MANTA_EXPORT bool manta_request_header_at(struct manta_request *request, size_t index, const char **ret_name, const char **ret_value);
 /* The positional arguments of a call; empty for HTTP. */
 MANTA_EXPORT const struct manta_args *manta_request_args(struct manta_request *request);
-/* The whole body (HTTP) or the packed arguments (calls).  With .stream_body it is what has come so far. Borrowed until answered. */
+/* The whole body (HTTP) or the packed arguments (calls).  With .stream_body it is empty until the body is whole, then what manta_request_read has not taken. Borrowed until answered. */
 MANTA_EXPORT const void *manta_request_body(struct manta_request *request, size_t *ret_size);
 /* The body as JSON or MessagePack by its content type, as one value; valid until answered. */
 MANTA_EXPORT int manta_request_value(struct manta_request *request, struct manta_value *ret_value, struct manta_error *reterr);

@@ -189,6 +189,7 @@ static struct manta_instance *instance_free(struct manta_instance *instance)
     if (instance->runtime) {
         helm_take(instance->runtime->helm);
         runtime_close(instance->runtime);
+        helm_leave_user_code(instance->runtime->helm);
         helm_give(instance->runtime->helm);
         runtime_unref(instance->runtime);
     }
@@ -203,7 +204,13 @@ static int open_runtime(struct manta_instance *instance, struct error *reterr)
     snprintf(name, sizeof name, "handle-%d", (int)getpid());
     instance->runtime =
         runtime_new(instance->place.controller_socket, WIRE_ROLE_HANDLE, name, reterr);
-    return instance->runtime ? 0 : reterr->code;
+    if (!instance->runtime)
+        return reterr->code;
+    /* The program's own code is user code: the standby steers while nobody waits for a call. */
+    helm_take(instance->runtime->helm);
+    helm_enter_user_code(instance->runtime->helm);
+    helm_give(instance->runtime->helm);
+    return 0;
 }
 
 static int check_options(const struct manta_start_options *options, struct error *reterr)

@@ -114,8 +114,12 @@ const struct manta_args *manta_request_args(struct manta_request *request)
 
 const void *manta_request_body(struct manta_request *request, size_t *ret_size)
 {
-    *ret_size = request->taken->body.size;
-    return request->taken->body.at;
+    struct taker_request *taken = request->taken;
+    bool nested = runtime_enter(request->replica->runtime);
+    struct bytes body = taken->body_ended ? taken->body : (struct bytes){0};
+    runtime_leave(request->replica->runtime, nested);
+    *ret_size = body.size;
+    return body.at;
 }
 
 static bool content_is(struct bytes content_type, struct bytes wanted)

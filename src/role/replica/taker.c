@@ -31,6 +31,8 @@ void request_free(struct request *request)
     struct taker *taker = request->taker;
     replica_answered(taker->mind, now_of(taker), (struct request_id){request->public.id});
     metric_set(replica_ongoing, replica_ongoing(taker->mind));
+    if (request->session && request->session->slots[pool_id_index(request->stream)] == request)
+        request->session->slots[pool_id_index(request->stream)] = NULL;
     list_remove(&request->session_link);
     list_remove(&request->unsent_link);
     list_remove(&request->event_link);

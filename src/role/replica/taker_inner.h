@@ -25,6 +25,8 @@ struct session {
     struct taker *taker;
     struct channel channel;
     struct page page;       /* taken marks of its requests */
+    struct request **slots;   /* by the index of the sender's id: its newest request; null: none */
+    uint32_t slot_count;
     struct list requests;   /* of request.session_link: every one of it, answered or not */
     struct list unsent;     /* of request.unsent_link: answers that wait for credit or room */
     bool greeted;           /* its hello came and was good */

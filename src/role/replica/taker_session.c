@@ -99,6 +99,7 @@ void session_close(struct session *session)
         request_lose_sender(list_entry(link, struct request, session_link));
     channel_close(&session->channel);
     page_close(&session->page);
+    mem_free(session->slots);
     list_remove(&session->link);
     mem_free(session);
 }
@@ -131,13 +132,41 @@ static void session_reject(struct session *session, uint64_t stream, int code)
         channel_put_done(&session->channel, wire_reject_write(&reject, 0, stream, false, room));
 }
 
+/* Stale ids, and ids beyond what was ever used, find nothing. */
+static struct request *session_find(struct session *session, uint64_t stream)
+{
+    uint32_t index = pool_id_index(stream);
+    struct request *request = index < session->slot_count ? session->slots[index] : NULL;
+    return request && request->stream == stream ? request : NULL;
+}
+
+/* Senders reuse their lowest ids first, so that the table stays as small as what they have out. */
+static bool session_make_slot(struct session *session, uint32_t index)
+{
+    uint32_t count = session->slot_count ? session->slot_count : 16;
+    if (index < session->slot_count)
+        return true;
+    while (count <= index)
+        count *= 2;
+    struct request **slots = mem_try_resize(session->slots, session->slot_count * sizeof *slots,
+                                            count * sizeof *slots);
+    if (!slots)
+        return false;
+    session->slots = slots;
+    session->slot_count = count;
+    return true;
+}
+
 static struct request *request_new(struct session *session, const struct wire_request *frame,
                                    uint8_t flags, uint64_t stream)
 {
     struct taker *taker = session->taker;
-    struct request *request = pool_take(&taker->requests);
+    uint32_t index = pool_id_index(stream);
+    struct request *request =
+        session_make_slot(session, index) ? pool_take(&taker->requests) : NULL;
     if (!request)
         return NULL;
+    session->slots[index] = request;
     request->taker = taker;
     request->session = session;
     request->stream = stream;
@@ -257,6 +286,7 @@ static bool session_on_request(struct session *session, const struct wire_header
     struct wire_request frame;
     if (wire_request_read(&frame, payload) < 0 || !header->stream ||
         pool_id_index(header->stream) >= session->page.size / sizeof(uint32_t) ||
+        session_find(session, header->stream) ||
         frame.kind > WIRE_KIND_HTTP)
         return session_breach(session);
     struct request *request = request_new(session, &frame, header->flags, header->stream);
@@ -288,17 +318,6 @@ static bool session_on_request(struct session *session, const struct wire_header
                            BYTES("the body is too large for this deployment"));
     }
     return true;
-}
-
-static struct request *session_find(struct session *session, uint64_t stream)
-{
-    struct list_link *link;
-    list_each (link, &session->requests) {
-        struct request *request = list_entry(link, struct request, session_link);
-        if (request->stream == stream)
-            return request;
-    }
-    return NULL;
 }
 
 static void request_body_ended(struct request *request, int code)
