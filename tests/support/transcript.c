@@ -296,8 +296,8 @@ static bool tell(const char *path, const struct transcript_mind *mind, bool acce
         passed = false;
     }
     if (!bytes_equal(text_bytes(&story), once)) {
-        if (accept)
-            passed = write_story(path, &first.out) && passed;
+        if (accept && passed)
+            passed = write_story(path, &first.out);
         else
             show_difference(path, text_bytes(&story), once);
         passed = passed && accept;

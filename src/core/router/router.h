@@ -78,8 +78,9 @@ enum router_effect_type {
                        snapshot) */
     ROUTER_DISCONNECT, /* a replica is neither in the snapshot nor holds a request of ours: close
                           its channel and stop trying to connect; exactly one for each CONNECT */
-    ROUTER_PROBE, /* ping `replica`; its pong comes back as router_replica_alive.  At most one is
-                     out per replica, and the owner pings of itself never: the router says when. */
+    ROUTER_PROBE,      /* ping `replica`; its pong comes back as router_replica_alive.  At most one
+                          between two signs of life, and again each silence limit while it is silent.      The
+                          owner pings of itself never: the router says when. */
 };
 struct router_effect {
     enum router_effect_type type;
@@ -127,7 +128,7 @@ struct router_submit {
  */
 int router_submit(struct router *router, int64_t now_ns, const struct router_submit *submit,
                   struct router_effects *effects);
-/* For `queue_length` when nobody told one. */
+/* For `queue_length` when the replica did not say one: then the event is no sign of its life. */
 #define ROUTER_LENGTH_UNKNOWN UINT32_MAX
 
 /* The answer's head came: it was accepted; queue length as the replica says; may SEND waiting ones.
@@ -150,7 +151,7 @@ bool router_cancel(struct router *router, int64_t now_ns, struct request_id requ
  * The connection to a replica ended: nothing is sent there until router_connected.  Call this
  * first, then say for each request in flight there what becomes of it: router_rejected (it was not
  * taken) or router_done (it was).  (In the other order a freed slot would draw a waiting request to
- * the dead replica.)
+ * the dead replica.)  A SEND to it that still stands in a list of effects is such a request too.
  */
 void router_replica_gone(struct router *router, int64_t now_ns, struct replica_id replica,
                          struct router_effects *effects);

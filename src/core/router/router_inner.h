@@ -83,10 +83,10 @@ struct router_replica {
     int64_t told_ns;     /* when that was */
     int64_t patience_ns; /* how long its last word is believed while requests wait; 0: the least */
     int64_t quiet_ns;  /* its last sign of life, or when it began to owe one, whichever is later */
-    int64_t probed_ns; /* when the probe that is out was sent */
+    int64_t probed_ns; /* when the last probe was sent */
     /* Facts. */
     bool asked;       /* while CROWDED: by a probe or a request, and it has not said yet */
-    bool probed;      /* a probe is out */
+    bool probed;      /* a probe was sent since its last sign of life */
     bool in_snapshot; /* the newest */
     bool announced;   /* CONNECT was said, DISCONNECT was not */
     bool connected;
@@ -192,7 +192,8 @@ static inline uint32_t router_held(const struct router_replica *replica)
 void router_settle(struct router *router, struct router_replica *replica);
 /* A new connection, or none: what the replica said before means nothing. */
 void router_reset(struct router_replica *replica, int64_t now_ns);
-/* A sign of life, perhaps with a number; what is said for a lost connection is none. */
+/* The replica said its number: a sign of life.  Nothing happens when nobody said one, or the
+ * connection is lost. */
 void router_learn(struct router *router, int64_t now_ns, struct router_replica *replica,
                   uint32_t queue_length);
 /* Its last word was "full": when it was asked for it, the next question comes twice as late. */

@@ -74,16 +74,15 @@ void router_reset(struct router_replica *replica, int64_t now_ns)
 void router_learn(struct router *router, int64_t now_ns, struct router_replica *replica,
                   uint32_t queue_length)
 {
-    if (!replica->connected)
+    if (!replica->connected || queue_length == ROUTER_LENGTH_UNKNOWN)
         return;
     if (replica->silent && router->trace)
         trace_print(router->trace, "awake r%llu", (unsigned long long)replica->id.v);
+    uint32_t held = router_held(replica);
     replica->silent = false;
+    replica->probed = false;
     replica->quiet_ns = now_ns;
     router->sign_ns = now_ns;
-    if (queue_length == ROUTER_LENGTH_UNKNOWN)
-        return;
-    uint32_t held = router_held(replica);
     replica->told_ns = now_ns;
     replica->others = queue_length > held ? queue_length - held : 0;
     if ((uint64_t)held + replica->others < replica->deployment->max_ongoing)

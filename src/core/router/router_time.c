@@ -6,7 +6,10 @@
  * its process answers pings.  A replica that owes a sign of life (it holds a request of ours) is
  * probed after a quarter of the limit without one, and judged silent when all of it has passed.
  *
- *     owes ---- limit/4 ---> probe ---- 3/4 limit ---> silent          any sign: begins anew
+ *     owes ---- limit/4 ---> probe ---- 3/4 limit ---> silent ---- limit ---> probe again ...
+ *
+ * Any sign begins anew.  A silent replica is probed again and again, because a probe may be lost in
+ * a full channel.
  *
  * When two or more would be silent and no replica of the process gave a sign in the last half of
  * the limit, the observer is suspected, and nobody is judged.  Neither is anybody after a late
@@ -53,6 +56,8 @@ static int64_t ask_ns(const struct router_replica *replica)
 
 int64_t router_replica_due_ns(const struct router *router, const struct router_replica *replica)
 {
+    if (replica->place == ROUTER_PLACE_SILENT)
+        return replica->probed_ns + router->silence_limit_ns;
     if (!judged_by_time(replica))
         return 0;
     int64_t due = ask_ns(replica);
@@ -123,6 +128,7 @@ static void judge(struct router *router, int64_t now_ns, struct router_replica *
     if (router->trace)
         trace_print(router->trace, "silent r%llu", (unsigned long long)replica->id.v);
     replica->silent = true;
+    replica->probed_ns = now_ns; /* the next one a whole limit from here */
     router_settle(router, replica);
 }
 
@@ -130,7 +136,8 @@ static void judge(struct router *router, int64_t now_ns, struct router_replica *
 static void fire(struct router *router, int64_t now_ns, struct router_replica *replica,
                  struct router_effects *effects)
 {
-    if (router->silence_limit_ns > 0 && replica->probed && verdict_ns(router, replica) <= now_ns) {
+    bool judgeable = router->silence_limit_ns > 0 && replica->probed && !replica->silent;
+    if (judgeable && verdict_ns(router, replica) <= now_ns) {
         judge(router, now_ns, replica);
         return;
     }
@@ -139,7 +146,7 @@ static void fire(struct router *router, int64_t now_ns, struct router_replica *r
         router_flush(router, now_ns, replica->deployment, effects);
         return;
     }
-    ensure(!replica->probed && router_held(replica) > 0);
+    ensure(replica->place == ROUTER_PLACE_SILENT || (!replica->probed && router_held(replica) > 0));
     if (router_say_probe(router, replica, effects)) {
         replica->probed = true;
         replica->probed_ns = now_ns;

@@ -10,7 +10,7 @@
 
 #include "error.h"
 
-enum { STORY_LIMIT = 1 << 22 };
+enum { STORY_LIMIT = 1 << 22, SILENCE_NS = 2000000000 };
 
 static void hear(void *owner, const char *line)
 {
@@ -53,7 +53,7 @@ bool model_init(struct model *model, uint64_t seed, uint32_t deployment_count,
     memset(model, 0, sizeof(*model));
     model->trace = (struct trace){hear, model};
     struct router_config config = {
-        .request_limit = MODEL_REQUESTS, .silence_limit_ns = 2000000000, .trace = &model->trace};
+        .request_limit = MODEL_REQUESTS, .silence_limit_ns = SILENCE_NS, .trace = &model->trace};
     rng_init(&model->rng, seed);
     text_init(&model->story, STORY_LIMIT);
     pool_init(&model->pool, sizeof(uint32_t), MODEL_REQUESTS);
@@ -175,8 +175,11 @@ static void perform(struct model *model, const struct router_effect *effect)
         break;
     case ROUTER_PROBE:
         replica = replica_by_id(model, effect->replica);
-        cr_assert((replica->connected || replica->dying) && !replica->probed);
+        cr_assert(replica->connected || replica->dying);
+        cr_assert(!replica->probed || model->now_ns - replica->probed_ns >= SILENCE_NS);
         replica->probed = true;
+        replica->probed_ns = model->now_ns;
+        replica->probes++;
         break;
     }
 }
@@ -189,7 +192,7 @@ static void check_wakeups(const struct model *model)
     for (uint32_t i = 0; i < MODEL_REPLICAS; i++) {
         const struct model_replica *replica = &model->replicas[i];
         bool idle = replica->connected && replica->in_snapshot && !replica->draining &&
-                    !replica->probed && replica->in_flight == 0 && replica->told == 0;
+                    replica->probes == 0 && replica->in_flight == 0 && replica->told == 0;
         cr_assert(!idle || model_waiting(model, replica->deployment) == 0,
                   "a request waits beside the idle replica %llu", (unsigned long long)replica->id);
     }
@@ -242,12 +245,20 @@ static bool in_flight(const struct model *model, uint32_t request)
     return request < MODEL_REQUESTS && model->requests[request].state >= MODEL_IN_FLIGHT;
 }
 
+static void hear_replica(struct model_replica *replica, uint32_t queue_length)
+{
+    if (queue_length == ROUTER_LENGTH_UNKNOWN)
+        return;
+    replica->told = queue_length;
+    replica->probed = false;
+}
+
 bool model_accepted(struct model *model, uint32_t index, uint32_t queue_length)
 {
     if (!in_flight(model, index))
         return false;
     struct model_request *request = &model->requests[index];
-    model->replicas[request->replica].told = queue_length;
+    hear_replica(&model->replicas[request->replica], queue_length);
     router_accepted(model->router, model->now_ns, request->id, queue_length, &model->effects);
     settle(model);
     return true;
@@ -260,7 +271,7 @@ bool model_finished(struct model *model, uint32_t index, uint32_t queue_length)
     struct model_request *request = &model->requests[index];
     struct model_replica *replica = &model->replicas[request->replica];
     struct request_id id = request->id;
-    replica->told = queue_length;
+    hear_replica(replica, queue_length);
     replica->in_flight--;
     end_request(model, request);
     router_done(model->router, model->now_ns, id, queue_length, &model->effects);
@@ -275,6 +286,7 @@ bool model_rejected(struct model *model, uint32_t index, uint32_t queue_length, 
     struct model_request *request = &model->requests[index];
     struct model_replica *replica = &model->replicas[request->replica];
     struct request_id id = request->id;
+    hear_replica(replica, queue_length);
     replica->told = UINT32_MAX;
     replica->draining = replica->draining || draining;
     replica->in_flight--;
@@ -333,6 +345,7 @@ bool model_gone(struct model *model, uint32_t index, bool told_last)
         return true; /* it had left the snapshot, and that was its last request */
     router_replica_gone(model->router, model->now_ns, replica_id(model, index), &model->effects);
     replica->probed = replica->draining = false;
+    replica->probes = 0;
     settle(model);
     replica->dying = false;
     while (replica->id == id && replica->in_flight > 0) {
@@ -348,10 +361,10 @@ bool model_gone(struct model *model, uint32_t index, bool told_last)
 bool model_pong(struct model *model, uint32_t index, uint32_t queue_length)
 {
     struct model_replica *replica = &model->replicas[index];
-    if (!replica->probed || !replica->connected)
+    if (replica->probes == 0 || !replica->connected)
         return false;
-    replica->probed = false;
-    replica->told = queue_length;
+    replica->probes--;
+    hear_replica(replica, queue_length);
     router_replica_alive(model->router, model->now_ns, replica_id(model, index), queue_length,
                          &model->effects);
     settle(model);

@@ -48,8 +48,10 @@ struct model_replica {
     bool announced;   /* CONNECT came */
     bool connected;
     bool draining;
-    bool dying; /* its connection is gone; the router hears of its requests first */
-    bool probed;
+    bool dying;        /* its connection is gone; the router hears of its requests first */
+    bool probed;       /* since its last sign of life */
+    int64_t probed_ns; /* when */
+    uint32_t probes;   /* out */
     uint32_t in_flight;
     uint32_t told; /* its last word; UINT32_MAX after a rejection */
 };
