@@ -235,15 +235,29 @@ static const char *level_name(enum log_level level)
     return level >= LOG_INFO ? "INFO" : "DEBUG";
 }
 
+/* The text of the current second; most lines of a busy process fall into the same one. */
+static _Thread_local struct {
+    time_t second;
+    size_t length;
+    char text[24];
+} second_text;
+
 /* "2026-01-31 12:34:56,789" as Python's logging prints it. */
 static void print_time(char ret_time[32])
 {
     struct timespec now;
     struct tm day;
     clock_gettime(CLOCK_REALTIME, &now);
-    localtime_r(&now.tv_sec, &day);
-    size_t length = strftime(ret_time, 32, "%Y-%m-%d %H:%M:%S", &day);
-    snprintf(ret_time + length, 32 - length, ",%03d", (int)(now.tv_nsec / NS_PER_MS));
+    if (now.tv_sec != second_text.second || !second_text.length) {
+        localtime_r(&now.tv_sec, &day);
+        second_text.length =
+            strftime(second_text.text, sizeof(second_text.text), "%Y-%m-%d %H:%M:%S", &day);
+        second_text.second = now.tv_sec;
+    }
+    memcpy(ret_time, second_text.text, second_text.length);
+    unsigned ms = (unsigned)(now.tv_nsec / NS_PER_MS);
+    char tail[5] = {',', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 0};
+    memcpy(ret_time + second_text.length, tail, sizeof(tail));
 }
 
 /* What a client sent may be part of a message: no control character of it may act on a terminal. */
