@@ -66,14 +66,13 @@ void replica_check(const struct replica *replica)
     ensure(grouped == replica->ready_batched && groups == replica->groups.count);
     ensure(groups + replica->spare.length == replica->group_count &&
            replica->spare.length <= REPLICA_SPARE_LIMIT);
-    ensure_tag(R1,
-               replica->held.length + replica->ready.length + grouped + replica->expired.length + replica->taken.length ==
-                   replica->ongoing);
+    ensure_tag(R1, replica->held.length + replica->ready.length + grouped +
+                           replica->expired.length + replica->taken.length ==
+                       replica->ongoing);
     ensure_tag(R1, count_requests(replica) == replica->ongoing);
     ensure_tag(R2,
                replica->ongoing <= replica->max_ongoing || replica->ongoing <= replica->overhang);
-    ensure(replica->deadlines.count <=
-           replica->held.length + replica->ready.length + grouped);
+    ensure(replica->deadlines.count <= replica->held.length + replica->ready.length + grouped);
     heap_check(&replica->deadlines);
     heap_check(&replica->groups);
     heap_check(&replica->full);

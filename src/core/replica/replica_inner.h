@@ -64,8 +64,8 @@ struct replica {
     struct replica_request **chunks;
     uint32_t chunk_count, chunk_capacity; /* chunks with memory; pointers */
     uint32_t ongoing;                     /* accepted and not answered */
-    uint32_t overhang;   /* of these, how many were inside when max_ongoing sank below them */
-    uint64_t arrival;    /* of the newest request */
+    uint32_t overhang; /* of these, how many were inside when max_ongoing sank below them */
+    uint64_t arrival;  /* of the newest request */
     struct list held;
     struct list ready;   /* unbatched, in order of arrival */
     struct list expired; /* not told yet */

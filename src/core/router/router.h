@@ -78,9 +78,10 @@ enum router_effect_type {
                        snapshot) */
     ROUTER_DISCONNECT, /* a replica is neither in the snapshot nor holds a request of ours: close
                           its channel and stop trying to connect; exactly one for each CONNECT */
-    ROUTER_PROBE,      /* ping `replica`; its pong comes back as router_replica_alive.  At most one
-                          between two signs of life, and again each silence limit while it is silent.      The
-                          owner pings of itself never: the router says when. */
+    /* Ping `replica`; its pong comes back as router_replica_alive.  At most one between two signs
+     * of life, and again each silence limit while it is silent.  The owner sends no pings of its
+     * own: the router says when. */
+    ROUTER_PROBE,
 };
 struct router_effect {
     enum router_effect_type type;
@@ -131,8 +132,7 @@ int router_submit(struct router *router, int64_t now_ns, const struct router_sub
 /* For `queue_length` when the replica did not say one: then the event is no sign of its life. */
 #define ROUTER_LENGTH_UNKNOWN UINT32_MAX
 
-/* The answer's head came: it was accepted; queue length as the replica says; may SEND waiting ones.
- */
+/* The answer's head came: accepted; queue length as the replica says; may SEND waiting ones. */
 void router_accepted(struct router *router, int64_t now_ns, struct request_id request,
                      uint32_t queue_length, struct router_effects *effects);
 /* The request ended at its replica (answered whole, or failed there): the slot is free; may SEND
@@ -140,11 +140,13 @@ void router_accepted(struct router *router, int64_t now_ns, struct request_id re
 void router_done(struct router *router, int64_t now_ns, struct request_id request,
                  uint32_t queue_length, struct router_effects *effects);
 /* The replica did not take it: back into the queue at its place of arrival, sent elsewhere when
- * possible. `draining`: nothing more to that replica. */
+ * possible.  When that makes the queue longer than max_queued, the youngest in it is refused BUSY.
+ * `draining`: nothing more to that replica. */
 void router_rejected(struct router *router, int64_t now_ns, struct request_id request,
                      uint32_t queue_length, bool draining, struct router_effects *effects);
 /* The client is gone or cancelled: forgets the request wherever it is.  If it was in flight its
- * slot stays counted until router_done. True when it was in flight (then send a cancel). */
+ * slot stays counted until router_done or router_rejected.  True when it was in flight (then send a
+ * cancel). */
 bool router_cancel(struct router *router, int64_t now_ns, struct request_id request,
                    struct router_effects *effects);
 /*
