@@ -63,6 +63,7 @@ void connection_close(struct connection *connection)
     while ((link = list_first(&connection->exchanges)))
         exchange_abandon(list_entry(link, struct exchange, link), ERROR_CANCELLED);
     list_remove(&connection->dirty_link);
+    list_remove(&connection->starved_link);
     list_remove(&connection->phase_link);
     list_push_back(&connection->proxy->closed, &connection->phase_link);
 }
@@ -226,8 +227,7 @@ static void connection_ready(void *owner, int events)
         connection_read(connection);
 }
 
-/* Reads only while somebody has use for the bytes. */
-static void connection_watch(struct connection *connection)
+void connection_watch(struct connection *connection)
 {
     bool room = !connection->held && connection_unsent(connection) < OUT_HIGH;
     if (connection->in_body) {
@@ -239,6 +239,11 @@ static void connection_watch(struct connection *connection)
          * bytes are here. */
         room = room && (list_empty(&connection->exchanges) ||
                         connection->in_end - connection->in_start < CONNECTION_IN_SIZE);
+    }
+    list_remove(&connection->starved_link);
+    if (room && !proxy_has_budget(connection->proxy)) {
+        list_push_back(&connection->proxy->starved, &connection->starved_link);
+        room = false;
     }
     connection->reading = room;
     loop_watch_change(&connection->watch,

@@ -34,6 +34,15 @@ struct bytes proxy_date(struct proxy *proxy)
     return bytes_of(proxy->date, 29);
 }
 
+/* Bytes in buffers are counted where they are held: what clients sent and are sent, and what
+ * channels hold. */
+bool proxy_has_budget(const struct proxy *proxy)
+{
+    size_t held =
+        buffer_store_live_bytes(proxy->buffers) + buffer_store_live_bytes(proxy->channels.buffers);
+    return held < (size_t)proxy->settings.process_byte_budget;
+}
+
 /* ---- the turn
  * --------------------------------------------------------------------------------------- */
 
@@ -93,6 +102,14 @@ static void proxy_arm(struct proxy *proxy)
         loop_timer_set(&proxy->timer, due);
 }
 
+/* Connections that were not read for lack of budget are read again as far as it goes, in turn. */
+static void proxy_feed_starved(struct proxy *proxy)
+{
+    size_t count = proxy->starved.length;
+    while (count-- && proxy_has_budget(proxy))
+        connection_watch(list_entry(list_first(&proxy->starved), struct connection, starved_link));
+}
+
 static void proxy_turn(void *owner)
 {
     struct proxy *proxy = owner;
@@ -101,6 +118,7 @@ static void proxy_turn(void *owner)
         proxy_take_events(proxy);
         proxy_flush(proxy);
     } while (proxy->woken);
+    proxy_feed_starved(proxy);
     proxy_arm(proxy);
     if (proxy->draining)
         proxy_check_drained(proxy);
@@ -238,6 +256,7 @@ static void proxy_prepare(struct proxy *proxy)
     for (enum phase phase = 0; phase < PHASE_COUNT; phase++)
         list_init(&proxy->phases[phase]);
     list_init(&proxy->dirty);
+    list_init(&proxy->starved);
     list_init(&proxy->closed);
     proxy->access_log = settings->http_access_log;
 }

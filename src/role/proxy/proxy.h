@@ -86,6 +86,7 @@ struct exchange {
 
 struct connection {
     struct list_link phase_link;
+    struct list_link starved_link;
     struct list_link dirty_link; /* has something to write in this turn, or to parse */
     struct proxy *proxy;
     struct loop_watch watch;
@@ -121,7 +122,8 @@ struct proxy {
     struct pool connections, exchanges;
     struct list phases[PHASE_COUNT];
     struct list dirty;
-    struct list closed; /* phase_link of closed connections */
+    struct list starved; /* of starved_link: not read because the byte budget is used up */
+    struct list closed;  /* phase_link of closed connections */
     struct loop_turn turn;
     struct loop_timer timer;
     struct loop_watch listener;
@@ -144,6 +146,7 @@ int proxy_run(const struct proxy_options *options);
 void proxy_drain(struct proxy *proxy);
 void proxy_check_drained(struct proxy *proxy);
 struct bytes proxy_date(struct proxy *proxy);
+bool proxy_has_budget(const struct proxy *proxy);
 
 /* listener.c */
 int listener_open(struct proxy *proxy, struct error *reterr);
@@ -159,6 +162,8 @@ void connection_free(struct connection *connection);
 void connection_dirty(struct connection *connection);
 void connection_enter(struct connection *connection, enum phase phase);
 void connection_timeout(struct connection *connection);
+/* Reads only while somebody has use, and the process room, for the bytes. */
+void connection_watch(struct connection *connection);
 /* Appends to what is to be written; false (and the connection is closed) when memory lacks. */
 uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size);
 void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size);
