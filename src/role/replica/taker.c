@@ -41,6 +41,7 @@ void request_free(struct request *request)
     buffer_unref(request->rest);
     arena_clear(&request->public.arena);
     pool_give(&taker->requests, request);
+    session_tell_refused(taker);
 }
 
 void request_tell(struct request *request, enum request_event event)
@@ -234,6 +235,7 @@ struct taker *taker_new(const struct taker_config *config, struct error *reterr)
     taker->config.app = bytes_of_string(taker->app);
     taker->config.deployment = bytes_of_string(taker->deployment);
     list_init(&taker->sessions);
+    list_init(&taker->refused);
     list_init(&taker->events);
     pool_init(&taker->requests, sizeof(struct request), (uint32_t)config->settings->request_limit);
     arena_blocks_init(&taker->arena_blocks, 64);

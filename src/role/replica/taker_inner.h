@@ -23,9 +23,11 @@ enum { SESSION_LIMIT = 4096, SESSION_NAME_SIZE = 64 };
 struct session {
     struct list_link link; /* on taker->sessions */
     struct taker *taker;
+    struct list_link
+        refused_link; /* on taker->refused: rejected for lack of room since it was told of some */
     struct channel channel;
     struct page page;       /* taken marks of its requests */
-    struct request **slots;   /* by the index of the sender's id: its newest request; null: none */
+    struct request **slots; /* by the index of the sender's id: its newest request; null: none */
     uint32_t slot_count;
     struct list requests;   /* of request.session_link: every one of it, answered or not */
     struct list unsent;     /* of request.unsent_link: answers that wait for credit or room */
@@ -74,6 +76,7 @@ struct taker {
     struct pool requests; /* struct request */
     struct arena_blocks arena_blocks;
     struct list sessions;
+    struct list refused;   /* of session.refused_link */
     struct list events;    /* of request.event_link */
     int listen_descriptor; /* -1: none */
     struct loop_watch listener;
@@ -106,6 +109,9 @@ int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes 
 /* taker_session.c */
 void session_accept(struct taker *taker);
 void session_close(struct session *session);
+/* A place is free: the senders that were rejected are told, so that what waits there moves at once.
+ */
+void session_tell_refused(struct taker *taker);
 /* A control frame that must not be lost; false: the session is broken and will be closed. */
 uint8_t *session_room(struct session *session, size_t size);
 

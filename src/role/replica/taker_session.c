@@ -100,6 +100,7 @@ void session_close(struct session *session)
     channel_close(&session->channel);
     page_close(&session->page);
     mem_free(session->slots);
+    list_remove(&session->refused_link);
     list_remove(&session->link);
     mem_free(session);
 }
@@ -110,6 +111,21 @@ uint8_t *session_room(struct session *session, size_t size)
     if (!room)
         session->closing = true;
     return room;
+}
+
+/* An unasked pong: it carries the queue length, which is what a router waits for. */
+void session_tell_refused(struct taker *taker)
+{
+    struct list_link *link;
+    if (replica_ongoing(taker->mind) >= taker->config.max_ongoing)
+        return;
+    while ((link = list_pop_front(&taker->refused))) {
+        struct session *session = list_entry(link, struct session, refused_link);
+        struct wire_pong pong = {.queue_length = replica_ongoing(taker->mind)};
+        uint8_t *room = session_room(session, wire_pong_size(&pong));
+        if (room)
+            channel_put_done(&session->channel, wire_pong_write(&pong, 0, 0, false, room));
+    }
 }
 
 static bool session_breach(struct session *session)
@@ -128,6 +144,8 @@ static void session_reject(struct session *session, uint64_t stream, int code)
                                  .queue_length = replica_ongoing(session->taker->mind)};
     uint8_t *room = session_room(session, wire_reject_size(&reject));
     metric_add(replica_rejected_total, 1);
+    if (code == ERROR_LIMIT && !list_linked(&session->refused_link))
+        list_push_back(&session->taker->refused, &session->refused_link);
     if (room)
         channel_put_done(&session->channel, wire_reject_write(&reject, 0, stream, false, room));
 }
@@ -148,8 +166,8 @@ static bool session_make_slot(struct session *session, uint32_t index)
         return true;
     while (count <= index)
         count *= 2;
-    struct request **slots = mem_try_resize(session->slots, session->slot_count * sizeof *slots,
-                                            count * sizeof *slots);
+    struct request **slots =
+        mem_try_resize(session->slots, session->slot_count * sizeof *slots, count * sizeof *slots);
     if (!slots)
         return false;
     session->slots = slots;
@@ -286,8 +304,7 @@ static bool session_on_request(struct session *session, const struct wire_header
     struct wire_request frame;
     if (wire_request_read(&frame, payload) < 0 || !header->stream ||
         pool_id_index(header->stream) >= session->page.size / sizeof(uint32_t) ||
-        session_find(session, header->stream) ||
-        frame.kind > WIRE_KIND_HTTP)
+        session_find(session, header->stream) || frame.kind > WIRE_KIND_HTTP)
         return session_breach(session);
     struct request *request = request_new(session, &frame, header->flags, header->stream);
     if (!request) {

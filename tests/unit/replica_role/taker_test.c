@@ -85,6 +85,22 @@ Test(taker, what_is_above_max_ongoing_is_rejected_with_the_queue_length)
     expect_reply(stream_id(0, 1));
 }
 
+Test(taker, a_rejected_sender_is_told_when_a_place_is_free)
+{
+    struct wire_header header;
+    struct wire_pong pong;
+    struct taker_config config = {.max_ongoing = 1};
+    stage_open(&stage, &config);
+    sender_open(&sender, &stage);
+    sender_request(&sender, stream_id(0, 1), BYTES("a"), WIRE_END);
+    sender_request(&sender, stream_id(1, 1), BYTES("b"), WIRE_END);
+    sender_expect(&sender, WIRE_REJECT_FRAME, &header);
+    stage_answer(&stage, stage_take(&stage), BYTES("done"));
+    expect_reply(stream_id(0, 1));
+    cr_assert_eq(wire_pong_read(&pong, sender_expect(&sender, WIRE_PONG_FRAME, &header)), 0);
+    cr_assert_eq(pong.queue_length, 0);
+}
+
 Test(taker, a_body_in_parts_is_collected_before_user_code_sees_it)
 {
     struct taker_request *request;
