@@ -154,6 +154,7 @@ bool taker_next(struct taker *taker, struct taker_event *ret_event)
 static void taker_turn(void *owner)
 {
     struct taker *taker = owner;
+    session_close_broken(taker);
     taker_expire(taker);
     if (!list_empty(&taker->events) || taker->configured || drain_is_over(taker) ||
         replica_due(taker->mind, now_of(taker)))

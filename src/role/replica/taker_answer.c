@@ -205,7 +205,8 @@ int taker_write(struct taker *taker, struct taker_request *public, struct bytes 
         struct bytes piece = bytes_head(part, most);
         part = bytes_skip(part, piece.size);
         if (!put_part(request, piece, part.size ? WIRE_MORE : 0)) {
-            request->session->closing = true; /* memory lacks in the middle of an item */
+            request->session->closing = taker->has_closing =
+                true; /* memory lacks in the middle of an item */
             return ERROR_MEMORY;
         }
     } while (part.size);

@@ -83,6 +83,7 @@ struct taker {
     struct loop_turn turn;
     struct loop_timer timer; /* batches, deadlines, drain */
     int64_t running_since_ns;
+    bool has_closing; /* some session is broken and waits for the end of the turn */
     bool drained_told;
     bool configured;        /* a TAKER_CONFIGURE event is due */
     uint8_t *configuration; /* its body */
@@ -109,6 +110,8 @@ int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes 
 /* taker_session.c */
 void session_accept(struct taker *taker);
 void session_close(struct session *session);
+/* At the end of a turn: those that broke while another's frame was handled. */
+void session_close_broken(struct taker *taker);
 /* A place is free: the senders that were rejected are told, so that what waits there moves at once.
  */
 void session_tell_refused(struct taker *taker);

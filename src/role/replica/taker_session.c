@@ -105,11 +105,24 @@ void session_close(struct session *session)
     mem_free(session);
 }
 
+void session_close_broken(struct taker *taker)
+{
+    struct list_link *link, *after;
+    if (!taker->has_closing)
+        return;
+    taker->has_closing = false;
+    list_each_safe (link, after, &taker->sessions) {
+        struct session *session = list_entry(link, struct session, link);
+        if (session->closing)
+            session_close(session);
+    }
+}
+
 uint8_t *session_room(struct session *session, size_t size)
 {
     uint8_t *room = channel_put_room_always(&session->channel, size);
     if (!room)
-        session->closing = true;
+        session->closing = session->taker->has_closing = true;
     return room;
 }
 
