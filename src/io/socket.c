@@ -173,6 +173,20 @@ int socket_listen_unix(const char *path, int backlog, struct error *reterr)
                      "cannot listen on %s: %s", path, strerror(-descriptor));
 }
 
+/* The path goes first: who still finds it is in the queue and sees the end, nobody finds it stale.
+ */
+void socket_unlisten_unix(int descriptor, const char *path)
+{
+    unlink(path);
+    socket_close(descriptor);
+}
+
+int socket_open_reserve(void)
+{
+    int descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return descriptor >= 0 ? descriptor : -errno;
+}
+
 uint16_t socket_local_port(int descriptor)
 {
     struct sockaddr_storage address;

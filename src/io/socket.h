@@ -19,7 +19,11 @@
 int socket_listen_tcp(const char *host, uint16_t port, int backlog, struct error *reterr);
 /* A stale path (nobody answers) is replaced; a living one is ERROR_EXISTS.  Mode 0600. */
 int socket_listen_unix(const char *path, int backlog, struct error *reterr);
+/* Closes what socket_listen_unix opened and removes its path. */
+void socket_unlisten_unix(int descriptor, const char *path);
 uint16_t socket_local_port(int descriptor);
+/* A descriptor of no use, held back to be given up when they run out; or -errno. */
+int socket_open_reserve(void);
 
 /* One connection, or -errno.  TCP_NODELAY and SO_KEEPALIVE are set on TCP ones. */
 int socket_accept(int listener);

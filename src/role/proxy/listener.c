@@ -9,7 +9,6 @@
  * one closes.
  */
 #include <errno.h>
-#include <fcntl.h>
 
 #include "log.h"
 #include "metrics.h"
@@ -38,11 +37,6 @@ static void listener_pause(struct proxy *proxy)
     listener_watch(proxy);
 }
 
-static int open_reserve(void)
-{
-    return open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
 static void listener_out_of_descriptors(struct proxy *proxy)
 {
     if (proxy->reserve_descriptor >= 0) {
@@ -51,7 +45,7 @@ static void listener_out_of_descriptors(struct proxy *proxy)
         if (descriptor >= 0)
             socket_close(descriptor);
     }
-    proxy->reserve_descriptor = open_reserve();
+    proxy->reserve_descriptor = socket_open_reserve();
     listener_pause(proxy);
 }
 
@@ -77,7 +71,7 @@ static void listener_pause_over(void *owner)
 {
     struct proxy *proxy = owner;
     if (proxy->reserve_descriptor < 0)
-        proxy->reserve_descriptor = open_reserve();
+        proxy->reserve_descriptor = socket_open_reserve();
     listener_watch(proxy);
 }
 
@@ -90,7 +84,7 @@ void listener_resume(struct proxy *proxy)
 int listener_open(struct proxy *proxy, struct error *reterr)
 {
     loop_timer_init(proxy->loop, &proxy->accept_timer, listener_pause_over, proxy);
-    proxy->reserve_descriptor = open_reserve();
+    proxy->reserve_descriptor = socket_open_reserve();
     if (proxy->listen_descriptor < 0)
         return 0;
     proxy->accepting = true;
@@ -105,4 +99,7 @@ void listener_close(struct proxy *proxy)
     if (proxy->listener.handle)
         loop_watch_close(&proxy->listener);
     proxy->accepting = false;
+    loop_timer_clear(&proxy->accept_timer);
+    socket_close(proxy->reserve_descriptor);
+    proxy->reserve_descriptor = -1;
 }
