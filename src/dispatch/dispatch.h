@@ -28,6 +28,7 @@
 #include "loop.h"
 #include "router.h"
 #include "settings.h"
+#include "trace.h"
 
 struct dispatch;
 
@@ -39,6 +40,7 @@ struct dispatch_config {
     uint8_t role;                  /* enum wire_role of the hello; a replica's handles say HANDLE */
     const char *name;              /* for the hello */
     uint64_t seed;
+    const struct trace *trace; /* for the router; null: off; must outlive the dispatch */
     /* Events are waiting: called at most once until all are taken.  It only notes so: the call may
      * come from any function here, dispatch_submit included. */
     void (*wake)(void *owner);

@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ensure.h"
 #include "mem.h"
@@ -191,7 +190,8 @@ static struct replica_config mind_config(const struct taker_config *config)
                                    .batch_size = config->batch_size ? config->batch_size : 1,
                                    .batch_wait_ns = config->batch_wait_ns,
                                    .batch_concurrency =
-                                       config->batch_concurrency ? config->batch_concurrency : 1};
+                                       config->batch_concurrency ? config->batch_concurrency : 1,
+                                   .trace = config->trace};
 }
 
 int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes body)
@@ -284,8 +284,7 @@ struct taker *taker_free(struct taker *taker)
     }
     if (taker->listen_descriptor >= 0) {
         loop_watch_close(&taker->listener);
-        socket_close(taker->listen_descriptor);
-        unlink(taker->path);
+        socket_unlisten_unix(taker->listen_descriptor, taker->path);
     }
     loop_turn_remove(&taker->turn);
     loop_timer_clear(&taker->timer);

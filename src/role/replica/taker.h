@@ -26,6 +26,7 @@
 #include "error.h"
 #include "loop.h"
 #include "settings.h"
+#include "trace.h"
 
 struct taker;
 
@@ -41,6 +42,7 @@ struct taker_config {
     int64_t batch_wait_ns;
     bool batched;              /* requests to "__call__" come in batches */
     bool streams_body;         /* take a request before its body is whole */
+    const struct trace *trace; /* for the mind; null: off; must outlive the taker */
     void (*wake)(void *owner); /* something to take, or an event: called at most once until both say
                                   there is nothing */
     void *owner;
