@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * proxy: set-up, the turn, time limits, and the drain at the end.
+ * proxy: set-up, the turn, time limits, and the drain at the end.  What belongs to the process and
+ * not to the proxy (environment, log, metric page, seed) is proxy_run.c's.
  *
  * A turn: connections and channels that are ready have been read; here the dispatch's events are
  * turned into answers and every connection that has something to write is written once.  The
@@ -10,11 +11,8 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-#include "child.h"
 #include "ensure.h"
 #include "log.h"
 #include "mem.h"
@@ -199,28 +197,6 @@ static void proxy_on_signal(void *owner, int signal_number)
 /* ---- set-up
  * ----------------------------------------------------------------------------------------- */
 
-static void proxy_open_log(struct proxy *proxy, const struct proxy_options *options)
-{
-    char path[4200], id[24];
-    struct error error = {0};
-    struct log_config config = {
-        .path = path,
-        .encoding =
-            options->log_encoding && !strcmp(options->log_encoding, "JSON") ? LOG_JSON : LOG_TEXT,
-        .level = (enum log_level)options->log_level,
-        .component = "proxy",
-        .component_id = id,
-        .queue_limit = (size_t)proxy->settings.log_queue_limit,
-        .rotate_size = (uint64_t)proxy->settings.log_rotate_size,
-        .rotate_count = (uint32_t)proxy->settings.log_rotate_count};
-    snprintf(id, sizeof id, "127.0.0.1-%d", options->number);
-    snprintf(path, sizeof path, "%s/proxy_%d.log", options->log_directory, options->number);
-    if (options->log_to_stderr)
-        config.path = NULL;
-    if (log_open(&config, &error) < 0)
-        fprintf(stderr, "manta-proxy: %s\n", error.text);
-}
-
 static int proxy_open_loop(struct proxy *proxy, struct error *reterr)
 {
     const struct settings *settings = &proxy->settings;
@@ -261,19 +237,17 @@ static void proxy_prepare(struct proxy *proxy)
     proxy->access_log = settings->http_access_log;
 }
 
-static int proxy_open(struct proxy *proxy, const struct proxy_options *options,
-                      struct error *reterr)
+int proxy_open(struct proxy *proxy, const struct proxy_options *options, uint64_t seed,
+               struct error *reterr)
 {
-    uint64_t seed = 0;
-    char name[32];
-    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
-        seed = (uint64_t)options->number + 1;
+    char name[PROXY_NAME_SIZE];
+    proxy_prepare(proxy);
     rng_init(&proxy->rng, seed);
     proxy->listen_descriptor = options->listen_descriptor;
     proxy->reserve_descriptor = -1;
     if (proxy_open_loop(proxy, reterr) < 0)
         return reterr->code;
-    snprintf(name, sizeof name, "proxy-%d", options->number);
+    proxy_name(options, name);
     struct dispatch_config config = {.loop = proxy->loop,
                                      .channels = &proxy->channels,
                                      .settings = &proxy->settings,
@@ -281,16 +255,21 @@ static int proxy_open(struct proxy *proxy, const struct proxy_options *options,
                                      .role = WIRE_ROLE_PROXY,
                                      .name = name,
                                      .seed = seed,
+                                     .trace = options->trace,
                                      .wake = proxy_wake,
                                      .owner = proxy};
     proxy->dispatch = dispatch_new(&config, reterr);
     if (!proxy->dispatch)
         return reterr->code;
-    metrics_open(options->directory, name);
     return listener_open(proxy, reterr);
 }
 
-static void proxy_close(struct proxy *proxy)
+void proxy_name(const struct proxy_options *options, char ret_name[PROXY_NAME_SIZE])
+{
+    snprintf(ret_name, PROXY_NAME_SIZE, "proxy-%d", options->number);
+}
+
+void proxy_close(struct proxy *proxy)
 {
     struct list_link *link, *after;
     for (enum phase phase = 0; phase < PHASE_COUNT; phase++)
@@ -298,33 +277,17 @@ static void proxy_close(struct proxy *proxy)
             connection_close(list_entry(link, struct connection, phase_link));
     proxy_flush(proxy);
     listener_close(proxy);
-    if (proxy->dispatch)
-        dispatch_free(proxy->dispatch);
-    metrics_close();
-    log_print(LOG_INFO, "ended");
-    log_close();
-}
-
-int proxy_run(const struct proxy_options *options)
-{
-    static struct proxy proxy; /* one per process */
-    struct error error = {0};
-    settings_init(&proxy.settings);
-    if (settings_read_environment(&proxy.settings, (const char *(*)(const char *))getenv, &error) <
-        0) {
-        fprintf(stderr, "manta-proxy: %s\n", error.text);
-        return 2;
+    proxy->dispatch = dispatch_free(proxy->dispatch);
+    if (proxy->loop) {
+        loop_timer_clear(&proxy->timer);
+        loop_timer_clear(&proxy->drain_timer);
+        loop_turn_remove(&proxy->turn);
+        channel_set_done(&proxy->channels);
+        proxy->loop = loop_free(proxy->loop);
     }
-    child_raise_nofile();
-    proxy_prepare(&proxy);
-    proxy_open_log(&proxy, options);
-    if (proxy_open(&proxy, options, &error) < 0) {
-        log_print(LOG_ERROR, "%s", error.text);
-        fprintf(stderr, "manta-proxy: %s\n", error.text);
-        return 1;
-    }
-    log_print(LOG_INFO, "serving");
-    loop_run(proxy.loop);
-    proxy_close(&proxy);
-    return 0;
+    ensure_tag(M1, proxy->connections.used_count == 0 && proxy->exchanges.used_count == 0);
+    pool_done(&proxy->connections);
+    pool_done(&proxy->exchanges);
+    proxy->buffers = buffer_store_free(proxy->buffers);
+    proxy->scratch = mem_free(proxy->scratch);
 }

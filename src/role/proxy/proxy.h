@@ -55,7 +55,9 @@ struct proxy_options {
     const char *directory, *controller, *log_directory, *log_encoding;
     int number, listen_descriptor, log_level;
     bool log_to_stderr;
+    const struct trace *trace; /* for the router; null: off */
 };
+enum { PROXY_NAME_SIZE = 32 };
 
 /* One request and its answer; on its connection's list in the order of arrival. */
 struct exchange {
@@ -141,8 +143,16 @@ struct proxy {
 };
 enum { SCRATCH_SIZE = 131072 };
 
-/* proxy.c */
+/* proxy_run.c */
 int proxy_run(const struct proxy_options *options);
+
+/* proxy.c */
+/* `proxy` is zeroed but for its settings.  The listening descriptor stays the caller's.  0 or an
+ * error code; proxy_close is due in both cases. */
+int proxy_open(struct proxy *proxy, const struct proxy_options *options, uint64_t seed,
+               struct error *reterr);
+void proxy_close(struct proxy *proxy);
+void proxy_name(const struct proxy_options *options, char ret_name[PROXY_NAME_SIZE]);
 void proxy_drain(struct proxy *proxy);
 void proxy_check_drained(struct proxy *proxy);
 struct bytes proxy_date(struct proxy *proxy);
