@@ -106,6 +106,7 @@ int instance_locate(struct instance *instance, const char *name, bool private_in
 {
     char root[PATH_LIMIT];
     bool shared;
+    ensure(name);
     *instance = (struct instance){.name = ""};
     int rc = check_name(name, reterr);
     if (rc != 0)

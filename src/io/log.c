@@ -126,29 +126,53 @@ static void note_dropped(uint64_t lines)
     metric_add(log_dropped_total, lines);
 }
 
-/* Blocks as long as the sink does; what the sink refuses is dropped. */
-static void write_sink(struct log *log, const char *at, size_t size)
+/* How much of the bytes belongs into the file that is open: whole lines up to rotate_size. */
+static size_t fitting(struct log *log, const char *at, size_t size)
 {
-    if (log->to_file && log->sink < 0)
-        open_sink(log);
-    if (log->to_file && log->sink_size > 0 && log->sink_size + size > log->rotate_size &&
-        log->sink >= 0 && !log->line_open)
+    if (!log->to_file || log->sink_size + size <= log->rotate_size)
+        return size;
+    uint64_t room = log->rotate_size > log->sink_size ? log->rotate_size - log->sink_size : 0;
+    const char *end = room > 0 ? memrchr(at, '\n', (size_t)room) : NULL;
+    if (!end && log->sink_size > 0 && !log->line_open) {
         rotate(log);
-    log->line_open = size > 0 && at[size - 1] != '\n';
-    while (size > 0) {
+        return log->sink_size == 0 ? fitting(log, at, size) : size;
+    }
+    if (!end)
+        end = memchr(at, '\n', size); /* a line that is longer than a file, or the rest of one */
+    return end ? (size_t)(end - at) + 1 : size;
+}
+
+/* One write, as long as the sink blocks; the bytes written, or -1 when it refuses them. */
+static ssize_t write_some(struct log *log, const char *at, size_t size)
+{
+    for (;;) {
         ssize_t written = write(log->sink, at, size);
-        if (written > 0) {
-            at += written;
-            size -= (size_t)written;
-            log->sink_size += (uint64_t)written;
-        } else if (written < 0 && errno == EAGAIN) {
+        if (written > 0)
+            return written;
+        if (written < 0 && errno == EAGAIN) {
             struct pollfd wait = {.fd = log->sink,
                                   .events = POLLOUT}; /* somebody made our stderr nonblocking */
             poll(&wait, 1, -1);
         } else if (written == 0 || errno != EINTR) {
+            return -1;
+        }
+    }
+}
+
+static void write_sink(struct log *log, const char *at, size_t size)
+{
+    if (log->to_file && log->sink < 0)
+        open_sink(log);
+    while (size > 0) {
+        ssize_t written = write_some(log, at, fitting(log, at, size));
+        if (written < 0) {
             note_dropped(count_lines(at, size));
             return;
         }
+        log->line_open = at[written - 1] != '\n';
+        log->sink_size += (uint64_t)written;
+        at += written;
+        size -= (size_t)written;
     }
 }
 

@@ -129,6 +129,13 @@ static int lock_directory_of(const char *path)
     return descriptor;
 }
 
+/* A connect to any other file is refused as well. */
+static bool is_socket(const char *path)
+{
+    struct stat file;
+    return lstat(path, &file) == 0 && S_ISSOCK(file.st_mode);
+}
+
 static int bind_unix(const struct sockaddr_un *address, int backlog)
 {
     int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -139,7 +146,8 @@ static int bind_unix(const struct sockaddr_un *address, int backlog)
         int living = socket_connect_unix(address->sun_path);
         if (living >= 0)
             close(living);
-        if (living == -ECONNREFUSED && unlink(address->sun_path) == 0)
+        if (living == -ECONNREFUSED && is_socket(address->sun_path) &&
+            unlink(address->sun_path) == 0)
             rc = bind(descriptor, (const struct sockaddr *)address, sizeof(*address));
         else
             errno = EADDRINUSE;
