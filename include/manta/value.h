@@ -81,6 +81,9 @@ MANTA_EXPORT int manta_value_at(const struct manta_value *value, size_t index, s
 MANTA_EXPORT int manta_value_pair(const struct manta_value *value, size_t index, struct manta_value *ret_key, struct manta_value *ret_item, struct manta_error *reterr);
 /* Map item under a string key; MANTA_ENOTFOUND when absent. */
 MANTA_EXPORT int manta_value_get(const struct manta_value *value, const char *key, struct manta_value *ret_item, struct manta_error *reterr);
+/* Walks an array's items, or a map's keys and values in turn, each looked at once: struct manta_value item = {0};
+   while (manta_value_next(&list, &item)) ...  False at the end, and for what is neither array nor map. */
+MANTA_EXPORT bool manta_value_next(const struct manta_value *value, struct manta_value *item);
 /* An array of numbers copied as doubles (nested arrays row by row): how many in *ret_count; MANTA_ELIMIT when more than `room`. */
 MANTA_EXPORT int manta_value_floats(const struct manta_value *value, double *at, size_t room, size_t *ret_count, struct manta_error *reterr);
 

@@ -12,6 +12,7 @@
 #include <manta/value.h>
 
 #include "bytes.h"
+#include "ensure.h"
 #include "error.h"
 #include "text.h"
 #include "value.h"
@@ -245,6 +246,26 @@ int manta_value_get(const struct manta_value *value, const char *key, struct man
         return manta_error_set(reterr, MANTA_ENOTFOUND, "the map has no '%s'", key);
     *ret_item = (struct manta_value){found.raw.at, found.raw.size};
     return 0;
+}
+
+bool manta_value_next(const struct manta_value *value, struct manta_value *item)
+{
+    struct value_reader reader;
+    struct value head;
+    value_read_init(&reader, bytes_of(value->at, value->size));
+    if (item->at) {
+        size_t used = (size_t)((const uint8_t *)item->at - (const uint8_t *)value->at) + item->size;
+        ensure(used <= value->size);
+        reader.rest = bytes_skip(reader.rest, used);
+    } else if (!value_next(&reader, &head) ||
+               (head.type != VALUE_ARRAY && head.type != VALUE_MAP)) {
+        return false;
+    }
+    struct bytes rest = reader.rest;
+    if (!value_skip(&reader))
+        return false;
+    *item = (struct manta_value){rest.at, rest.size - reader.rest.size};
+    return true;
 }
 
 int manta_value_floats(const struct manta_value *value, double *at, size_t room, size_t *ret_count,
