@@ -70,7 +70,7 @@ struct controller *controller_free(struct controller *controller)
     ensure(controller->operation_count == 0);
     controller_trash_empty(controller);
     mem_free(controller->trash.at);
-    mem_free(controller->deadlines.at);
+    heap_done(&controller->deadlines);
     controller_effects_done(&controller->stores);
     controller_index_done(&controller->apps);
     controller_index_done(&controller->deployments);

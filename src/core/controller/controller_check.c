@@ -33,15 +33,6 @@ static void check_tables(void)
     }
 }
 
-static void check_deadlines(const struct controller *controller)
-{
-    const struct controller_deadlines *heap = &controller->deadlines;
-    for (uint32_t i = 0; i < heap->count; i++) {
-        ensure(heap->at[i]->deadline_place == i + 1 && heap->at[i]->deadline_ns > 0);
-        ensure(i == 0 || heap->at[(i + 1) / 2 - 1]->deadline_ns <= heap->at[i]->deadline_ns);
-    }
-}
-
 /* C3: whatever has a process belongs to a record, and a record that must end has a time at which it
  * is pressed. */
 static void check_replica(const struct controller *controller,
@@ -57,7 +48,7 @@ static void check_replica(const struct controller *controller,
     bool stray_after_load = !replica->deployment && controller->loaded;
     bool found = list_linked(&replica->found_link);
     if ((ends && replica->deployment) || stray_after_load || (found && controller->loaded))
-        ensure_tag(C3, replica->deadline_place > 0);
+        ensure_tag(C3, heap_linked(&replica->deadline));
     ensure(!found || replica->state == REPLICA_STATE_STARTING);
     ensure(replica->version_known || found || !replica->deployment || ends);
     bool in_snapshot = replica->deployment && replica_state_routable(replica->state);
@@ -160,7 +151,7 @@ void controller_check(const struct controller *controller)
     check_index(&controller->deployments);
     check_index(&controller->replicas);
     check_index(&controller->routable);
-    check_deadlines(controller);
+    heap_check(&controller->deadlines);
     for (uint32_t i = 0; i < controller->apps.count; i++)
         check_app(controller, controller->apps.at[i].object);
     for (uint32_t i = 0; i < controller->deployments.count; i++) {

@@ -207,7 +207,7 @@ static void hear(struct controller *controller, struct controller_replica *repli
         replica->version_known = true;
     }
     controller_replica_set_address(controller, replica, event->address);
-    int64_t left_ns = replica->deadline_place ? replica->deadline_ns - controller->now_ns : 0;
+    int64_t left_ns = controller_replica_deadline_ns(replica) - controller->now_ns;
     switch (replica->state) {
     case REPLICA_STATE_STARTING:
         replica->version_known = true;

@@ -101,7 +101,7 @@ static void start_due(struct controller *controller, struct controller_deploymen
 {
     struct list_link *link, *after;
     list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_WANTED])
-        if (replica_of(link)->deadline_place == 0)
+        if (!heap_linked(&replica_of(link)->deadline))
             controller_replica_start(controller, replica_of(link));
 }
 

@@ -69,6 +69,12 @@ const char *replica_state_word(enum replica_state state)
     return words[state].word;
 }
 
+const char *replica_state_name(enum replica_state state)
+{
+    ensure(state < REPLICA_STATE_COUNT);
+    return words[state].name;
+}
+
 bool replica_state_follows(enum replica_state from, enum replica_state to)
 {
     ensure(from < REPLICA_STATE_COUNT && to < REPLICA_STATE_COUNT);
@@ -160,6 +166,7 @@ struct controller_replica *controller_replica_new(struct controller *controller,
     if (controller->replica_last < id.v)
         controller->replica_last = id.v;
     controller_index_insert(&controller->replicas, id.v, replica);
+    controller_deadline_reserve(controller);
     enter(controller, replica);
     narrate(controller, replica, deployment ? "new" : "stray");
     return replica;
@@ -196,7 +203,7 @@ void controller_replica_own(struct controller *controller, struct controller_rep
                             struct controller_deployment *deployment)
 {
     ensure(!replica->deployment && replica->state != REPLICA_STATE_STOPPING);
-    int64_t deadline_ns = replica->deadline_place ? replica->deadline_ns : 0;
+    int64_t deadline_ns = controller_replica_deadline_ns(replica);
     leave(controller, replica);
     replica->deployment = deployment;
     enter(controller, replica);

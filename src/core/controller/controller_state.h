@@ -22,6 +22,7 @@
 #include "controller.h"
 #include "controller_index.h"
 #include "error.h"
+#include "heap.h"
 #include "list.h"
 #include "map.h"
 #include "rng.h"
@@ -98,15 +99,14 @@ struct controller_replica {
     bool version_known; /* false: found, has not said what it runs */
     bool unhealthy;     /* RUNNING, but to be drained and replaced */
     uint64_t version;
-    uint32_t attempt;        /* failed starts and short lives in a row before it, in its place */
-    uint32_t stops;          /* STOP effects sent */
-    uint32_t max_ongoing;    /* what it was told; 0: not known */
-    uint32_t deadline_place; /* in controller->deadlines, from 1; 0: no deadline */
-    int32_t pid;             /* 0: not known */
-    int64_t since_ns;        /* when it entered its state */
-    int64_t deadline_ns;     /* valid while it has a place */
-    int64_t limit_ns;        /* STARTING: counts as failed at; 0: no limit */
-    struct bytes address;    /* owned */
+    uint32_t attempt;          /* failed starts and short lives in a row before it, in its place */
+    uint32_t stops;            /* STOP effects sent */
+    uint32_t max_ongoing;      /* what it was told; 0: not known */
+    struct heap_link deadline; /* in controller->deadlines, or in none */
+    int32_t pid;               /* 0: not known */
+    int64_t since_ns;          /* when it entered its state */
+    int64_t limit_ns;          /* STARTING: counts as failed at; 0: no limit */
+    struct bytes address;      /* owned */
     struct bytes app_name, deployment_name; /* owned; of a stray */
 };
 
@@ -157,11 +157,6 @@ struct controller_app {
     struct bytes name; /* lies behind */
 };
 
-struct controller_deadlines {
-    struct controller_replica **at; /* heap: the nearest first, then the lowest id */
-    uint32_t count, capacity;
-};
-
 /* What is freed when the next step begins. */
 struct controller_trash {
     void **at;
@@ -180,7 +175,7 @@ struct controller {
     struct controller_replicas strays;
     struct list found; /* replicas that exist and have not said what they are */
     struct list dirty_deployments, dirty_apps;
-    struct controller_deadlines deadlines;
+    struct heap deadlines; /* of struct controller_replica */
     struct controller_trash trash;
     struct controller_effects *effects; /* of the step in progress; null between steps */
     struct controller_effects stores;   /* STORE effects of the step in progress */
@@ -325,14 +320,19 @@ void controller_replica_stop(struct controller *controller, struct controller_re
 void controller_replica_free(struct controller *controller, struct controller_replica *replica);
 void controller_replicas_init(struct controller_replicas *replicas);
 uint32_t controller_replicas_count(const struct controller_replicas *replicas); /* of every state */
+const char *
+replica_state_name(enum replica_state state); /* ours, where the word is the public one */
 bool replica_state_follows(enum replica_state from, enum replica_state to);
 bool replica_state_born(enum replica_state state);
 bool replica_state_routable(enum replica_state state);
 
 /* ---- controller_deadline.c ---- */
 
+/* Room for as many as there are replicas. */
+void controller_deadline_reserve(struct controller *controller);
 void controller_deadline_set(struct controller *controller, struct controller_replica *replica,
                              int64_t deadline_ns);
+int64_t controller_replica_deadline_ns(const struct controller_replica *replica); /* 0: none */
 void controller_deadline_clear(struct controller *controller, struct controller_replica *replica);
 /* The replica with the nearest deadline if that has come, taken out; else null. */
 struct controller_replica *controller_deadline_take(struct controller *controller);

@@ -337,7 +337,8 @@ static void cap_drains(struct controller *controller)
     int64_t limit_ns = controller_after(controller, controller->drain_cap_ns);
     for (uint32_t i = 0; i < controller->replicas.count; i++) {
         struct controller_replica *replica = controller->replicas.at[i].object;
-        if (replica->state == REPLICA_STATE_DRAINING && replica->deadline_ns > limit_ns)
+        if (replica->state == REPLICA_STATE_DRAINING &&
+            controller_replica_deadline_ns(replica) > limit_ns)
             controller_deadline_set(controller, replica, limit_ns);
     }
 }

@@ -126,12 +126,12 @@ static void dump_replicas(const struct controller_replicas *replicas, struct tex
             const struct controller_replica *replica =
                 list_entry(link, struct controller_replica, state_link);
             text_print(out, "    r%llu %s version %llu%s%s attempt %u",
-                       (unsigned long long)replica->id.v, replica_state_word(replica->state),
+                       (unsigned long long)replica->id.v, replica_state_name(replica->state),
                        (unsigned long long)replica->version,
                        replica->version_known ? "" : " (not known)",
                        replica->unhealthy ? " unhealthy" : "", replica->attempt);
-            if (replica->deadline_place)
-                text_print(out, " deadline %lld", (long long)replica->deadline_ns);
+            if (heap_linked(&replica->deadline))
+                text_print(out, " deadline %lld", (long long)replica->deadline.key);
             text_print(out, "%s%.*s\n", replica->address.size ? " " : "",
                        BYTES_PRINT(replica->address));
         }
