@@ -24,6 +24,7 @@
 #include "log.h"
 #include "mem.h"
 #include "metrics.h"
+#include "parent.h"
 #include "instance.h"
 #include "runner_health.h"
 #include "wire.h"
@@ -34,6 +35,7 @@ struct runner_options {
     const char *directory, *controller, *log_directory, *log_level, *log_encoding;
     uint64_t replica, version;
     int document_descriptor;
+    int parent_descriptor; /* parent.h; -1: none */
     bool log_to_stderr;
 };
 
@@ -272,6 +274,15 @@ static void on_terminate(void *owner, int signal_number)
     taker_drain(replica->taker, replica->target.graceful_shutdown_timeout_us * 1000);
 }
 
+/* Nobody could end it later: it ends now, and what user code started with it. */
+static void node_ended(void *owner)
+{
+    (void)owner;
+    log_print(LOG_ERROR, "the node is gone");
+    log_close();
+    parent_follow();
+}
+
 static int run(struct manta_replica *replica, const struct runner_options *options,
                struct error *reterr)
 {
@@ -285,6 +296,8 @@ static int run(struct manta_replica *replica, const struct runner_options *optio
     }
     helm_take(replica->runtime->helm);
     loop_on_signal(replica->runtime->loop, SIGTERM, on_terminate, replica);
+    static struct parent parent; /* one per process */
+    parent_watch(&parent, replica->runtime->loop, options->parent_descriptor, node_ended, replica);
     helm_give(replica->runtime->helm);
     if (construct(replica, reterr) < 0 || listen_and_report(replica, options, reterr) < 0)
         return reterr->code;
@@ -317,6 +330,7 @@ int manta_replica_main(int argument_count, char **arguments)
     static struct manta_replica replica; /* one per process */
     struct runner_options options = {0};
     struct error error = {0};
+    options.parent_descriptor = parent_take_descriptor(); /* there are no threads yet */
     if (parse_options(&options, argument_count, arguments) < 0) {
         fprintf(stderr, "manta-replica is started by manta-node; see `manta --help`\n");
         return 2;

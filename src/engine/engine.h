@@ -18,9 +18,17 @@ struct engine;
 
 struct engine_start {
     uint64_t     replica;
+    uint64_t     version;                       /* what it is to say it runs */
     struct bytes app, deployment, runner, body; /* body: what the replica's executable needs (MessagePack) */
 };
-enum engine_event_type { ENGINE_NONE, ENGINE_STARTED, ENGINE_FAILED, ENGINE_GONE, ENGINE_HERE /* adoption */, ENGINE_LISTED };
+enum engine_event_type {
+    ENGINE_NONE,
+    ENGINE_STARTED, /* its process runs: pid */
+    ENGINE_FAILED,  /* it could not be started: code, text; ENGINE_GONE follows */
+    ENGINE_GONE,    /* there is no process (any more): exit_code, signal_number, text */
+    ENGINE_HERE,    /* in answer to list: it runs (adoption) */
+    ENGINE_LISTED   /* the list is whole */
+};
 struct engine_event {
     enum engine_event_type type;
     uint64_t     replica;
@@ -29,7 +37,9 @@ struct engine_event {
     struct bytes app, deployment, text; /* valid until the next engine_next */
 };
 struct engine_operations {
+    /* An error: nothing was begun, and no event follows. */
     int  (*start)(struct engine *engine, const struct engine_start *start, struct error *reterr);
+    /* An engine that does not know the replica answers ENGINE_GONE. */
     void (*stop)(struct engine *engine, uint64_t replica, bool kill);
     void (*list)(struct engine *engine);          /* ENGINE_HERE for each, then ENGINE_LISTED */
     void (*end_instance)(struct engine *engine);  /* everything ends, the node too */

@@ -220,7 +220,8 @@ static bool ends_with(const char *name, const char *end)
 
 static bool is_runtime_file(const char *name)
 {
-    return ends_with(name, ".sock") || strcmp(name, "instance.json") == 0;
+    return ends_with(name, ".sock") || ends_with(name, ".store") ||
+           strcmp(name, "instance.json") == 0;
 }
 
 static bool is_metric_page(const char *name)

@@ -241,6 +241,7 @@ void loop_end_turn(struct loop *loop)
 
 void loop_run(struct loop *loop)
 {
+    loop_turn_again(loop); /* what was put into channels before is flushed by a turn */
     while (!loop->stopped)
         run_turn(loop, true);
     loop->stopped = false;

@@ -54,6 +54,7 @@ struct connection;
 struct proxy_options {
     const char *directory, *controller, *log_directory, *log_encoding;
     int number, listen_descriptor, log_level;
+    int parent_descriptor; /* parent.h; -1: none */
     bool log_to_stderr;
     const struct trace *trace; /* for the router; null: off */
 };

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "parent.h"
 #include "proxy.h"
 
 int main(int argument_count, char **arguments)
@@ -24,7 +25,9 @@ int main(int argument_count, char **arguments)
                                           {"log-encoding", required_argument, NULL, 'E'},
                                           {"log-to-stderr", no_argument, NULL, 's'},
                                           {NULL, 0, NULL, 0}};
-    struct proxy_options options = {.listen_descriptor = -1, .log_level = 20};
+    struct proxy_options options = {.listen_descriptor = -1,
+                                    .log_level = 20,
+                                    .parent_descriptor = parent_take_descriptor()};
     int option;
     while ((option = getopt_long(argument_count, arguments, "", table, NULL)) != -1) {
         switch (option) {

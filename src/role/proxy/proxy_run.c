@@ -13,6 +13,7 @@
 #include "child.h"
 #include "log.h"
 #include "metrics.h"
+#include "parent.h"
 #include "proxy.h"
 
 static void proxy_open_log(struct proxy *proxy, const struct proxy_options *options)
@@ -37,9 +38,19 @@ static void proxy_open_log(struct proxy *proxy, const struct proxy_options *opti
         fprintf(stderr, "manta-proxy: %s\n", error.text);
 }
 
+/* Nobody else may serve on in its place. */
+static void proxy_node_ended(void *owner)
+{
+    (void)owner;
+    log_print(LOG_ERROR, "the node is gone");
+    log_close();
+    parent_follow();
+}
+
 int proxy_run(const struct proxy_options *options)
 {
     static struct proxy proxy; /* one per process */
+    struct parent parent = {0};
     struct error error = {0};
     char name[PROXY_NAME_SIZE];
     uint64_t seed = 0;
@@ -58,10 +69,12 @@ int proxy_run(const struct proxy_options *options)
         fprintf(stderr, "manta-proxy: %s\n", error.text);
         return 1;
     }
+    parent_watch(&parent, proxy.loop, options->parent_descriptor, proxy_node_ended, NULL);
     proxy_name(options, name);
     metrics_open(options->directory, name);
     log_print(LOG_INFO, "serving");
     loop_run(proxy.loop);
+    parent_close(&parent);
     proxy_close(&proxy);
     metrics_close();
     log_print(LOG_INFO, "ended");

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * manta-controller: the executable.  The node starts it:
+ *
+ *     manta-controller --instance DIRECTORY --node SOCKET --listen-descriptor N [--log-...]
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "conduct.h"
+#include "log.h"
+
+static int read_options(struct conduct_options *options, int argument_count, char **arguments)
+{
+    static const struct option table[] = {{"instance", required_argument, NULL, 'i'},
+                                          {"node", required_argument, NULL, 'n'},
+                                          {"listen-descriptor", required_argument, NULL, 'd'},
+                                          {"log-directory", required_argument, NULL, 'l'},
+                                          {"log-level", required_argument, NULL, 'L'},
+                                          {"log-encoding", required_argument, NULL, 'E'},
+                                          {"log-to-stderr", no_argument, NULL, 's'},
+                                          {NULL, 0, NULL, 0}};
+    int option;
+    *options = (struct conduct_options){
+        .listen_descriptor = -1, .log_level = LOG_INFO, .log_encoding = "TEXT"};
+    while ((option = getopt_long(argument_count, arguments, "", table, NULL)) != -1) {
+        switch (option) {
+        case 'i':
+            options->directory = optarg;
+            break;
+        case 'n':
+            options->node = optarg;
+            break;
+        case 'd':
+            options->listen_descriptor = atoi(optarg);
+            break;
+        case 'l':
+            options->log_directory = optarg;
+            break;
+        case 'L':
+            options->log_level = atoi(optarg);
+            break;
+        case 'E':
+            options->log_encoding = optarg;
+            break;
+        case 's':
+            options->log_to_stderr = true;
+            break;
+        default:
+            return -1;
+        }
+    }
+    if (!options->log_directory)
+        options->log_directory = options->directory;
+    return options->directory && options->node && options->listen_descriptor >= 0 ? 0 : -1;
+}
+
+int main(int argument_count, char **arguments)
+{
+    static struct conduct conduct; /* one per process */
+    struct conduct_options options;
+    struct error error = {0};
+    int parent = parent_take_descriptor();
+    if (read_options(&options, argument_count, arguments) < 0) {
+        fprintf(stderr, "manta-controller is started by manta-node; see `manta --help`\n");
+        return 2;
+    }
+    if (conduct_open(&conduct, &options, parent, &error) < 0) {
+        log_print(LOG_CRITICAL, "%s", error.text);
+        fprintf(stderr, "manta-controller: %s\n", error.text);
+        conduct_close(&conduct);
+        return 1;
+    }
+    loop_run(conduct.loop);
+    conduct_close(&conduct);
+    return 0;
+}

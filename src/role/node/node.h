@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node: the process that starts, watches and restarts everything of an instance on this machine.
+ *
+ *     node_main.c     arguments, and the life of the process
+ *     node_options.c  arguments read; usable cores counted
+ *     node.c          what the instance has here: sockets, directory; its beginning and its end
+ *     node_role.c     the controller and the proxies: started, restarted with a back-off
+ *     node_replica.c  replicas: started and ended for the controller; their exits and last words
+ *     node_desk.c     node.sock: the controller's frames
+ *
+ * The node decides nothing about applications.  It holds the listening sockets, so that neither a
+ * proxy's nor the controller's death loses a connection that waits in their queues.
+ */
+#ifndef MANTA_ROLE_NODE_H
+#define MANTA_ROLE_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "channel.h"
+#include "child.h"
+#include "instance.h"
+#include "list.h"
+#include "loop.h"
+#include "map.h"
+#include "settings.h"
+#include "wire.h"
+
+enum {
+    NODE_PROXY_LIMIT = 64,
+    NODE_PATH_SIZE = 4096,
+    NODE_WORDS_SIZE = 2048,   /* of a replica's stderr, told when it ends */
+    NODE_UNTOLD_LIMIT = 1024, /* exits kept while no controller listens; past it the oldest go */
+    NODE_GUEST_LIMIT = 64,    /* connections to node.sock */
+    NODE_START_ATTEMPTS = 5,  /* of the controller, before the instance counts as not started */
+    NODE_LISTEN_BACKLOG = 4096,
+};
+
+struct node_options {
+    const char *name, *http_host, *log_directory, *log_encoding;
+    int parent_descriptor;                     /* -1: none */
+    int http_port;                             /* -1: no HTTP; 0: any free one */
+    int proxies;                               /* 0: by usable cores */
+    int log_level;                             /* enum log_level */
+    int64_t request_timeout_ms, keep_alive_ms; /* -1: not given */
+    bool log_to_stderr, is_private;
+};
+
+/* Each phase ends when what it waits for is gone, or when its time is over. */
+enum node_phase {
+    NODE_STARTING, /* waits for the controller */
+    NODE_SERVING,
+    NODE_DRAINING, /* proxies finish what they have */
+    NODE_ENDING,   /* the others were told to end */
+    NODE_KILLING,
+};
+
+struct node;
+
+/* The controller, or a proxy.  Restarted for as long as the instance lives. */
+struct node_role {
+    struct node *node;
+    struct child child;
+    struct loop_timer again; /* set while it waits for its next start */
+    int number;              /* 0: the controller; proxies count from 1 */
+    bool running;
+    int64_t started_ns;
+    int64_t pause_ms; /* before the next start */
+    uint32_t deaths;
+};
+
+/* On node->replicas from its start until the controller was told of its end. */
+struct node_replica {
+    struct list_link untold_link; /* on node->untold: ended, and nobody was told */
+    struct node *node;
+    uint64_t id;
+    char *app, *deployment;
+    struct child child;
+    bool running;
+    uint32_t pid;
+    int exit_code, signal_number;
+    int words_descriptor; /* our end of its stderr; -1: closed */
+    struct loop_watch words_watch;
+    struct loop_timer words_timer; /* set while our own stderr takes nothing */
+    char words[NODE_WORDS_SIZE];   /* the end of what it wrote */
+    size_t words_size;
+    bool words_cut; /* there was more before */
+};
+
+/* A connection to node.sock. */
+struct node_guest {
+    struct list_link link; /* on node->guests */
+    struct node *node;
+    struct channel channel;
+    struct loop_timer timer; /* until its hello */
+    bool greeted;            /* it is, or was, the controller */
+};
+
+struct node {
+    struct node_options options;
+    struct settings settings;
+    struct instance instance;
+    struct loop *loop;
+    struct channel_set channels;
+    enum node_phase phase;
+    struct loop_timer phase_timer;
+    uint32_t signals; /* that asked for the end */
+    int failed;       /* why the instance did not start: a negative error code */
+    bool owns_directory;
+
+    int http_port; /* bound; -1: none */
+    int http_listener, controller_listener;
+    struct loop_watch desk_watch, parent_watch;
+    int parent_link; /* to who started us; -1: none */
+    int lifeline[2]; /* [0] stays here, [1] is every child's (parent.h) */
+
+    char libexec[NODE_PATH_SIZE];
+    char log_level[16], request_timeout[64], keep_alive[64];
+    char **environment;       /* of the controller and replicas */
+    char **proxy_environment; /* with the HTTP settings */
+
+    struct node_role controller, proxies[NODE_PROXY_LIMIT];
+    int proxy_count;
+    struct map replicas; /* struct node_replica by id */
+    uint32_t replicas_running;
+    struct list untold; /* struct node_replica, oldest first */
+    struct list guests;
+    struct node_guest *controller_guest; /* null: it is away */
+};
+
+/* node_options.c: 0, or ERROR_INVALID with a text. */
+int node_options_read(struct node_options *options, int argument_count, char **arguments,
+                      struct error *reterr);
+/* Processors that this process may use, at least 1: affinity and the control group's quota. */
+int node_usable_cores(void);
+/* The number of proxies for so many cores: one up to two cores, else half of them, at most four. */
+int node_proxies_for_cores(int cores);
+
+/* node.c */
+int node_open(struct node *node, const struct node_options *options, struct error *reterr);
+void node_close(struct node *node);
+/* The controller stands: tells who started the instance. */
+void node_on_controller(struct node *node);
+/* Ends everything; proxies have `drain_ms` to finish. */
+void node_end(struct node *node, const char *reason, int64_t drain_ms);
+/* Something that a phase of the end may wait for is gone. */
+void node_check_end(struct node *node);
+/* "error <code> <text>" to who started us. */
+void node_tell_failure(int parent_descriptor, const struct error *error);
+
+/* node_role.c */
+void node_role_init(struct node_role *role, struct node *node, int number);
+void node_role_start(struct node_role *role);
+void node_role_signal(struct node_role *role, int signal_number);
+/* The common last arguments: how to log.  Returns how many were written (at most 7). */
+size_t node_log_arguments(const struct node *node, const char **list);
+
+/* node_replica.c */
+int node_replica_start(struct node *node, const struct wire_replica_start *start,
+                       struct node_replica **ret_replica, struct error *reterr);
+void node_replica_signal(struct node_replica *replica, bool kill);
+/* Of one that ended: it was told, or nobody will be. */
+void node_replica_forget(struct node_replica *replica);
+
+/* node_desk.c */
+int node_desk_open(struct node *node, struct error *reterr);
+void node_desk_close(struct node *node);
+/* Tells the controller of the exits that it has not heard of. */
+void node_desk_tell_exits(struct node *node);
+
+#endif

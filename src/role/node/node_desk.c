@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node_desk: node.sock, where the controller commands replicas.
+ *
+ * Whoever connects must be of this user and say hello as the controller; the newest one that did is
+ * the controller, since an older connection can only be that of a dead one.  Others connect just to
+ * see whether the instance lives.
+ *
+ *     replica_start  ->  replica_here, or an outcome with the error and a replica_exit; in both
+ *                        the stream is the replica's id
+ *     replica_stop   ->  replica_exit once it is gone; at once for one that is not known
+ *     replica_list   ->  a replica_here for each and one outcome, on stream 0
+ *     instance_end
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "ensure.h"
+#include "log.h"
+#include "mem.h"
+#include "metrics.h"
+#include "node.h"
+#include "socket.h"
+
+enum { DESK_BACKLOG = 64 };
+
+static const int64_t NS_PER_MS = 1000000;
+
+static void guest_free(struct node_guest *guest)
+{
+    struct node *node = guest->node;
+    if (node->controller_guest == guest)
+        node->controller_guest = NULL;
+    list_remove(&guest->link);
+    loop_timer_clear(&guest->timer);
+    channel_close(&guest->channel);
+    mem_free(guest);
+}
+
+/* ---- what is said ---- */
+
+/* False: there is no room now. */
+static bool put_here(struct node_guest *guest, const struct node_replica *replica, uint64_t stream)
+{
+    struct wire_replica_here here = {.replica = replica->id,
+                                     .pid = replica->pid,
+                                     .app = bytes_of_string(replica->app),
+                                     .deployment = bytes_of_string(replica->deployment)};
+    uint8_t *room = channel_put_room_always(&guest->channel, wire_replica_here_size(&here));
+    if (!room)
+        return false;
+    channel_put_done(&guest->channel, wire_replica_here_write(&here, 0, stream, false, room));
+    return true;
+}
+
+static bool put_outcome(struct node_guest *guest, const struct error *error, uint64_t stream)
+{
+    struct wire_outcome outcome = {.code = error->code, .text = bytes_of_string(error->text)};
+    uint8_t *room = channel_put_room_always(&guest->channel, wire_outcome_size(&outcome));
+    if (!room)
+        return false;
+    channel_put_done(&guest->channel, wire_outcome_write(&outcome, 0, stream, false, room));
+    return true;
+}
+
+static bool put_exit(struct node_guest *guest, const struct wire_replica_exit *gone)
+{
+    uint8_t *room = channel_put_room_always(&guest->channel, wire_replica_exit_size(gone));
+    if (!room)
+        return false;
+    channel_put_done(&guest->channel, wire_replica_exit_write(gone, 0, gone->replica, false, room));
+    return true;
+}
+
+/* From the first whole line on, when there was more. */
+static struct bytes last_words(const struct node_replica *replica)
+{
+    struct bytes words = bytes_of(replica->words, replica->words_size);
+    ptrdiff_t end = replica->words_cut ? bytes_find(words, '\n') : -1;
+    return end >= 0 && (size_t)end + 1 < words.size ? bytes_skip(words, (size_t)end + 1) : words;
+}
+
+void node_desk_tell_exits(struct node *node)
+{
+    struct list_link *link;
+    while (node->controller_guest && (link = list_first(&node->untold))) {
+        struct node_replica *replica = list_entry(link, struct node_replica, untold_link);
+        struct wire_replica_exit gone = {.replica = replica->id,
+                                         .pid = replica->pid,
+                                         .exit_code = replica->exit_code,
+                                         .signal = replica->signal_number,
+                                         .text = last_words(replica)};
+        if (!put_exit(node->controller_guest, &gone))
+            return; /* CHANNEL_ROOM brings us back */
+        node_replica_forget(replica);
+    }
+}
+
+/* ---- what is asked ---- */
+
+static bool on_start(struct node_guest *guest, struct bytes payload)
+{
+    struct wire_replica_start start;
+    struct node_replica *replica;
+    struct error error = {0};
+    if (wire_replica_start_read(&start, payload) < 0)
+        return false;
+    if (node_replica_start(guest->node, &start, &replica, &error) == 0)
+        return put_here(guest, replica, start.replica);
+    log_print(LOG_ERROR, "replica %llu of deployment '%.*s' could not be started: %s",
+              (unsigned long long)start.replica, BYTES_PRINT(start.deployment), error.text);
+    struct wire_replica_exit gone = {.replica = start.replica, .exit_code = -1};
+    return put_outcome(guest, &error, start.replica) && put_exit(guest, &gone);
+}
+
+static bool on_stop(struct node_guest *guest, struct bytes payload)
+{
+    struct wire_replica_stop stop;
+    if (wire_replica_stop_read(&stop, payload) < 0)
+        return false;
+    struct node_replica *replica = map_get(&guest->node->replicas, stop.replica);
+    struct wire_replica_exit gone = {.replica = stop.replica, .exit_code = -1};
+    if (!replica)
+        return put_exit(guest, &gone);
+    node_replica_signal(replica, stop.kill);
+    return true;
+}
+
+static bool on_list(struct node_guest *guest)
+{
+    struct map_entry *entry;
+    struct error none = {0};
+    map_each (entry, &guest->node->replicas) {
+        const struct node_replica *replica = entry->value;
+        if (replica->running && !put_here(guest, replica, 0))
+            return false;
+    }
+    return put_outcome(guest, &none, 0);
+}
+
+static bool on_hello(struct node_guest *guest, struct bytes payload)
+{
+    struct node *node = guest->node;
+    struct wire_hello hello, answer;
+    uint16_t version;
+    const char *reason = "it is not the controller";
+    if (wire_hello_read(&hello, payload) < 0 || wire_hello_check(&hello, &version, &reason) < 0 ||
+        hello.role != WIRE_ROLE_CONTROLLER) {
+        log_print(LOG_WARNING, "a connection to the node's socket is refused: %s", reason);
+        return false;
+    }
+    wire_hello_fill(&answer, WIRE_ROLE_NODE, 0, bytes_of_string(node->instance.name));
+    answer.pid = (uint32_t)getpid();
+    uint8_t *room = channel_put_room_always(&guest->channel, wire_hello_size(&answer));
+    if (!room)
+        return false;
+    channel_put_done(&guest->channel, wire_hello_write(&answer, 0, 0, false, room));
+    if (node->controller_guest)
+        guest_free(node->controller_guest);
+    node->controller_guest = guest;
+    guest->greeted = true;
+    loop_timer_clear(&guest->timer);
+    node_on_controller(node);
+    node_desk_tell_exits(node);
+    return true;
+}
+
+/* False: the peer broke the protocol, or cannot be answered. */
+static bool on_frame(struct node_guest *guest, struct bytes frame)
+{
+    struct wire_header header;
+    wire_header_read(&header, frame.at);
+    struct bytes payload = bytes_skip(frame, WIRE_HEADER_SIZE);
+    if (!guest->greeted)
+        return header.type == WIRE_HELLO_FRAME && on_hello(guest, payload);
+    switch (header.type) {
+    case WIRE_REPLICA_START_FRAME:
+        return on_start(guest, payload);
+    case WIRE_REPLICA_STOP_FRAME:
+        return on_stop(guest, payload);
+    case WIRE_REPLICA_LIST_FRAME:
+        return on_list(guest);
+    case WIRE_INSTANCE_END_FRAME:
+        node_end(guest->node, "the instance was shut down", guest->node->settings.drain_timeout_ms);
+        return true;
+    case WIRE_HELLO_FRAME:
+        return false;
+    default:
+        return true; /* of a newer version */
+    }
+}
+
+static bool take_frames(struct node_guest *guest)
+{
+    enum channel_taken taken;
+    struct bytes frame;
+    ssize_t size;
+    do {
+        size = channel_receive(&guest->channel);
+        while ((taken = channel_take(&guest->channel, &frame)) == CHANNEL_FRAME)
+            if (!on_frame(guest, frame)) {
+                metric_add(peer_glitches_total, 1);
+                return false;
+            }
+    } while (size > 0 && taken != CHANNEL_BROKEN);
+    return size >= 0 && taken != CHANNEL_BROKEN;
+}
+
+static void guest_event(void *owner, struct channel *channel, int events)
+{
+    struct node_guest *guest = owner;
+    struct node *node = guest->node;
+    (void)channel;
+    bool good = !(events & (CHANNEL_READABLE | CHANNEL_CLOSED)) || take_frames(guest);
+    if (good && !(events & CHANNEL_CLOSED)) {
+        if (events & CHANNEL_ROOM && node->controller_guest == guest)
+            node_desk_tell_exits(node);
+        return;
+    }
+    guest_free(guest);
+}
+
+/* ---- connections ---- */
+
+static void hello_late(void *owner)
+{
+    guest_free(owner);
+}
+
+static void welcome(struct node *node, int descriptor)
+{
+    if (node->guests.length >= NODE_GUEST_LIMIT || socket_check_peer(descriptor, NULL) < 0) {
+        socket_close(descriptor);
+        return;
+    }
+    struct node_guest *guest = mem_new(sizeof *guest);
+    guest->node = node;
+    loop_timer_init(node->loop, &guest->timer, hello_late, guest);
+    if (channel_open(&guest->channel, &node->channels, descriptor, guest_event, guest) < 0) {
+        mem_free(guest);
+        return;
+    }
+    list_push_back(&node->guests, &guest->link);
+    loop_timer_set(&guest->timer,
+                   loop_now_ns(node->loop) + node->settings.wire_hello_timeout_ms * NS_PER_MS);
+}
+
+static void desk_ready(void *owner, int events)
+{
+    struct node *node = owner;
+    (void)events;
+    for (int i = 0; i < NODE_GUEST_LIMIT; i++) {
+        int descriptor = socket_accept(node->desk_watch.descriptor);
+        if (descriptor < 0)
+            return;
+        welcome(node, descriptor);
+    }
+}
+
+int node_desk_open(struct node *node, struct error *reterr)
+{
+    int descriptor = socket_listen_unix(node->instance.node_socket, DESK_BACKLOG, reterr);
+    if (descriptor < 0)
+        return error_set(reterr, reterr->code,
+                         reterr->code == ERROR_EXISTS ? "instance '%s' runs already"
+                                                      : "the socket of instance '%s' is not usable",
+                         node->instance.name);
+    int code =
+        loop_watch_open(node->loop, &node->desk_watch, descriptor, LOOP_READ, desk_ready, node);
+    if (code < 0) {
+        socket_close(descriptor);
+        return error_set(reterr, ERROR_SYSTEM, "the node's socket cannot be watched");
+    }
+    return 0;
+}
+
+void node_desk_close(struct node *node)
+{
+    struct list_link *link;
+    int descriptor = node->desk_watch.handle ? node->desk_watch.descriptor : -1;
+    while ((link = list_first(&node->guests)))
+        guest_free(list_entry(link, struct node_guest, link));
+    loop_watch_close(&node->desk_watch);
+    socket_close(descriptor);
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node_replica: the processes that run user code.
+ *
+ * They are the controller's to command and ours to watch: they outlive it.  What one writes to
+ * stderr goes on to our stderr, and its end is kept: it is the best that can be said about a crash.
+ * While our stderr takes nothing, nothing is read either, as if they wrote to it themselves.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ensure.h"
+#include "log.h"
+#include "mem.h"
+#include "node.h"
+#include "page.h"
+#include "parent.h"
+#include "socket.h"
+
+enum {
+    DOCUMENT_DESCRIPTOR = 3,
+    REPLICA_OOM_SCORE = 500, /* when memory is short, user code goes first */
+    WORDS_PIECE = 4096,      /* PIPE_BUF: what a ready pipe takes without waiting */
+    WORDS_PAUSE_MS = 20,
+    WORDS_AFTER_END = 64, /* pieces read after the process ended */
+};
+
+static const int64_t NS_PER_MS = 1000000;
+
+/* ---- last words ---- */
+
+static void keep_words(struct node_replica *replica, const char *at, size_t size)
+{
+    if (size > NODE_WORDS_SIZE) {
+        at += size - NODE_WORDS_SIZE;
+        size = NODE_WORDS_SIZE;
+        replica->words_cut = true;
+    }
+    if (replica->words_size + size > NODE_WORDS_SIZE) {
+        size_t over = replica->words_size + size - NODE_WORDS_SIZE;
+        memmove(replica->words, replica->words + over, replica->words_size - over);
+        replica->words_size -= over;
+        replica->words_cut = true;
+    }
+    memcpy(replica->words + replica->words_size, at, size);
+    replica->words_size += size;
+}
+
+static void close_words(struct node_replica *replica)
+{
+    loop_watch_close(&replica->words_watch);
+    loop_timer_clear(&replica->words_timer);
+    socket_close(replica->words_descriptor);
+    replica->words_descriptor = -1;
+}
+
+static bool stderr_takes(void)
+{
+    struct pollfd wanted = {.fd = STDERR_FILENO, .events = POLLOUT};
+    return poll(&wanted, 1, 0) != 0;
+}
+
+/* One piece, on to our own stderr: bytes, 0 when there is none now, -1 at the end. */
+static ssize_t pass_words(struct node_replica *replica, bool show)
+{
+    char piece[WORDS_PIECE];
+    ssize_t size = read(replica->words_descriptor, piece, sizeof piece);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (size <= 0)
+        return -1;
+    keep_words(replica, piece, (size_t)size);
+    if (show) {
+        ssize_t ignored = write(STDERR_FILENO, piece, (size_t)size);
+        (void)ignored; /* who does not want it does not get it */
+    }
+    return size;
+}
+
+static void words_ready(void *owner, int events)
+{
+    struct node_replica *replica = owner;
+    (void)events;
+    if (!stderr_takes()) {
+        loop_watch_change(&replica->words_watch, 0);
+        loop_timer_set(&replica->words_timer,
+                       loop_now_ns(replica->node->loop) + WORDS_PAUSE_MS * NS_PER_MS);
+        return;
+    }
+    if (pass_words(replica, true) < 0)
+        close_words(replica);
+}
+
+static void words_again(void *owner)
+{
+    struct node_replica *replica = owner;
+    loop_watch_change(&replica->words_watch, LOOP_READ);
+}
+
+/* Its process group is dead: what the pipe holds is all there will be. */
+static void take_last_words(struct node_replica *replica)
+{
+    if (replica->words_descriptor < 0)
+        return;
+    for (int i = 0; i < WORDS_AFTER_END; i++)
+        if (pass_words(replica, stderr_takes()) <= 0)
+            break;
+    close_words(replica);
+}
+
+/* ---- the end of one ---- */
+
+void node_replica_forget(struct node_replica *replica)
+{
+    struct node *node = replica->node;
+    list_remove(&replica->untold_link);
+    map_remove(&node->replicas, replica->id);
+    close_words(replica);
+    mem_free(replica->app);
+    mem_free(replica->deployment);
+    mem_free(replica);
+}
+
+static void replica_exit(void *owner, struct child *child, int exit_code, int signal_number)
+{
+    struct node_replica *replica = owner;
+    struct node *node = replica->node;
+    char path[INSTANCE_PATH_SIZE];
+    ensure(child == &replica->child && replica->running && node->replicas_running > 0);
+    replica->running = false;
+    replica->exit_code = exit_code;
+    replica->signal_number = signal_number;
+    node->replicas_running--;
+    take_last_words(replica);
+    instance_replica_socket(&node->instance, replica->id, path);
+    unlink(path); /* it removes its socket itself, unless it crashed */
+    if (signal_number)
+        log_print(LOG_INFO, "replica %llu of deployment '%s' ended by signal %d",
+                  (unsigned long long)replica->id, replica->deployment, signal_number);
+    else
+        log_print(LOG_INFO, "replica %llu of deployment '%s' ended with exit code %d",
+                  (unsigned long long)replica->id, replica->deployment, exit_code);
+    list_push_back(&node->untold, &replica->untold_link);
+    node_desk_tell_exits(node);
+    if (node->untold.length > NODE_UNTOLD_LIMIT)
+        node_replica_forget(
+            list_entry(list_first(&node->untold), struct node_replica, untold_link));
+    node_check_end(node);
+}
+
+/* A replica that is told twice to end politely does so at once: its controller says when. */
+void node_replica_signal(struct node_replica *replica, bool kill)
+{
+    if (replica->running)
+        child_signal(&replica->child, kill ? SIGKILL : SIGTERM, kill);
+}
+
+/* ---- the start of one ---- */
+
+static int spawn_c(struct node_replica *replica, uint64_t version, int document, int words,
+                   struct error *reterr)
+{
+    struct node *node = replica->node;
+    char path[NODE_PATH_SIZE + 32], id[24], version_hash[24];
+    const char *list[24] = {"manta-replica",
+                            "--instance",
+                            node->instance.directory,
+                            "--controller",
+                            node->instance.controller_socket,
+                            "--replica",
+                            id,
+                            "--version-hash",
+                            version_hash,
+                            "--document-descriptor",
+                            "3"};
+    size_t count = 11;
+    count += node_log_arguments(node, list + count);
+    list[count] = NULL;
+    snprintf(path, sizeof path, "%s/manta-replica", node->libexec);
+    snprintf(id, sizeof id, "%llu", (unsigned long long)replica->id);
+    snprintf(version_hash, sizeof version_hash, "%llx", (unsigned long long)version);
+    struct child_descriptor descriptors[] = {
+        {.source = document, .target = DOCUMENT_DESCRIPTOR},
+        {.source = node->lifeline[1], .target = PARENT_DESCRIPTOR}};
+    struct child_spawn spawn = {.path = path,
+                                .arguments = list,
+                                .environment = (const char *const *)node->environment,
+                                .descriptors = descriptors,
+                                .descriptor_count = 2,
+                                .output = -1,
+                                .error_output = words,
+                                .oom_score_adj = REPLICA_OOM_SCORE};
+    return child_start(&replica->child, node->loop, &spawn, replica_exit, replica, reterr);
+}
+
+/* The document lies in memory of its own; the new process has it when this returns. */
+static int spawn_with_document(struct node_replica *replica, const struct wire_replica_start *start,
+                               int words, struct error *reterr)
+{
+    struct page document;
+    int code = page_create(&document, "manta-replica", start->body.size);
+    if (code < 0)
+        return error_set(reterr, ERROR_MEMORY, "no memory for the replica's document: %s",
+                         strerror(-code));
+    memcpy(document.at, start->body.at, start->body.size);
+    code = spawn_c(replica, start->version, document.descriptor, words, reterr);
+    page_close(&document);
+    return code;
+}
+
+static int spawn(struct node_replica *replica, const struct wire_replica_start *start,
+                 struct error *reterr)
+{
+    int words[2];
+    if (pipe2(words, O_CLOEXEC) != 0)
+        return error_set(reterr, ERROR_SYSTEM, "no pipe: %s", strerror(errno));
+    fcntl(words[0], F_SETFL, O_NONBLOCK);
+    replica->words_descriptor = words[0];
+    int code = spawn_with_document(replica, start, words[1], reterr);
+    socket_close(words[1]);
+    if (code < 0)
+        return code;
+    replica->running = true;
+    replica->pid = (uint32_t)replica->child.pid;
+    replica->node->replicas_running++;
+    if (loop_watch_open(replica->node->loop, &replica->words_watch, words[0], LOOP_READ,
+                        words_ready, replica) < 0)
+        close_words(replica); /* it runs; its words are lost */
+    return 0;
+}
+
+static int check(const struct node *node, const struct wire_replica_start *start,
+                 struct error *reterr)
+{
+    if (node->phase >= NODE_DRAINING)
+        return error_set(reterr, ERROR_CLOSED, "the instance ends");
+    if (start->replica == 0 || start->body.size == 0)
+        return error_set(reterr, ERROR_INVALID, "a replica needs an id and a document");
+    if (!bytes_equal(start->runner, BYTES("c")))
+        return error_set(reterr, ERROR_INVALID, "there is no runner '%.*s'; the runners are: c",
+                         BYTES_PRINT(bytes_head(start->runner, 40)));
+    if (map_get(&node->replicas, start->replica))
+        return error_set(reterr, ERROR_EXISTS, "replica %llu was started before",
+                         (unsigned long long)start->replica);
+    return 0;
+}
+
+int node_replica_start(struct node *node, const struct wire_replica_start *start,
+                       struct node_replica **ret_replica, struct error *reterr)
+{
+    if (check(node, start, reterr) < 0)
+        return reterr->code;
+    struct node_replica *replica = mem_new(sizeof *replica);
+    *replica = (struct node_replica){
+        .node = node,
+        .id = start->replica,
+        .child.pidfd = -1,
+        .words_descriptor = -1,
+        .app = mem_copy_string((const char *)start->app.at, start->app.size),
+        .deployment = mem_copy_string((const char *)start->deployment.at, start->deployment.size)};
+    loop_timer_init(node->loop, &replica->words_timer, words_again, replica);
+    int code = map_try_put(&node->replicas, replica->id, replica) < 0
+                   ? error_set(reterr, ERROR_LIMIT, "the node has %zu replicas already",
+                               map_count(&node->replicas))
+                   : spawn(replica, start, reterr);
+    if (code < 0) {
+        node_replica_forget(replica);
+        return code;
+    }
+    log_print(LOG_INFO, "replica %llu of deployment '%s' runs as process %u",
+              (unsigned long long)replica->id, replica->deployment, replica->pid);
+    *ret_replica = replica;
+    return 0;
+}
