@@ -72,6 +72,9 @@ Test(http1_answer, broken_answers_are_refused_as_bad_gateway)
         "HTTP/1.1 20 OK\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n",
         "HTTP/1.1 2x0 OK\r\n\r\n",
+        "HTTP/1.1 20/ OK\r\n\r\n",
+        "HTTP/1.1 200xOK\r\n\r\n",
+        "HTTP/1.1x200 OK\r\n\r\n",
         "HTTP/1.1 099 Low\r\n\r\n",
         "HTTP/1.1 600 High\r\n\r\n",
         "HTTP/1.1  200 OK\r\n\r\n",
@@ -97,6 +100,7 @@ Test(http1_answer, broken_answers_are_refused_as_bad_gateway)
         size_t size = 0;
         cr_expect_eq(parse(&head, rows[i], false, &size, &refusal), HTTP1_REFUSED, "%s", rows[i]);
         cr_expect_eq(refusal.status, 502, "%s: %d", rows[i], refusal.status);
+        cr_expect_eq(parse(&head, rows[i], false, &size, NULL), HTTP1_REFUSED, "no reason wanted");
     }
 }
 

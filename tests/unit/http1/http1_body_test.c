@@ -245,6 +245,54 @@ Test(http1_body, no_line_limit_makes_the_outcome_depend_on_the_cut)
         }
 }
 
+Test(http1_body, extensions_may_outweigh_the_data_by_a_head_and_no_more)
+{
+    /* Each chunk brings 10 bytes of extension for 1 of data. */
+    static const char chunk[] = "1;aaaaaaaaa\r\nb\r\n";
+    struct http1_limits limits = {.line_size = 100, .head_size = 45, .header_count = 1};
+    char input[10 * sizeof(chunk)] = "";
+
+    limits.body_size = 10;
+    for (int chunks = 1; chunks <= 8; chunks++) {
+        strcat(input, chunk);
+        const char *reason = reason_in_steps(bytes_of_string(input), strlen(input), &limits);
+        cr_expect_eq(reason != NULL, 9 * chunks > 45, "%d chunks", chunks);
+    }
+}
+
+Test(http1_body, answer_has_the_body_its_framing_says)
+{
+    static const struct {
+        enum http1_framing framing;
+        const char *input, *data;
+        size_t consumed;
+    } rows[] = {
+        {HTTP1_FRAMING_CHUNKED, "2\r\nab\r\n0\r\n\r\n", "ab", 12},
+        {HTTP1_FRAMING_LENGTH, "abcdef", "abc", 3},
+        {HTTP1_FRAMING_NONE, "abcdef", "", 0},
+    };
+    struct http1_limits limits = http1_talk_limits();
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct http1_answer_head head = {.framing = rows[i].framing, .body_size = 3};
+        struct http1_body body;
+        struct bytes rest = bytes_of_string(rows[i].input), data = {0}, first = {0};
+        struct http1_header trailer;
+        struct http1_refusal refusal;
+        size_t consumed, taken = 0;
+
+        http1_body_init_answer(&body, &head, &limits);
+        while (http1_body_next(&body, rest, &limits, &consumed, &data, &trailer, &refusal) ==
+               HTTP1_BODY_DATA) {
+            rest = bytes_skip(rest, consumed);
+            taken += consumed;
+            first = data;
+        }
+        cr_expect(bytes_equal(first, bytes_of_string(rows[i].data)), "row %zu", i);
+        cr_expect_eq(taken + consumed, rows[i].consumed, "row %zu", i);
+    }
+}
+
 Test(http1_body, answer_without_length_takes_everything)
 {
     struct http1_answer_head head = {.status = 200, .framing = HTTP1_FRAMING_CLOSE};

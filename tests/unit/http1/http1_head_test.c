@@ -112,6 +112,8 @@ Test(http1_head, fields_come_trimmed_in_order_with_their_names_as_sent)
     cr_expect_eq(http1_find(&head, BYTES("x")), &head.headers[1], "the first of two");
     cr_expect_eq(http1_find(&head, BYTES("HOST")), &head.headers[0]);
     cr_expect_null(http1_find(&head, BYTES("z")));
+    parse_ok(&head, "GET / HTTP/1.0\r\n\r\n");
+    cr_expect_null(http1_find(&head, BYTES("host")), "nothing of the head before it");
 }
 
 Test(http1_head, connection_framing_and_expectations_follow_the_fields)
@@ -290,6 +292,56 @@ Test(http1_head, refusals_come_with_the_first_byte_that_shows_them)
         cr_expect_eq(refused_after(rows[i].input, &limits, &status), rows[i].after,
                      "row %zu: after %zu", i, refused_after(rows[i].input, &limits, &status));
         cr_expect_eq(status, rows[i].status, "row %zu: %d", i, status);
+    }
+}
+
+Test(http1_head, the_reason_says_what_was_wrong)
+{
+#define BEFORE "GET / HTTP/1.1\r\nHost: a\r\n"
+    static const struct {
+        const char *input, *word;
+    } rows[] = {
+        {"\x16\x03\x01", "TLS"},
+        {"\x03", "method"},
+        {"G(T", "method"},
+        {"\n", "method"},
+        {"GET /#a HTTP/1.1\r\n", "fragment"},
+        {"GET /%4 HTTP/1.1\r\n", "escape"},
+        {"GET /\"a HTTP/1.1\r\n", "must be escaped"},
+        {"GET /\r\n", "without a version"},
+        {"OPTIONS *\r\n", "without a version"},
+        {"CONNECT a:1\r\n", "without a version"},
+        {"CONNECT a:1/b HTTP/1.1\r\n", "host:port"},
+        {"GET  / HTTP/1.1\r\n", "one space"},
+        {"GET * HTTP/1.1\r\n", "OPTIONS alone"},
+        {"GET a HTTP/1.1\r\n", "known form"},
+        {"GET http://a@b/ HTTP/1.1\r\n", "authority"},
+        {"GET / HTTP/1.1\n", "LF without CR"},
+        {"GET / HTTP/1.1\rX", "CR without LF"},
+        {"GET / HTTP/1.1\r\nA: \x01", "control"},
+        {BEFORE " A: b\r\n", "folded"},
+        {BEFORE "\tA: b\r\n", "folded"},
+        {BEFORE ": b\r\n", "without a name"},
+        {BEFORE "\n", "LF without CR"},
+        {BEFORE "(: b\r\n", "not a token"},
+        {BEFORE "A : b\r\n", "space between"},
+        {BEFORE "A\t: b\r\n", "space between"},
+        {BEFORE "A\r\n", "without a colon"},
+        {BEFORE "A(: b\r\n", "not a token"},
+    };
+#undef BEFORE
+    struct http1_limits limits = http1_talk_limits();
+    struct http1_head head;
+    size_t size = 0;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct bytes input = bytes_of_string(rows[i].input);
+        struct http1_refusal refusal = {.reason = ""};
+        cr_expect_eq(parse(&head, input, &limits, &size, &refusal), HTTP1_REFUSED, "%s",
+                     rows[i].input);
+        cr_expect_not_null(strstr(refusal.reason, rows[i].word), "%s: %s", rows[i].input,
+                           refusal.reason);
+        cr_expect_eq(parse(&head, input, &limits, &size, NULL), HTTP1_REFUSED, "no reason wanted");
     }
 }
 
