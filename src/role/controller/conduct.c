@@ -11,13 +11,8 @@
  */
 #include "conduct.h"
 
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-#include "child.h"
 #include "ensure.h"
 #include "log.h"
 #include "mem.h"
@@ -114,6 +109,9 @@ static void take_engine_event(struct conduct *conduct, const struct engine_event
         log_print(LOG_DEBUG, "replica %llu is gone: exit code %d, signal %d",
                   (unsigned long long)from->replica, from->exit_code, from->signal_number);
     conduct_take(conduct, &event);
+    /* Readers learn that there is nothing yet; what was restored is published when it stands. */
+    if (from->type == ENGINE_LISTED && !conduct->restored && conduct->snapshot_version == 0)
+        publish_note(conduct);
 }
 
 static void engine_wake(void *owner)
@@ -133,41 +131,7 @@ static void turn(void *owner)
 
 /* ---- set-up ---- */
 
-static void open_log(const struct conduct *conduct)
-{
-    const struct conduct_options *options = &conduct->options;
-    const struct settings *settings = &conduct->settings;
-    char path[STORE_PATH_SIZE];
-    struct error error = {0};
-    snprintf(path, sizeof path, "%s/controller.log", options->log_directory);
-    struct log_config config = {.path = options->log_to_stderr ? NULL : path,
-                                .encoding = strcmp(options->log_encoding, "JSON") == 0 ? LOG_JSON
-                                                                                       : LOG_TEXT,
-                                .level = (enum log_level)options->log_level,
-                                .component = "controller",
-                                .component_id = "controller",
-                                .queue_limit = (size_t)settings->log_queue_limit,
-                                .rotate_size = (uint64_t)settings->log_rotate_size,
-                                .rotate_count = (uint32_t)settings->log_rotate_count};
-    if (log_open(&config, &error) < 0)
-        fprintf(stderr, "manta-controller: %s\n", error.text);
-}
-
-static void on_signal(void *owner, int signal_number)
-{
-    struct conduct *conduct = owner;
-    (void)signal_number;
-    loop_stop(conduct->loop);
-}
-
-static void node_ended(void *owner)
-{
-    struct conduct *conduct = owner;
-    log_print(LOG_ERROR, "the node is gone");
-    loop_stop(conduct->loop);
-}
-
-static int open_loop(struct conduct *conduct, int parent, struct error *reterr)
+static int open_loop(struct conduct *conduct, struct error *reterr)
 {
     const struct settings *settings = &conduct->settings;
     /* Targets come in one frame, and replica documents leave in one. */
@@ -187,22 +151,15 @@ static int open_loop(struct conduct *conduct, int parent, struct error *reterr)
     loop_turn_add(conduct->loop, &conduct->turn);
     loop_timer_init(conduct->loop, &conduct->mind_timer, mind_due, conduct);
     loop_timer_init(conduct->loop, &conduct->ping_timer, peers_ping, conduct);
-    loop_on_signal(conduct->loop, SIGTERM, on_signal, conduct);
-    loop_on_signal(conduct->loop, SIGINT, on_signal, conduct);
-    return parent_watch(&conduct->parent, conduct->loop, parent, node_ended, conduct) < 0
-               ? error_set(reterr, ERROR_SYSTEM, "the node cannot be watched")
-               : 0;
+    return 0;
 }
 
-static int open_mind(struct conduct *conduct, struct error *reterr)
+static int open_mind(struct conduct *conduct, uint64_t seed, struct error *reterr)
 {
     const struct settings *settings = &conduct->settings;
-    uint64_t seed = 0;
     if (store_open(&conduct->store, conduct->options.directory, (size_t)settings->target_size_limit,
                    reterr) < 0)
         return reterr->code;
-    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
-        seed = (uint64_t)loop_wall_ns(conduct->loop);
     uint64_t first_id = conduct->store.life << LIFE_SHIFT_ID;
     conduct->trace = (struct trace){.line = log_enabled(LOG_DEBUG) ? narrate : NULL};
     struct controller_config config = {.settings = *settings,
@@ -210,7 +167,9 @@ static int open_mind(struct conduct *conduct, struct error *reterr)
                                        .application_last = first_id,
                                        .deployment_last = first_id,
                                        .replica_last = first_id,
-                                       .snapshot_last = conduct->store.life << LIFE_SHIFT_SNAPSHOT};
+                                       /* From 1 on: a reader that has nothing has version 0. */
+                                       .snapshot_last =
+                                           (conduct->store.life << LIFE_SHIFT_SNAPSHOT) + 1};
     conduct->mind = controller_new(&config, seed);
     return conduct->mind ? 0 : error_set(reterr, ERROR_MEMORY, "no memory for the controller");
 }
@@ -225,6 +184,7 @@ static void take_stored(void *owner, const struct controller_app_target *target,
         return;
     }
     log_print(LOG_INFO, "application '%.*s' is found in the store", BYTES_PRINT(target->name));
+    conduct->restored = true;
     conduct_take(conduct, &event);
 }
 
@@ -237,33 +197,25 @@ static void prepare(struct conduct *conduct, const struct conduct_options *optio
     map_init(&conduct->replicas, CONDUCT_PEER_LIMIT);
     map_init(&conduct->questions, CONDUCT_PEER_LIMIT);
     text_init(&conduct->snapshot, CONDUCT_SNAPSHOT_LIMIT);
-    settings_init(&conduct->settings);
 }
 
-int conduct_open(struct conduct *conduct, const struct conduct_options *options, int parent,
+int conduct_open(struct conduct *conduct, const struct conduct_options *options, uint64_t seed,
                  struct error *reterr)
 {
     prepare(conduct, options);
-    if (settings_read_environment(&conduct->settings, (const char *(*)(const char *))getenv,
-                                  reterr) < 0)
+    if (open_loop(conduct, reterr) < 0 || open_mind(conduct, seed, reterr) < 0)
         return reterr->code;
-    child_raise_nofile();
-    open_log(conduct);
-    if (open_loop(conduct, parent, reterr) < 0 || open_mind(conduct, reterr) < 0)
-        return reterr->code;
-    conduct->engine = engine_local_new(conduct->loop, &conduct->engine_channels, options->node,
-                                       engine_wake, conduct, reterr);
+    conduct->engine = options->engine ? options->engine(conduct->loop, &conduct->engine_channels,
+                                                        options->node, engine_wake, conduct, reterr)
+                                      : NULL;
     if (!conduct->engine)
         return reterr->code;
-    metrics_open(options->directory, "controller");
     store_each(&conduct->store, take_stored, conduct);
     conduct->engine->operations->list(conduct->engine);
     if (peers_open(conduct, reterr) < 0)
         return reterr->code;
     loop_timer_set(&conduct->ping_timer,
                    loop_now_ns(conduct->loop) + conduct->settings.ping_period_ms * NS_PER_MS);
-    log_print(LOG_INFO, "controls the instance in %s%s", options->directory,
-              conduct->store.life ? ", again" : "");
     return 0;
 }
 
@@ -272,20 +224,16 @@ void conduct_close(struct conduct *conduct)
     struct list_link *link;
     peers_close(conduct);
     if (conduct->engine)
-        conduct->engine->operations->free(conduct->engine);
+        conduct->engine = conduct->engine->operations->free(conduct->engine);
     while ((link = list_pop_front(&conduct->follow_ups)))
         mem_free(list_entry(link, struct follow_up, link));
-    controller_free(conduct->mind);
+    conduct->mind = controller_free(conduct->mind);
     controller_effects_done(&conduct->effects);
     map_done(&conduct->replicas);
     map_done(&conduct->questions);
     text_done(&conduct->snapshot);
-    metrics_close();
-    log_print(LOG_INFO, "ended");
-    log_close();
     if (!conduct->loop)
         return;
-    parent_close(&conduct->parent);
     loop_timer_clear(&conduct->mind_timer);
     loop_timer_clear(&conduct->ping_timer);
     loop_turn_remove(&conduct->turn);

@@ -3,6 +3,7 @@
  * conduct: the controller's process: it reads the world, asks its mind and does what the mind says.
  *
  *     controller_main.c  arguments, and the life of the process
+ *     conduct_run.c      the process: settings, log, metric page, signals
  *     conduct.c          the loop: events into the mind, one after the other; its deadline
  *     perform.c          effects, in order
  *     peer.c             connections to controller.sock: hello, frames, heartbeats
@@ -26,7 +27,6 @@
 #include "list.h"
 #include "loop.h"
 #include "map.h"
-#include "parent.h"
 #include "settings.h"
 #include "store.h"
 #include "text.h"
@@ -40,9 +40,14 @@ enum {
 };
 
 struct conduct_options {
-    const char *directory, *node, *log_directory, *log_encoding;
+    const char *directory; /* of the instance; null: no target is kept */
+    const char *node, *log_directory, *log_encoding;
     int listen_descriptor, log_level;
+    int parent_descriptor; /* parent.h; -1: none */
     bool log_to_stderr;
+    /* Where replicas run: engine_local_new, or another with its shape. */
+    struct engine *(*engine)(struct loop *loop, struct channel_set *channels, const char *node,
+                             void (*wake)(void *owner), void *owner, struct error *reterr);
 };
 
 struct conduct;
@@ -92,7 +97,8 @@ struct conduct {
     struct controller_effects effects;
     struct list follow_ups; /* of struct follow_up */
     bool performing;
-    bool loaded; /* the mind was told everything that ran before */
+    bool loaded;   /* the mind was told everything that ran before */
+    bool restored; /* there were stored targets */
     struct engine *engine;
     struct store store;
     struct trace trace;
@@ -100,7 +106,6 @@ struct conduct {
     struct loop_turn turn;
     struct loop_watch listener;
     struct loop_timer accept_timer; /* set while no connection can be accepted */
-    struct parent parent;
 
     struct list peers;    /* struct peer */
     struct list readers;  /* those that subscribed */
@@ -114,8 +119,11 @@ struct conduct {
     bool publish_due;          /* readers have not been told of the newest version */
 };
 
-/* conduct.c */
-int conduct_open(struct conduct *conduct, const struct conduct_options *options, int parent,
+/* conduct_run.c: the process; returns its exit status. */
+int conduct_run(const struct conduct_options *options);
+
+/* conduct.c: `settings` are filled in by the caller, the rest is zeroed. */
+int conduct_open(struct conduct *conduct, const struct conduct_options *options, uint64_t seed,
                  struct error *reterr);
 void conduct_close(struct conduct *conduct);
 /* Steps the mind and performs what it says, and what follows from that. */

@@ -10,6 +10,7 @@
 
 #include "conduct.h"
 #include "log.h"
+#include "parent.h"
 
 static int read_options(struct conduct_options *options, int argument_count, char **arguments)
 {
@@ -58,21 +59,13 @@ static int read_options(struct conduct_options *options, int argument_count, cha
 
 int main(int argument_count, char **arguments)
 {
-    static struct conduct conduct; /* one per process */
     struct conduct_options options;
-    struct error error = {0};
     int parent = parent_take_descriptor();
     if (read_options(&options, argument_count, arguments) < 0) {
         fprintf(stderr, "manta-controller is started by manta-node; see `manta --help`\n");
         return 2;
     }
-    if (conduct_open(&conduct, &options, parent, &error) < 0) {
-        log_print(LOG_CRITICAL, "%s", error.text);
-        fprintf(stderr, "manta-controller: %s\n", error.text);
-        conduct_close(&conduct);
-        return 1;
-    }
-    loop_run(conduct.loop);
-    conduct_close(&conduct);
-    return 0;
+    options.parent_descriptor = parent;
+    options.engine = engine_local_new;
+    return conduct_run(&options);
 }

@@ -7,6 +7,10 @@
  * connection and close it at once, so that its client is told rather than left waiting; then
  * accepting pauses for a moment.  At the connection limit the rest wait in the kernel's queue until
  * one closes.
+ *
+ * Nothing is accepted before the first snapshot: a proxy that was just started would say "not
+ * found" to what its neighbours serve, while in the queue the connection waits some milliseconds.
+ * When the controller is away the wait has an end.
  */
 #include <errno.h>
 
@@ -15,7 +19,7 @@
 #include "proxy.h"
 #include "socket.h"
 
-enum { PAUSE_MS = 50 };
+enum { PAUSE_MS = 50, FIRST_SNAPSHOT_MS = 2000 };
 
 static bool listener_full(const struct proxy *proxy)
 {
@@ -24,7 +28,8 @@ static bool listener_full(const struct proxy *proxy)
 
 static void listener_watch(struct proxy *proxy)
 {
-    bool wanted = !proxy->draining && !listener_full(proxy) && !proxy->accept_timer.due_ns;
+    bool wanted =
+        !proxy->draining && !proxy->waiting && !listener_full(proxy) && !proxy->accept_timer.due_ns;
     if (wanted != proxy->accepting && proxy->listener.handle)
         loop_watch_change(&proxy->listener, wanted ? LOOP_READ : 0);
     proxy->accepting = wanted;
@@ -70,6 +75,7 @@ static void listener_ready(void *owner, int events)
 static void listener_pause_over(void *owner)
 {
     struct proxy *proxy = owner;
+    proxy->waiting = false;
     if (proxy->reserve_descriptor < 0)
         proxy->reserve_descriptor = socket_open_reserve();
     listener_watch(proxy);
@@ -81,16 +87,27 @@ void listener_resume(struct proxy *proxy)
         listener_watch(proxy);
 }
 
+void listener_begin(struct proxy *proxy)
+{
+    if (!proxy->waiting)
+        return;
+    proxy->waiting = false;
+    loop_timer_clear(&proxy->accept_timer);
+    listener_watch(proxy);
+}
+
 int listener_open(struct proxy *proxy, struct error *reterr)
 {
     loop_timer_init(proxy->loop, &proxy->accept_timer, listener_pause_over, proxy);
     proxy->reserve_descriptor = socket_open_reserve();
     if (proxy->listen_descriptor < 0)
         return 0;
-    proxy->accepting = true;
-    if (loop_watch_open(proxy->loop, &proxy->listener, proxy->listen_descriptor, LOOP_READ,
-                        listener_ready, proxy) < 0)
+    proxy->waiting = true;
+    if (loop_watch_open(proxy->loop, &proxy->listener, proxy->listen_descriptor, 0, listener_ready,
+                        proxy) < 0)
         return error_set(reterr, ERROR_SYSTEM, "the listening socket cannot be watched");
+    loop_timer_set(&proxy->accept_timer,
+                   loop_refresh_now_ns(proxy->loop) + FIRST_SNAPSHOT_MS * 1000000LL);
     return 0;
 }
 

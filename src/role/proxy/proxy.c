@@ -48,11 +48,13 @@ static void proxy_take_events(struct proxy *proxy)
 {
     struct dispatch_event event;
     while (dispatch_next(proxy->dispatch, &event)) {
-        if (event.type == DISPATCH_SNAPSHOT)
-            proxy->populated =
-                proxy->populated || router_app_count(dispatch_router(proxy->dispatch)) > 0;
-        else
+        if (event.type != DISPATCH_SNAPSHOT) {
             exchange_event(event.owner, &event);
+            continue;
+        }
+        proxy->populated =
+            proxy->populated || router_app_count(dispatch_router(proxy->dispatch)) > 0;
+        listener_begin(proxy);
     }
 }
 

@@ -132,6 +132,7 @@ struct proxy {
     struct loop_watch listener;
     int listen_descriptor, reserve_descriptor;
     bool accepting, draining, populated;
+    bool waiting; /* for the first snapshot, before anything is accepted */
     struct loop_timer accept_timer, drain_timer;
     struct rng rng;
     char date[30];
@@ -163,6 +164,7 @@ bool proxy_has_budget(const struct proxy *proxy);
 int listener_open(struct proxy *proxy, struct error *reterr);
 void listener_close(struct proxy *proxy);
 void listener_resume(struct proxy *proxy); /* room again */
+void listener_begin(struct proxy *proxy);  /* the first snapshot is here, or is not waited for */
 
 /* connection.c */
 void connection_open(struct proxy *proxy, int descriptor);

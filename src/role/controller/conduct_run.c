@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conduct_run: the controller as a process: settings from the environment, the log, the metric
+ * page, signals, the node's end, a seed.
+ *
+ * conduct.c knows none of these, so that it runs in the simulated world as it is.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "child.h"
+#include "conduct.h"
+#include "log.h"
+#include "metrics.h"
+#include "parent.h"
+
+static void open_log(const struct conduct_options *options, const struct settings *settings)
+{
+    char path[STORE_PATH_SIZE];
+    struct error error = {0};
+    snprintf(path, sizeof path, "%s/controller.log", options->log_directory);
+    struct log_config config = {.path = options->log_to_stderr ? NULL : path,
+                                .encoding = strcmp(options->log_encoding, "JSON") == 0 ? LOG_JSON
+                                                                                       : LOG_TEXT,
+                                .level = (enum log_level)options->log_level,
+                                .component = "controller",
+                                .component_id = "controller",
+                                .queue_limit = (size_t)settings->log_queue_limit,
+                                .rotate_size = (uint64_t)settings->log_rotate_size,
+                                .rotate_count = (uint32_t)settings->log_rotate_count};
+    if (log_open(&config, &error) < 0)
+        fprintf(stderr, "manta-controller: %s\n", error.text);
+}
+
+static void on_signal(void *owner, int signal_number)
+{
+    struct conduct *conduct = owner;
+    (void)signal_number;
+    loop_stop(conduct->loop);
+}
+
+static void node_ended(void *owner)
+{
+    struct conduct *conduct = owner;
+    log_print(LOG_ERROR, "the node is gone");
+    loop_stop(conduct->loop);
+}
+
+static int watch_world(struct conduct *conduct, struct parent *parent, struct error *reterr)
+{
+    loop_on_signal(conduct->loop, SIGTERM, on_signal, conduct);
+    loop_on_signal(conduct->loop, SIGINT, on_signal, conduct);
+    return parent_watch(parent, conduct->loop, conduct->options.parent_descriptor, node_ended,
+                        conduct) < 0
+               ? error_set(reterr, ERROR_SYSTEM, "the node cannot be watched")
+               : 0;
+}
+
+int conduct_run(const struct conduct_options *options)
+{
+    static struct conduct conduct; /* one per process */
+    struct parent parent = {0};
+    struct error error = {0};
+    uint64_t seed = 0;
+    settings_init(&conduct.settings);
+    if (settings_read_environment(&conduct.settings, (const char *(*)(const char *))getenv,
+                                  &error) < 0) {
+        fprintf(stderr, "manta-controller: %s\n", error.text);
+        return 2;
+    }
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
+        seed = (uint64_t)time(NULL);
+    child_raise_nofile();
+    open_log(options, &conduct.settings);
+    if (conduct_open(&conduct, options, seed, &error) < 0 ||
+        watch_world(&conduct, &parent, &error) < 0) {
+        log_print(LOG_CRITICAL, "%s", error.text);
+        log_close();
+        fprintf(stderr, "manta-controller: %s\n", error.text);
+        return 1;
+    }
+    metrics_open(options->directory, "controller");
+    log_print(LOG_INFO, "controls the instance in %s%s", options->directory,
+              conduct.store.life ? ", again" : "");
+    loop_run(conduct.loop);
+    parent_close(&parent);
+    conduct_close(&conduct);
+    metrics_close();
+    log_print(LOG_INFO, "ended");
+    log_close();
+    return 0;
+}
