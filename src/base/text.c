@@ -17,7 +17,7 @@ enum { FIRST_CAPACITY = 64 };
 
 void text_init(struct text *text, size_t limit)
 {
-    ensure(limit < SIZE_MAX / 2);
+    ensure(limit <= SIZE_MAX / 2);
     *text = (struct text){.limit = limit};
 }
 
