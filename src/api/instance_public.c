@@ -279,6 +279,19 @@ static int read_port(const struct instance *place)
     return found;
 }
 
+/* Says which ones do run, since the one of `manta run` has a name of its own. */
+static void refuse_absent(const char *name, struct error *reterr)
+{
+    char names[320];
+    instance_list(names, sizeof names);
+    if (names[0])
+        error_set(reterr, ERROR_NOT_RUNNING,
+                  "no instance '%s' is running; set MANTA_INSTANCE to one that is: %s", name,
+                  names);
+    else
+        error_set(reterr, ERROR_NOT_RUNNING, "no instance '%s' is running", name);
+}
+
 int manta_connect(const char *name, struct manta_instance **ret_instance,
                   struct manta_error *reterr)
 {
@@ -293,7 +306,7 @@ int manta_connect(const char *name, struct manta_instance **ret_instance,
         name = "default";
     if (instance_locate(&instance->place, name, false, &error) == 0 &&
         !instance_running(&instance->place))
-        error_set(&error, ERROR_NOT_RUNNING, "no instance '%s' is running", name);
+        refuse_absent(name, &error);
     if (!error.code && open_runtime(instance, &error) == 0) {
         instance->http_port = read_port(&instance->place);
         *ret_instance = instance;

@@ -13,7 +13,7 @@
 size_t manta_value_json(const struct manta_value *value, char *at, size_t room)
 {
     struct text text;
-    text_init(&text, SIZE_MAX / 2);
+    text_init(&text, (size_t)1 << 40);
     if (value->size)
         value_print(bytes_of(value->at, value->size), &text);
     else

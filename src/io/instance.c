@@ -270,6 +270,34 @@ bool instance_running(const struct instance *instance)
     return descriptor >= 0 || descriptor == -EAGAIN; /* EAGAIN: so busy that its queue is full */
 }
 
+void instance_list(char *ret_names, size_t size)
+{
+    struct instance any;
+    struct error ignored;
+    size_t used = 0;
+    ret_names[0] = 0;
+    if (instance_locate(&any, "any", true, &ignored) != 0)
+        return;
+    *strrchr(any.directory, '/') = 0;
+    DIR *directory = opendir(any.directory);
+    if (!directory)
+        return;
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        struct instance found;
+        if (instance_locate(&found, entry->d_name, true, &ignored) != 0 ||
+            !instance_running(&found))
+            continue;
+        int length =
+            snprintf(ret_names + used, size - used, "%s%s", used ? " " : "", entry->d_name);
+        if (length < 0 || (size_t)length >= size - used) {
+            ret_names[used] = 0;
+            break;
+        }
+        used += (size_t)length;
+    }
+    closedir(directory);
+}
+
 /* ---- executables ---- */
 
 /* A directory whose programs only root or this user could have put there. */

@@ -2,11 +2,14 @@
 /*
  * instance: where an instance lives on this machine.
  *
- *     <runtime>/manta/<name>/   0700, owner checked: node.sock controller.sock replica-<id>.sock metrics/ instance.json
- *                             *.store: what the controller must find again after a restart of its own
- *     <state>/manta/<name>/     store and logs of a service; a private instance logs below its runtime directory
+ *     <runtime>/manta/<name>/   0700, owner checked: node.sock controller.sock replica-<id>.sock
+ * metrics/ instance.json
+ *                             *.store: what the controller must find again after a restart of its
+ * own <state>/manta/<name>/     store and logs of a service; a private instance logs below its
+ * runtime directory
  *
- * <runtime> is $XDG_RUNTIME_DIR, else <TMPDIR or /tmp>/manta-<uid>.  <state> is $XDG_STATE_HOME or ~/.local/state; for root /var/lib and /var/log.
+ * <runtime> is $XDG_RUNTIME_DIR, else <TMPDIR or /tmp>/manta-<uid>.  <state> is $XDG_STATE_HOME or
+ * ~/.local/state; for root /var/lib and /var/log.
  */
 #ifndef MANTA_IO_INSTANCE_H
 #define MANTA_IO_INSTANCE_H
@@ -21,15 +24,17 @@ enum { INSTANCE_PATH_SIZE = 108 /* sun_path */, INSTANCE_NAME_SIZE = 40 };
 
 struct instance {
     char name[INSTANCE_NAME_SIZE];
-    char directory[INSTANCE_PATH_SIZE];       /* runtime */
+    char directory[INSTANCE_PATH_SIZE]; /* runtime */
     char node_socket[INSTANCE_PATH_SIZE];
     char controller_socket[INSTANCE_PATH_SIZE];
     char log_directory[4096];
 };
 
 /* Paths only.  Names: [a-zA-Z0-9._-], at most 39 characters, no leading dot. */
-int instance_locate(struct instance *instance, const char *name, bool private_instance, struct error *reterr);
-/* Makes the directories, checks owner and mode (a directory of somebody else is refused, ERROR_PERMISSION). */
+int instance_locate(struct instance *instance, const char *name, bool private_instance,
+                    struct error *reterr);
+/* Makes the directories, checks owner and mode (a directory of somebody else is refused,
+ * ERROR_PERMISSION). */
 int instance_create(struct instance *instance, struct error *reterr);
 /* Removes what the instance put into its runtime directory. */
 void instance_remove(const struct instance *instance);
@@ -37,8 +42,12 @@ void instance_remove(const struct instance *instance);
 void instance_private_name(char ret_name[INSTANCE_NAME_SIZE]);
 /* Somebody answers on its node socket. */
 bool instance_running(const struct instance *instance);
-void instance_replica_socket(const struct instance *instance, uint64_t replica, char ret_path[INSTANCE_PATH_SIZE]);
-/* Directory of the role executables: MANTA_LIBEXEC, else beside libmanta or the running program, else the install path. */
+void instance_replica_socket(const struct instance *instance, uint64_t replica,
+                             char ret_path[INSTANCE_PATH_SIZE]);
+/* The names of the instances of this user that run, one space between two; "" when none does. */
+void instance_list(char *ret_names, size_t size);
+/* Directory of the role executables: MANTA_LIBEXEC, else beside libmanta or the running program,
+ * else the install path. */
 int instance_libexec(char *ret_path, size_t size, struct error *reterr);
 
 #endif
