@@ -15,6 +15,7 @@
 #include "ensure.h"
 #include "log.h"
 #include "mem.h"
+#include "pack.h"
 #include "request_inner.h"
 #include "runner.h"
 #include "value.h"
@@ -119,7 +120,7 @@ static int reply_http_document(struct manta_request *request, struct bytes docum
     if (value.type == VALUE_BINARY)
         return manta_request_reply_http(request, 200, "text/plain", value.bytes.at,
                                         value.bytes.size);
-    text_init(&json, (size_t)1 << 40);
+    text_init(&json, PACK_LIMIT);
     value_print(document, &json);
     int code =
         json.failed
@@ -171,7 +172,7 @@ int manta_request_reply_arg(struct manta_request *request, struct manta_arg arg)
     if (scalar_size)
         return http ? reply_http_document(request, bytes_of(scalar, scalar_size))
                     : reply_document(request, bytes_of(scalar, scalar_size));
-    text_init(&text, (size_t)1 << 40);
+    text_init(&text, PACK_LIMIT);
     int code = args_write_one(&text, &arg, &error);
     if (code < 0 || text.failed)
         code = manta_request_fail(request, code < 0 ? code : ERROR_MEMORY, "%s",
@@ -338,8 +339,8 @@ int manta_request_write_arg(struct manta_request *request, struct manta_arg arg)
     if (manta_request_is_http(request) &&
         (arg.type == MANTA_ARG_STRING || arg.type == MANTA_ARG_BINARY))
         return request_write(request, bytes_of(arg.u.at, arg.size));
-    text_init(&text, (size_t)1 << 40);
-    text_init(&json, (size_t)1 << 40);
+    text_init(&text, PACK_LIMIT);
+    text_init(&json, PACK_LIMIT);
     int code = args_write_one(&text, &arg, &error);
     if (code == 0 && manta_request_is_http(request)) {
         value_print(text_bytes(&text), &json);

@@ -17,6 +17,7 @@
 #include "args.h"
 #include "ensure.h"
 #include "mem.h"
+#include "pack.h"
 #include "request_inner.h"
 #include "value.h"
 #include "wire.h"
@@ -120,7 +121,7 @@ static bool call_keep(struct manta_call *call, struct buffer *buffer, struct byt
 static bool call_keep_binary(struct manta_call *call, struct bytes body)
 {
     struct text text;
-    text_init(&text, (size_t)1 << 40);
+    text_init(&text, PACK_LIMIT);
     value_write_binary(&text, body);
     bool kept = !text.failed && call_keep(call, NULL, text_bytes(&text));
     text_done(&text);
@@ -382,7 +383,7 @@ static int call_wrap_item(struct manta_call *call, struct manta_value *ret_item)
         return 0;
     }
     struct text text;
-    text_init(&text, (size_t)1 << 40);
+    text_init(&text, PACK_LIMIT);
     value_write_binary(&text, bytes_of(call->item->data, call->item->size));
     mem_free(call->copy);
     call->copy = text.failed ? NULL : mem_try(text.size);

@@ -13,7 +13,7 @@
 size_t manta_value_json(const struct manta_value *value, char *at, size_t room)
 {
     struct text text;
-    text_init(&text, (size_t)1 << 40);
+    text_init(&text, PACK_LIMIT);
     if (value->size)
         value_print(bytes_of(value->at, value->size), &text);
     else

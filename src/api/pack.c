@@ -14,8 +14,6 @@
 #include "pack.h"
 #include "value.h"
 
-enum { PACK_LIMIT = 1 << 30 };
-
 struct manta_pack *manta_pack_new(void)
 {
     struct manta_pack *pack = mem_try(sizeof *pack);

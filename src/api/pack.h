@@ -8,6 +8,8 @@
 #include "error.h"
 #include "text.h"
 
+enum { PACK_LIMIT = 1 << 30 }; /* bytes of one value, packed or as JSON */
+
 struct manta_pack {
     struct text document; /* MessagePack so far */
     struct error error;   /* the first failure; sticks until clear */
