@@ -37,6 +37,14 @@ struct job {
     size_t first_row, row_count;
 };
 
+/* What XGBoost says went wrong, its first line: a stack trace follows it. */
+static int failed(const char *what, const char *object, struct manta_error *reterr)
+{
+    const char *why = XGBGetLastError();
+    return manta_error_set(reterr, MANTA_EUSER, "%s%s: %.*s", what, object, (int)strcspn(why, "\n"),
+                           why);
+}
+
 /* ---- life --------------------------------------------------------------------------------- */
 
 static void digits_close(void *state)
@@ -55,8 +63,7 @@ static int load_model(struct digits *digits, const char *path, struct manta_erro
         /* Replicas are the way to use more cores: a thread pool in each would fight the others. */
         XGBoosterSetParam(digits->booster, "nthread", "1") != 0 ||
         XGBoosterGetNumFeature(digits->booster, &feature_count) != 0)
-        return manta_error_set(reterr, MANTA_EUSER, "the model %s cannot be loaded: %.300s", path,
-                               XGBGetLastError());
+        return failed("this model cannot be loaded: ", path, reterr);
     if (feature_count != PIXEL_COUNT)
         return manta_error_set(reterr, MANTA_EUSER, "the model %s is for %lu features, not %d",
                                path, (unsigned long)feature_count, PIXEL_COUNT);
@@ -141,8 +148,8 @@ static int find_rows(struct manta_request *request, struct manta_value *rows,
     int code;
     if (manta_request_is_http(request)) {
         code = manta_request_value(request, &body, reterr);
-        if (code < 0)
-            return code;
+        if (code < 0) /* a body that is larger than a request's memory is too many rows, too */
+            return code == MANTA_EMEMORY ? code : MANTA_EINVALID;
         code = manta_value_get(&body, "rows", rows, &error);
     } else {
         code = manta_args_value(manta_request_args(request), 0, rows, &error);
@@ -177,8 +184,9 @@ static int64_t read_rows(struct manta_request *request, float *pixels, struct ma
 static int predict(struct digits *digits, size_t rows, const float **ret_probabilities,
                    struct manta_error *reterr)
 {
-    static const char CONFIG[] = "{\"type\":0,\"training\":false,\"iteration_begin\":0,"
-                                 "\"iteration_end\":0,\"strict_shape\":true,\"missing\":NaN}";
+    static const char CONFIG[] =
+        "{\"type\":0,\"training\":false,\"iteration_begin\":0,"
+        "\"iteration_end\":0,\"strict_shape\":true,\"missing\":NaN,\"cache_id\":0}";
     char matrix[160];
     const bst_ulong *shape;
     bst_ulong dimensions;
@@ -187,7 +195,7 @@ static int predict(struct digits *digits, size_t rows, const float **ret_probabi
              (size_t)digits->pixels, rows, PIXEL_COUNT);
     if (XGBoosterPredictFromDense(digits->booster, matrix, CONFIG, NULL, &shape, &dimensions,
                                   ret_probabilities) != 0)
-        return manta_error_set(reterr, MANTA_EUSER, "XGBoost failed: %.300s", XGBGetLastError());
+        return failed("the prediction failed", "", reterr);
     if (dimensions != 2 || shape[0] != rows || shape[1] != DIGIT_COUNT)
         return manta_error_set(reterr, MANTA_EUSER, "the model does not tell %d digits apart",
                                DIGIT_COUNT);

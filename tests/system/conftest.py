@@ -239,9 +239,9 @@ def manta_world(manta_build):
     world.clear()
 
 
-@pytest.fixture
-def manta_run(manta_build):
-    """A function: `with manta_run("examples/libmath.so:math", "factor=3", options=["--name", "sums"]) as math:`."""
+@pytest.fixture(scope="session")
+def manta_start(manta_build):
+    """As manta_run, for fixtures of a wider scope: several tests ask one run."""
 
     @contextlib.contextmanager
     def start(target, *arguments, options=(), environment=None):
@@ -259,6 +259,12 @@ def manta_run(manta_build):
             print(f"---- manta run {target}", *running.stderr[-200:], sep="\n")
 
     return start
+
+
+@pytest.fixture
+def manta_run(manta_start):
+    """A function: `with manta_run("examples/libmath.so:math", "factor=3", options=["--name", "sums"]) as math:`."""
+    return manta_start
 
 
 @pytest.fixture
