@@ -23,10 +23,11 @@
  * it reached, and the status says why.  An application's deployments that its new target lacks
  * serve on until the others have reached theirs; so does the old ingress until the new one can.
  *
- * After a restart of the controller: DEPLOY with `stored` for each stored target, ADOPT for each
- * replica that runs, then LOADED.  Until then nothing of a stored target is started or stopped, and
- * nothing is published before every adopted replica has said who it is (or adopt_grace_ms passed):
- * readers keep the snapshot that they have.
+ * At every start: DEPLOY with `stored` for each stored target (with a token, to hear of one that
+ * is refused), ADOPT for each replica that runs, then LOADED, also when there was nothing.  Until
+ * then nothing of a stored target is started or stopped, and nothing is published before every
+ * adopted replica has said who it is (or adopt_grace_ms passed): readers keep the snapshot that
+ * they have.  A replica that no target names is stopped after adopt_grace_ms (C3).
  *
  * Memory: the copy of a target may fail (ERROR_MEMORY, nothing changes); everything else is small
  * and dies on exhaustion, so that a step cannot fail.
@@ -90,8 +91,7 @@ struct controller_deployment_target {
     int64_t graceful_shutdown_timeout_ns;
     int64_t health_check_period_ns, health_check_timeout_ns;
     bool streams_body;
-    struct bytes
-        body; /* opaque to the mind: what the engine needs to start a replica (MessagePack) */
+    struct bytes body; /* opaque: what the engine needs to start a replica (MessagePack) */
 };
 struct controller_app_target {
     struct application_id id; /* as it was stored with; none: a new one or that of the name */
@@ -104,20 +104,27 @@ struct controller_app_target {
 /* ---- effects ---- */
 
 enum controller_effect_type {
-    CONTROLLER_STORE, /* make `target` of `app` durable (its deletion when null), ids included; then
-                         event STORED(token). Always the last in a list: what is before it does not
-                         depend on it */
-    CONTROLLER_START, /* engine: start `replica` of `deployment` with `body` */
-    CONTROLLER_STOP,  /* engine: end its process; `kill`: SIGKILL.  Repeated until GONE: an engine
-                         that does not know  the replica answers GONE */
-    CONTROLLER_DRAIN, /* tell the replica: accept nothing more, finish within timeout_ns, then end
-                       */
-    CONTROLLER_CONFIGURE, /* tell the replica its new max_ongoing */
-    CONTROLLER_PUBLISH,   /* the routing snapshot changed: publish it (R3: the first in its list,
-                             before any DRAIN) */
-    CONTROLLER_OUTCOME,   /* the operation `token` ended with `code` and `message` */
-    CONTROLLER_PROGRESS,  /* a line for whoever waits for the operation `token` */
-    CONTROLLER_ENDED,     /* everything is gone after a shutdown: end the instance */
+    /* Make `target` of `app` durable (its deletion when null), ids included; then event STORED with
+     * the token.  Always last in a list: what stands before it does not depend on it. */
+    CONTROLLER_STORE,
+    /* Engine: start `replica` of `deployment` with `body`; it is to say that it runs `version`. */
+    CONTROLLER_START,
+    /* Engine: end its process; `kill`: SIGKILL.  Repeated until GONE: an engine that does not know
+     * the replica answers GONE. */
+    CONTROLLER_STOP,
+    /* Tell the replica: accept nothing more, finish within timeout_ns, then end. */
+    CONTROLLER_DRAIN,
+    /* Tell the replica its new max_ongoing. */
+    CONTROLLER_CONFIGURE,
+    /* The routing snapshot changed: publish it; token: its version.  Always first in its list, so
+     * that nobody is drained before its readers could learn it (R3). */
+    CONTROLLER_PUBLISH,
+    /* The operation `token` ended with `code` and `message`; each operation has exactly one. */
+    CONTROLLER_OUTCOME,
+    /* A line for whoever waits for the operation `token`. */
+    CONTROLLER_PROGRESS,
+    /* Everything is gone after a shutdown: end the instance. */
+    CONTROLLER_ENDED,
     CONTROLLER_EFFECT_COUNT
 };
 struct controller_effect {
@@ -145,21 +152,35 @@ void controller_effects_done(struct controller_effects *effects);
 /* ---- events ---- */
 
 enum controller_event_type {
-    CONTROLLER_DEPLOY,   /* target; token of the operation (0: nobody waits) */
-    CONTROLLER_DELETE,   /* app name, empty: all; token */
-    CONTROLLER_SHUTDOWN, /* token: delete all, refuse what comes, then ENDED */
-    CONTROLLER_STORED,   /* token of the STORE effect, code */
-    CONTROLLER_STARTED,  /* engine: replica's process runs, pid (informative) */
-    CONTROLLER_READY,    /* replica: constructed and checked, address */
-    CONTROLLER_FAILED, /* replica or engine: its start failed, code, text; when there is no process
-                          either, GONE follows */
-    CONTROLLER_GONE,   /* engine: its process is gone, exit_code, signal, text */
-    CONTROLLER_ADOPT,  /* engine or replica after a controller restart: this one runs (app,
-                          deployment, version, address, draining) */
-    CONTROLLER_HEALTH, /* replica: check_health said, healthy, text */
-    CONTROLLER_TIME,   /* time passed */
-    CONTROLLER_LOADED, /* after a restart: every stored target and every running replica was told;
-                          version: the highest snapshot version that a reader has, 0: not known */
+    /* target; token of the operation (0: nobody waits).  Ends with 0 when every deployment is
+     * HEALTHY, DEPLOY_FAILED when one cannot be, CANCELLED when a newer target is in force, the
+     * error of the store, or at once: INVALID, EXISTS (route), LIMIT, MEMORY, CLOSED. */
+    CONTROLLER_DEPLOY,
+    /* app name, empty: all; token.  Ends when the last replica is gone; NOT_FOUND. */
+    CONTROLLER_DELETE,
+    /* token: delete all, refuse what comes, then ENDED. */
+    CONTROLLER_SHUTDOWN,
+    /* token of the STORE effect, code, text; in the order of the STOREs. */
+    CONTROLLER_STORED,
+    /* Engine: replica's process runs, pid (informative). */
+    CONTROLLER_STARTED,
+    /* Replica: constructed and checked; address; of one that is not known: as ADOPT. */
+    CONTROLLER_READY,
+    /* Replica or engine: its start failed; code, text.  When there is no process either, GONE
+     * follows. */
+    CONTROLLER_FAILED,
+    /* Engine: its process is gone; exit_code (-1: not known), signal_number, text. */
+    CONTROLLER_GONE,
+    /* Engine or replica after a controller restart: this one runs; app, deployment, version,
+     * draining, address.  Without an address it only exists, and has not said what it runs. */
+    CONTROLLER_ADOPT,
+    /* Replica: check_health said, healthy, text. */
+    CONTROLLER_HEALTH,
+    /* Time passed: controller_deadline_ns has come. */
+    CONTROLLER_TIME,
+    /* Every stored target and every running replica was told; version: the highest snapshot version
+     * that a reader has, 0: not known. */
+    CONTROLLER_LOADED,
     CONTROLLER_EVENT_COUNT
 };
 struct controller_event {
@@ -180,8 +201,7 @@ struct controller_event {
 
 struct controller *controller_new(const struct controller_config *config, uint64_t seed);
 struct controller *controller_free(struct controller *controller);
-/* Bad targets (names, duplicates, route in use, no ingress) yield an OUTCOME with ERROR_INVALID or
- * ERROR_EXISTS and change nothing. */
+/* Slices and the target of the event are the caller's; what is kept is copied. */
 void controller_step(struct controller *controller, int64_t now_ns,
                      const struct controller_event *event, struct controller_effects *effects);
 int64_t controller_deadline_ns(const struct controller *controller); /* 0: none */
@@ -197,8 +217,8 @@ struct controller_snapshot_row { /* one replica */
     struct deployment_id deployment;
     struct bytes address;
 };
-uint64_t
-controller_version(const struct controller *controller); /* grows by one with each PUBLISH (R4) */
+/* Grows by one with each PUBLISH (R4). */
+uint64_t controller_version(const struct controller *controller);
 struct controller_deployment_view {
     struct deployment_id id;
     struct bytes app, name, message;
@@ -215,9 +235,9 @@ struct controller_app_view {
     struct bytes name, route_prefix, message;
     enum application_status status;
     struct deployment_id
-        ingress;         /* who gets its requests now; during a rollout perhaps still the old one */
-    bool published;      /* belongs to the routing snapshot: not while it is deleted, nor before its
-                            target is stored */
+        ingress; /* who gets its requests; in a rollout perhaps still the old one */
+    bool
+        published; /* in the routing snapshot: not while deleted, nor before its target is stored */
     int64_t deployed_ns; /* monotonic time of the last deploy */
 };
 struct controller_replica_view {
@@ -248,8 +268,8 @@ const char *replica_state_word(enum replica_state state);
  * (O(changes)). */
 uint64_t controller_visits(const struct controller *controller);
 
-void controller_check(const struct controller *
-                          controller); /* C1 C2 C3 C4, R4; walks everything: tests and simulation */
+/* C1 C2 C3 C4, R4; walks everything: for tests and simulation. */
+void controller_check(const struct controller *controller);
 void controller_dump(const struct controller *controller, struct text *out);
 
 #endif

@@ -197,7 +197,7 @@ static void reconcile_target(struct controller *controller, struct controller_ap
     controller_status_app(controller, app);
     if (any_failed(app))
         controller_waits_end(controller, &app->waits, ERROR_DEPLOY_FAILED, app->message);
-    if (!all_healthy(app))
+    if (!all_healthy(app) || controller->recovering) /* then routers do not know of it yet */
         return;
     controller_waits_end(controller, &app->waits, ERROR_OK, "");
     list_each (link, &app->leaving) {

@@ -146,6 +146,7 @@ static void check_app(const struct controller *controller, const struct controll
 void controller_check(const struct controller *controller)
 {
     size_t replicas = check_replicas(controller, &controller->strays);
+    uint64_t wanted = 0;
     check_tables();
     check_index(&controller->apps);
     check_index(&controller->deployments);
@@ -157,8 +158,10 @@ void controller_check(const struct controller *controller)
     for (uint32_t i = 0; i < controller->deployments.count; i++) {
         const struct controller_deployment *deployment = controller->deployments.at[i].object;
         check_deployment(controller, deployment);
+        wanted += deployment->goal.plan ? deployment->goal.target->replicas : 0;
         replicas += controller_replicas_count(&deployment->replicas);
     }
+    ensure_tag(C4, wanted == controller->wanted_replicas);
     ensure_tag(C3, replicas == controller->replicas.count);
     ensure_tag(C4, replicas <= 2 * (uint64_t)controller->config.settings.replica_limit + 1);
     ensure_tag(R4, controller->version >= controller->config.snapshot_last);

@@ -37,20 +37,6 @@ controller_deployment_new(struct controller *controller, struct controller_app *
     return deployment;
 }
 
-void controller_deployment_free(struct controller *controller,
-                                struct controller_deployment *deployment)
-{
-    ensure(controller_replicas_count(&deployment->replicas) == 0);
-    controller_goal_clear(controller, &deployment->goal);
-    controller_goal_clear(controller, &deployment->good);
-    list_remove(&deployment->app_link);
-    list_remove(&deployment->dirty_link);
-    map_remove_name(&deployment->app->names, deployment->name);
-    controller_index_remove(&controller->deployments, deployment->id.v);
-    controller->view_changed = true;
-    controller_trash_add(controller, deployment);
-}
-
 /* ---- counts ---- */
 
 bool controller_replica_fits(const struct controller_replica *replica)
@@ -95,6 +81,27 @@ uint32_t controller_deployment_retry_limit(const struct controller *controller,
 }
 
 /* ---- goals ---- */
+
+/* The total of what is wanted goes with it (replica_limit). */
+static void set_goal(struct controller *controller, struct controller_deployment *deployment,
+                     struct controller_plan *plan,
+                     const struct controller_deployment_target *target, bool proven)
+{
+    struct controller_goal *goal = &deployment->goal;
+    uint32_t before = goal->plan ? goal->target->replicas : 0;
+    ensure(controller->wanted_replicas >= before);
+    controller->wanted_replicas += (uint64_t)target->replicas - before;
+    controller_goal_set(controller, goal, plan, target, proven);
+}
+
+static void clear_goals(struct controller *controller, struct controller_deployment *deployment)
+{
+    uint32_t before = deployment->goal.plan ? deployment->goal.target->replicas : 0;
+    ensure(controller->wanted_replicas >= before);
+    controller->wanted_replicas -= before;
+    controller_goal_clear(controller, &deployment->goal);
+    controller_goal_clear(controller, &deployment->good);
+}
 
 static bool options_equal(const struct controller_deployment_target *a,
                           const struct controller_deployment_target *b)
@@ -164,7 +171,7 @@ void controller_deployment_aim(struct controller *controller,
     if (goal->plan && !good->plan && goal->proven && goal->target->version != target->version)
         controller_goal_set(controller, good, goal->plan, goal->target, goal->proven);
     forgive(controller, deployment);
-    controller_goal_set(controller, goal, plan, target, proven);
+    set_goal(controller, deployment, plan, target, proven);
     deployment->drain_ns = target->graceful_shutdown_timeout_ns;
     if (deployment->ready_floor > target->replicas)
         deployment->ready_floor = target->replicas;
@@ -190,8 +197,7 @@ void controller_deployment_go(struct controller *controller,
                               struct controller_deployment *deployment)
 {
     ensure(deployment->leaving);
-    controller_goal_clear(controller, &deployment->goal);
-    controller_goal_clear(controller, &deployment->good);
+    clear_goals(controller, deployment);
     deployment->ready_floor = 0;
     deployment->message[0] = '\0';
     forgive(controller, deployment);
@@ -225,8 +231,21 @@ void controller_deployment_fail(struct controller *controller,
                           serves ? ", what ran before serves on" : "", deployment->last_failure);
     controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_STARTUP_FAILED);
     if (good->plan)
-        controller_goal_set(controller, goal, good->plan, good->target, good->proven);
+        set_goal(controller, deployment, good->plan, good->target, good->proven);
     if (deployment->ready_floor > goal->target->replicas)
         deployment->ready_floor = goal->target->replicas;
     controller_deployment_touch(controller, deployment);
+}
+
+void controller_deployment_free(struct controller *controller,
+                                struct controller_deployment *deployment)
+{
+    ensure(controller_replicas_count(&deployment->replicas) == 0);
+    clear_goals(controller, deployment);
+    list_remove(&deployment->app_link);
+    list_remove(&deployment->dirty_link);
+    map_remove_name(&deployment->app->names, deployment->name);
+    controller_index_remove(&controller->deployments, deployment->id.v);
+    controller->view_changed = true;
+    controller_trash_add(controller, deployment);
 }

@@ -182,6 +182,7 @@ struct controller {
     uint64_t application_last, deployment_last, replica_last, store_last;
     uint64_t version; /* of the newest snapshot */
     uint64_t visits;
+    uint64_t wanted_replicas;                         /* by all goals together */
     uint64_t promised_deployments, promised_replicas; /* by targets under way to the store */
     uint32_t operation_count;                         /* that somebody waits for */
     struct list shutdown_waits;                       /* struct controller_wait */

@@ -132,7 +132,10 @@ static int check_room(const struct controller *controller, const struct controll
     const struct settings *settings = &controller->config.settings;
     struct addition addition = addition_of(app, target);
     addition.deployments += controller->deployments.count + controller->promised_deployments;
-    addition.replicas += controller->replicas.count + controller->promised_replicas;
+    /* Those that there are: some drain, or belong to a version that is on its way out.  Those that
+     * are wanted: some may not have begun. */
+    uint64_t there = controller->replicas.count, wanted = controller->wanted_replicas;
+    addition.replicas += (there > wanted ? there : wanted) + controller->promised_replicas;
     const char *what = NULL;
     if (!app && controller->apps.count >= settings->application_limit)
         what = "application_limit";
@@ -252,6 +255,8 @@ void controller_deploy(struct controller *controller, const struct controller_ev
     }
     if (code) {
         controller_outcome(controller, event->token, code, message);
+        if (event->token == 0)
+            trace_print(controller->config.trace, "deploy refused: %s", message);
         return;
     }
     bool refused;
