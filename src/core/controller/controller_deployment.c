@@ -225,7 +225,7 @@ void controller_deployment_fail(struct controller *controller,
     struct controller_goal *goal = &deployment->goal, *good = &deployment->good;
     ensure(goal->plan && !goal->proven && goal->target != good->target);
     deployment->failed = true;
-    bool serves = good->plan && controller_deployment_ready(deployment) > 0;
+    bool serves = controller_deployment_ready(deployment) > 0;
     controller_status_say(deployment, "The deployment failed to start %u time%s in a row%s: %s",
                           deployment->failures, deployment->failures == 1 ? "" : "s",
                           serves ? ", what ran before serves on" : "", deployment->last_failure);

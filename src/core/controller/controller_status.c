@@ -59,13 +59,14 @@ void controller_print(char *ret_text, size_t size, const char *format, ...)
         ret_text[0] = '\0';
     if (length < 0 || (size_t)length < size)
         return;
-    /* It was cut, perhaps inside a character: its continuation bytes (10xxxxxx) and its head go
-     * too. */
-    size_t end = size - 1;
-    while (end > 0 && size - 1 - end < 3 && ((unsigned char)ret_text[end - 1] & 0xC0) == 0x80)
-        end--;
-    if (end > 0 && ((unsigned char)ret_text[end - 1] & 0xC0) == 0xC0)
-        ret_text[end - 1] = '\0';
+    /* It was cut, perhaps inside a character (a head byte and its continuation bytes 10xxxxxx). */
+    size_t head = size - 1;
+    while (head > 0 && size - 1 - head < 3 && ((unsigned char)ret_text[head - 1] & 0xC0) == 0x80)
+        head--;
+    unsigned char first = head > 0 ? (unsigned char)ret_text[head - 1] : 0;
+    size_t whole = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1;
+    if (size - head < whole)
+        ret_text[head - 1] = '\0';
 }
 
 void controller_copy_tail(char *ret_text, size_t size, struct bytes text)
