@@ -306,7 +306,7 @@ Test(http1_head, the_reason_says_what_was_wrong)
         {"G(T", "method"},
         {"\n", "method"},
         {"GET /#a HTTP/1.1\r\n", "fragment"},
-        {"GET /%4 HTTP/1.1\r\n", "escape"},
+        {"GET /%4 HTTP/1.1\r\n", "NUL escape"},
         {"GET /\"a HTTP/1.1\r\n", "must be escaped"},
         {"GET /\r\n", "without a version"},
         {"OPTIONS *\r\n", "without a version"},
