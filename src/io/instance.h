@@ -3,10 +3,10 @@
  * instance: where an instance lives on this machine.
  *
  *     <runtime>/manta/<name>/   0700, owner checked: node.sock controller.sock replica-<id>.sock
- * metrics/ instance.json
- *                             *.store: what the controller must find again after a restart of its
- * own <state>/manta/<name>/     store and logs of a service; a private instance logs below its
- * runtime directory
+ *                               metrics/ instance.json, and *.store: what the controller must find
+ *                               again after a restart of its own
+ *     <state>/manta/<name>/     store and logs of a service; a private instance logs below its
+ *                               runtime directory
  *
  * <runtime> is $XDG_RUNTIME_DIR, else <TMPDIR or /tmp>/manta-<uid>.  <state> is $XDG_STATE_HOME or
  * ~/.local/state; for root /var/lib and /var/log.

@@ -19,7 +19,7 @@ struct loop; /* over libuv */
 
 struct loop *loop_new(void);          /* null when the machine lacks something */
 struct loop *loop_free(struct loop *loop);
-/* Runs turns until loop_stop. */
+/* Runs turns until loop_stop; the first waits for nothing. */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 /* One turn that waits for nothing. */

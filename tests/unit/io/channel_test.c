@@ -316,6 +316,28 @@ Test(channel, output_of_a_turn_leaves_in_one_write)
     finish(stage);
 }
 
+static void on_event_stop(void *owner, struct channel *channel, int events)
+{
+    struct stage *stage = owner;
+    on_event(stage, channel, events);
+    loop_stop(stage->loop);
+}
+
+Test(channel, output_put_before_the_loop_runs_is_sent)
+{
+    struct stage *left = begin(), *right = calloc(1, sizeof(*right));
+    uint32_t sum = 0;
+    right->loop = left->loop;
+    cr_assert_eq(channel_open(&right->channel, &left->set, left->peer, on_event_stop, right), 0);
+    left->peer = -1;
+    cr_assert(put(&left->channel, 20, 1, &sum));
+    loop_run(left->loop);
+    cr_assert_eq(right->frame_count, 1);
+    channel_close(&right->channel);
+    free(right);
+    finish(left);
+}
+
 Test(channel, a_full_queue_refuses_and_tells_when_there_is_room)
 {
     struct stage *stage = begin_with(256 * 1024);
@@ -565,6 +587,58 @@ Test(channel, the_event_function_may_close_and_free_its_channel)
     turns_until_quiet(stage);
     cr_assert_eq(stage->events, CHANNEL_READABLE);
     free(other);
+    socket_close(ends[1]);
+    finish(stage);
+}
+
+/* ---- memory that lacks ---- */
+
+Test(channel, output_that_finds_no_memory_is_told_when_to_try_again)
+{
+    struct stage *stage = begin();
+    uint32_t sum = 0;
+    mem_fail_at(1);
+    cr_assert_not(put(&stage->channel, 100, 1, &sum));
+    mem_fail_at(0);
+    turns_until_quiet(stage);
+    cr_assert(stage->events & CHANNEL_ROOM);
+    cr_assert(put(&stage->channel, 100, 1, &sum));
+    finish(stage);
+}
+
+Test(channel, input_that_finds_no_memory_ends_the_channel)
+{
+    struct stage *stage = begin();
+    uint8_t bytes[128];
+    uint32_t sum = 0;
+    write_all(stage->peer, bytes, make_frame(bytes, 100, 1, &sum));
+    mem_fail_at(1);
+    turns_until_quiet(stage);
+    mem_fail_at(0);
+    cr_assert_eq(stage->received, -1);
+    cr_assert_eq(stage->closed_told, 1);
+    cr_assert_eq(stage->channel.error, -ENOMEM);
+    finish(stage);
+}
+
+Test(channel, a_loop_or_a_channel_that_finds_no_memory_is_refused_whole)
+{
+    mem_fail_at(1);
+    cr_assert_null(loop_new());
+    mem_fail_at(0);
+
+    struct stage *stage = begin();
+    struct channel other = {0};
+    int ends[2];
+    uint64_t live = mem_count().live;
+    cr_assert_eq(socket_pair(ends), 0);
+    mem_fail_at(1);
+    cr_assert_eq(channel_open(&other, &stage->set, ends[0], on_event, stage), -ENOMEM);
+    mem_fail_at(0);
+    cr_assert_not(channel_is_open(&other));
+    cr_assert_eq(mem_count().live, live);
+    cr_assert_eq(socket_read(ends[1], &ends, 1), 0, "its descriptor is closed");
+    channel_close(&other);
     socket_close(ends[1]);
     finish(stage);
 }

@@ -516,6 +516,27 @@ static void waits_end_when_they_are_due(void)
     finish(world);
 }
 
+/* ---- inside a turn ---- */
+
+static void wait_inside(void *owner)
+{
+    struct news *news = owner;
+    ensure(!helm_wait(news->world->helm, never, NULL, 0));
+    news->came = true;
+}
+
+static void inside_a_turn_nobody_waits(void)
+{
+    struct news news = {.world = begin(note_reply)};
+    struct helm *helm = news.world->helm;
+    helm_take(helm);
+    loop_timer_init(news.world->loop, &news.timer, wait_inside, &news);
+    loop_timer_set(&news.timer, 1);
+    ensure(helm_wait(helm, news_came, &news, 0));
+    helm_give(helm);
+    finish(news.world);
+}
+
 /* ---- fairness ---- */
 
 struct race {
@@ -575,6 +596,7 @@ int main(void)
     } stories[] = {
         {"waits_end_when_they_are_due", waits_end_when_they_are_due},
         {"a_waiting_steersman_hears_all_news", a_waiting_steersman_hears_all_news},
+        {"inside_a_turn_nobody_waits", inside_a_turn_nobody_waits},
         {"a_busy_steersman_lets_others_pass", a_busy_steersman_lets_others_pass},
         {"pings_are_answered_while_all_threads_run_user_code",
          pings_are_answered_while_all_threads_run_user_code},
