@@ -304,7 +304,15 @@ static void add_text_line(struct text *line, const struct log *log, enum log_lev
 {
     char time[32];
     print_time(time);
-    text_print(line, "%s %s %s %s ", level_name(level), time, log->component, log->component_id);
+    /* One line per request of a proxy: no printf here. */
+    text_add_string(line, level_name(level));
+    text_add_byte(line, ' ');
+    text_add_string(line, time);
+    text_add_byte(line, ' ');
+    text_add_string(line, log->component);
+    text_add_byte(line, ' ');
+    text_add_string(line, log->component_id);
+    text_add_byte(line, ' ');
     if (request_id.size > 0) {
         add_message(line, request_id);
         text_add_byte(line, ' ');
@@ -441,6 +449,15 @@ void log_print(enum log_level level, const char *format, ...)
     va_start(arguments, format);
     print_list(level, (struct bytes){0}, format, arguments);
     va_end(arguments);
+}
+
+void log_request_line(enum log_level level, struct bytes request_id, struct bytes message)
+{
+    struct log *log = atomic_load_explicit(&current, memory_order_acquire);
+    if (!log || !log_enabled(level))
+        return;
+    print_gap(log);
+    print_line(log, level, request_id, message);
 }
 
 void log_request(enum log_level level, struct bytes request_id, const char *format, ...)

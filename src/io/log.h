@@ -40,6 +40,8 @@ void log_print(enum log_level level, const char *format, ...) __attribute__((for
 /* With the request's id (empty: none). */
 void log_request(enum log_level level, struct bytes request_id, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same for a message that is ready, of at most 4 KiB. */
+void log_request_line(enum log_level level, struct bytes request_id, struct bytes message);
 uint64_t log_dropped(void); /* lines, since log_open */
 
 #endif
