@@ -23,6 +23,7 @@ static enum http1_result as_bad_answer(enum http1_result result, struct http1_re
 static enum http1_result parse_status_line(struct http1_answer_head *head, const uint8_t *line,
                                            size_t size, struct http1_refusal *reterr)
 {
+    ensure(line[size] == '\r');
     if (size < sizeof("HTTP/1.1 200 ") - 1 || line[8] != ' ' || line[12] != ' ')
         return http1_refuse(reterr, 502, "malformed status line (RFC 9112 4)");
     enum http1_result result = http1_version_parse(bytes_of(line, 8), &head->minor, reterr);
@@ -76,6 +77,7 @@ static enum http1_result read_field(struct http1_answer_head *head, const uint8_
         return result;
     if (head->header_count >= most)
         return http1_refuse(reterr, 502, "more fields than the limit");
+    ensure(head->header_count < HTTP1_HEADER_COUNT_MOST);
     result = http1_line_find(line, end, &size, room, &line_too_long, reterr);
     if (result == HTTP1_DONE)
         result = http1_field_parse(line, size, &head->headers[head->header_count], reterr);

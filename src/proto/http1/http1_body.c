@@ -174,6 +174,7 @@ static enum http1_result read_size(struct http1_body *body, struct bytes input,
 static enum http1_result read_chunk_end(struct http1_body *body, struct bytes input,
                                         size_t *consumed, struct http1_refusal *reterr)
 {
+    ensure(body->left == 0);
     if (!bytes_starts_with(HTTP1_CHUNK_END, bytes_head(input, 2)))
         return http1_refuse(reterr, 400, "chunk data without CRLF behind it (RFC 9112 7.1)");
     if (input.size < 2)
@@ -216,6 +217,7 @@ static enum http1_body_event read_trailer(struct http1_body *body, struct bytes 
                                           struct http1_header *ret_trailer,
                                           struct http1_refusal *reterr)
 {
+    ensure(body->left == 0);
     if (input.size == 0 || bytes_equal(input, BYTES("\r")))
         return HTTP1_BODY_MORE;
     if (input.at[0] == '\r') {

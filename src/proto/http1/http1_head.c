@@ -156,7 +156,7 @@ static enum http1_result parse_request_line(const struct run *run, struct http1_
     if (result != HTTP1_DONE)
         return result;
     at = head->target.at + head->target.size;
-    ensure(at < end && *at == ' ');
+    ensure(head->target.size > 0 && at < end && *at == ' ');
     at++;
     return http1_version_parse(bytes_of(at, (size_t)(end - at)), &head->minor, run->reterr);
 }
@@ -192,6 +192,7 @@ static enum http1_result read_field(struct run *run, struct http1_head *head)
         return result;
     if (run->count >= most)
         return http1_refuse(run->reterr, 431, "more fields than the limit (RFC 6585 5)");
+    ensure(run->line > 0 && run->count < HTTP1_HEADER_COUNT_MOST);
     size_t room = http1_line_room(run->limits->line_size, run->head_size, run->line);
     result = http1_line_find(line, run->end, &run->clean, room, &field_too_long, run->reterr);
     if (result == HTTP1_DONE)

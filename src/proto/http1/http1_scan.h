@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "ensure.h"
 #include "http1.h"
 
 /* What a byte may be part of. */
@@ -43,6 +44,7 @@ static inline bool http1_is(uint8_t byte, unsigned classes)
 /* 0..15 of a byte that is HTTP1_HEX. */
 static inline unsigned http1_hex_value(uint8_t digit)
 {
+    ensure(http1_is(digit, HTTP1_HEX));
     return http1_is(digit, HTTP1_DIGIT) ? digit - '0' : (digit | 0x20) - 'a' + 10u;
 }
 

@@ -68,74 +68,70 @@ Test(http1_write, answer_is_written_in_a_fixed_order)
                    HTTP1_FRAMING_LENGTH);
 }
 
+/* What is asked for, what is written, how the body travels. */
+static const struct {
+    struct http1_answer answer;
+    const char *expected;
+    enum http1_framing framing;
+} framing_rows[] = {
+    {{.status = 200, .minor = 1, .keep_alive = true, .body_size = 0},
+     "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+     HTTP1_FRAMING_LENGTH},
+    {{.status = 200, .minor = 1, .keep_alive = true, .body_size = UINT64_MAX - 1},
+     "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551614\r\n\r\n",
+     HTTP1_FRAMING_LENGTH},
+    {{.status = 200, .minor = 1, .keep_alive = true, .body_size = UINT64_MAX},
+     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+     HTTP1_FRAMING_CHUNKED},
+    {{.status = 200, .minor = 1, .body_size = UINT64_MAX},
+     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
+     HTTP1_FRAMING_CHUNKED},
+    {{.status = 200, .minor = 0, .keep_alive = true, .body_size = UINT64_MAX},
+     "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
+     HTTP1_FRAMING_CLOSE},
+    {{.status = 200, .minor = 0, .keep_alive = true, .body_size = 1},
+     "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\n",
+     HTTP1_FRAMING_LENGTH},
+    {{.status = 503, .minor = 0, .body_size = 1},
+     "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 1\r\nconnection: close\r\n\r\n",
+     HTTP1_FRAMING_LENGTH},
+    {{.status = 204, .minor = 1, .keep_alive = true, .body_size = 7},
+     "HTTP/1.1 204 No Content\r\n\r\n",
+     HTTP1_FRAMING_NONE},
+    {{.status = 204, .minor = 0, .keep_alive = true, .body_size = UINT64_MAX},
+     "HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\n\r\n",
+     HTTP1_FRAMING_NONE},
+    {{.status = 205, .minor = 1, .keep_alive = true, .body_size = 7},
+     "HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n",
+     HTTP1_FRAMING_NONE},
+    {{.status = 304, .minor = 1, .keep_alive = true, .body_size = 7},
+     "HTTP/1.1 304 Not Modified\r\n\r\n",
+     HTTP1_FRAMING_NONE},
+    {{.status = 200, .minor = 1, .keep_alive = true, .head_request = true, .body_size = 7},
+     "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n",
+     HTTP1_FRAMING_NONE},
+    {{.status = 200, .minor = 1, .keep_alive = true, .head_request = true, .body_size = 0},
+     "HTTP/1.1 200 OK\r\n\r\n",
+     HTTP1_FRAMING_NONE},
+    {{.status = 200, .minor = 0, .keep_alive = true, .head_request = true, .body_size = UINT64_MAX},
+     "HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n\r\n",
+     HTTP1_FRAMING_NONE},
+    {{.status = 299, .minor = 1, .keep_alive = true},
+     "HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n",
+     HTTP1_FRAMING_LENGTH},
+    {{.status = 700, .minor = 1, .keep_alive = true},
+     "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+     HTTP1_FRAMING_LENGTH},
+    {{.status = 0, .minor = 1, .keep_alive = true},
+     "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+     HTTP1_FRAMING_LENGTH},
+};
+
 Test(http1_write, framing_follows_size_status_version_and_method)
 {
-    const uint64_t unknown = UINT64_MAX;
-    static const struct {
-        struct http1_answer answer;
-        const char *expected;
-        enum http1_framing framing;
-    } rows[] = {
-        {{.status = 200, .minor = 1, .keep_alive = true, .body_size = 0},
-         "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
-         HTTP1_FRAMING_LENGTH},
-        {{.status = 200, .minor = 1, .keep_alive = true, .body_size = UINT64_MAX - 1},
-         "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551614\r\n\r\n",
-         HTTP1_FRAMING_LENGTH},
-        {{.status = 200, .minor = 1, .keep_alive = true, .body_size = UINT64_MAX},
-         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-         HTTP1_FRAMING_CHUNKED},
-        {{.status = 200, .minor = 1, .body_size = UINT64_MAX},
-         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
-         HTTP1_FRAMING_CHUNKED},
-        {{.status = 200, .minor = 0, .keep_alive = true, .body_size = UINT64_MAX},
-         "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
-         HTTP1_FRAMING_CLOSE},
-        {{.status = 200, .minor = 0, .keep_alive = true, .body_size = 1},
-         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\n",
-         HTTP1_FRAMING_LENGTH},
-        {{.status = 503, .minor = 0, .body_size = 1},
-         "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 1\r\nconnection: close\r\n\r\n",
-         HTTP1_FRAMING_LENGTH},
-        {{.status = 204, .minor = 1, .keep_alive = true, .body_size = 7},
-         "HTTP/1.1 204 No Content\r\n\r\n",
-         HTTP1_FRAMING_NONE},
-        {{.status = 204, .minor = 0, .keep_alive = true, .body_size = UINT64_MAX},
-         "HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\n\r\n",
-         HTTP1_FRAMING_NONE},
-        {{.status = 205, .minor = 1, .keep_alive = true, .body_size = 7},
-         "HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n",
-         HTTP1_FRAMING_NONE},
-        {{.status = 304, .minor = 1, .keep_alive = true, .body_size = 7},
-         "HTTP/1.1 304 Not Modified\r\n\r\n",
-         HTTP1_FRAMING_NONE},
-        {{.status = 200, .minor = 1, .keep_alive = true, .head_request = true, .body_size = 7},
-         "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n",
-         HTTP1_FRAMING_NONE},
-        {{.status = 200, .minor = 1, .keep_alive = true, .head_request = true, .body_size = 0},
-         "HTTP/1.1 200 OK\r\n\r\n",
-         HTTP1_FRAMING_NONE},
-        {{.status = 200,
-          .minor = 0,
-          .keep_alive = true,
-          .head_request = true,
-          .body_size = UINT64_MAX},
-         "HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n\r\n",
-         HTTP1_FRAMING_NONE},
-        {{.status = 299, .minor = 1, .keep_alive = true},
-         "HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n",
-         HTTP1_FRAMING_LENGTH},
-        {{.status = 700, .minor = 1, .keep_alive = true},
-         "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
-         HTTP1_FRAMING_LENGTH},
-        {{.status = 0, .minor = 1, .keep_alive = true},
-         "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
-         HTTP1_FRAMING_LENGTH},
-    };
 
-    cr_assert_eq(unknown, rows[2].answer.body_size);
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        expect_written(&rows[i].answer, rows[i].expected, rows[i].framing);
+    for (size_t i = 0; i < sizeof(framing_rows) / sizeof(framing_rows[0]); i++)
+        expect_written(&framing_rows[i].answer, framing_rows[i].expected, framing_rows[i].framing);
 }
 
 Test(http1_write, fields_that_would_break_the_message_are_left_out)
