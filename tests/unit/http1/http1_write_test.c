@@ -129,7 +129,6 @@ static const struct {
 
 Test(http1_write, framing_follows_size_status_version_and_method)
 {
-
     for (size_t i = 0; i < sizeof(framing_rows) / sizeof(framing_rows[0]); i++)
         expect_written(&framing_rows[i].answer, framing_rows[i].expected, framing_rows[i].framing);
 }
