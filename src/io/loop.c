@@ -56,10 +56,15 @@ static void do_nothing_async(uv_async_t *handle)
 {
 }
 
-/* Its due timers are fired by run_turn, whatever ended the wait. */
+/*
+ * Its due timers are fired by run_turn, whatever ended the wait.  libuv looks at its timers before it
+ * waits, too: an alarm that rings there must keep it from waiting, for nothing would end that wait.
+ */
 static void alarm_rang(uv_timer_t *handle)
 {
-    ((struct loop *)handle->data)->alarm_due_ns = 0;
+    struct loop *loop = handle->data;
+    loop->alarm_due_ns = 0;
+    uv_stop(&loop->uv);
 }
 
 struct loop *loop_new(void)

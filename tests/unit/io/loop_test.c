@@ -295,6 +295,33 @@ Test(loop, a_timer_that_sets_itself_to_the_past_does_not_stop_the_turn)
     finish(stage);
 }
 
+static void stop_at_once(void *owner)
+{
+    loop_stop(((struct stage *)owner)->loop);
+}
+
+static void set_timer_to_the_past(void *owner)
+{
+    struct stage *stage = owner;
+    if (++stage->calls == 3)
+        loop_timer_set(&stage->timers[0], 1);
+    else if (stage->calls < 3)
+        loop_turn_again(stage->loop);
+}
+
+Test(loop, a_timer_that_a_turn_sets_to_the_past_ends_the_wait, .timeout = 30)
+{
+    struct stage *stage = begin();
+    loop_timer_init(stage->loop, &stage->timers[0], stop_at_once, stage);
+    stage->turns[0] = (struct loop_turn){.turn = set_timer_to_the_past, .owner = stage};
+    loop_turn_add(stage->loop, &stage->turns[0]);
+    loop_run(stage->loop);
+    cr_assert_geq(stage->calls, 3);
+    cr_assert_eq(stage->timers[0].due_ns, 0);
+    loop_turn_remove(&stage->turns[0]);
+    finish(stage);
+}
+
 static void on_timer_late(void *owner)
 {
     struct stage *stage = owner;
