@@ -338,6 +338,12 @@ static bool connection_begin(struct connection *connection, const struct http1_h
         if (!connection->closed && !exchange->discard)
             connection_say_continue(connection, head);
     }
+    if (!connection->closed && !exchange->keep_alive) {
+        /* What follows is not processed (RFC 9112 9.6), but read, so that its arrival resets
+         * nothing. */
+        connection->closing = true;
+        connection->linger |= connection->in_end > connection->in_start && !connection->in_body;
+    }
     return true;
 }
 
@@ -348,7 +354,8 @@ static bool connection_parse_head(struct connection *connection)
     size_t size;
     struct bytes input = connection_input(connection);
     if (!input.size || input.size < connection->needed ||
-        connection->exchanges.length >= (size_t)proxy->settings.http_pipeline_limit)
+        connection->exchanges.length >= (size_t)proxy->settings.http_pipeline_limit ||
+        (proxy->draining && !list_empty(&connection->exchanges)))
         return false;
     switch (http1_head_parse(&proxy->head, input, &connection->scanned, &proxy->limits, &size,
                              &refusal)) {
@@ -555,7 +562,8 @@ static void connection_advance(struct connection *connection)
         if (!exchange->over || (connection->in_body && link == list_last(&connection->exchanges) &&
                                 !connection->closing))
             return;
-        bool close = exchange->broken || !exchange->keep_alive || connection->proxy->draining;
+        bool close = exchange->broken || !exchange->keep_alive ||
+                     (connection->proxy->draining && link == list_last(&connection->exchanges));
         connection->linger |= close && (connection->in_body || exchange->broken);
         exchange_free(exchange);
         if (close) {

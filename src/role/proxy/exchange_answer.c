@@ -30,7 +30,9 @@ void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t bo
 {
     struct connection *connection = exchange->connection;
     struct proxy *proxy = connection->proxy;
-    exchange->keep_alive = exchange->keep_alive && !proxy->draining && !connection->closing;
+    if ((proxy->draining || connection->closing) &&
+        list_last(&connection->exchanges) == &exchange->link)
+        exchange->keep_alive = false; /* those before it leave the connection open for it */
     struct http1_answer answer = {
         .status = status,
         .minor = exchange->minor,
