@@ -110,16 +110,22 @@ class World:
         folder = self.directory / "manta"
         return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
-    def command(self, *arguments, patience_s=PATIENCE_S):
+    def command(self, *arguments, patience_s=PATIENCE_S, **environment):
         """Runs `manta ARGUMENTS` to its end."""
         return subprocess.run(
             [self.build / "src/cli/manta", *arguments],
-            env=self.environment,
+            env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=patience_s,
         )
+
+    def status(self, instance):
+        """`manta status --json` of one of the instances, as a value."""
+        done = self.command("status", "--json", MANTA_INSTANCE=instance)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     def clear(self):
         """Kills what is left and removes the directory."""
@@ -216,11 +222,68 @@ class Running:
         self._collector.join(patience_s)
         return status
 
+    def status(self):
+        """`manta status --json` of this run's private instance."""
+        return self.world.status(self.world.instances()[0])
+
     def leftovers(self):
         """What a run that has ended left behind, in words; nothing, if all is well."""
         return [f"process {pid} {name}" for pid, name in self.world.processes().items()] + [
             f"runtime directory {name}" for name in self.world.instances()
         ]
+
+
+class Service:
+    """An instance that outlives its commands: manta-node as a service manager starts it."""
+
+    NAME = "house"
+
+    def __init__(self, world, options):
+        self.world = world
+        self.log = world.directory / "logs"
+        self.process = subprocess.Popen(
+            [world.build / "libexec/manta/manta-node", "--name", self.NAME, "--http-port", "0", "--proxies", "1"]
+            + ["--log-directory", self.log, *options],
+            env=world.environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.port = wait_until(self._find_port, "the service listens")
+
+    def _find_port(self):
+        if self.process.poll() is not None:
+            pytest.fail(f"manta-node ended with {self.process.returncode}")
+        try:
+            return json.loads((self.world.directory / "manta" / self.NAME / "instance.json").read_text())["http_port"]
+        except (OSError, ValueError):
+            return None  # not yet, or not whole yet
+
+    def command(self, *arguments, **options):
+        return self.world.command(*arguments, MANTA_INSTANCE=self.NAME, **options)
+
+    def deploy(self, name, route, target, *arguments):
+        """Runs an application in it and waits until it is served."""
+        target = f"{self.world.build}/{target}"
+        done = self.command("run", "--non-blocking", "--name", name, "--route-prefix", route, target, *arguments)
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: self.routes().get(route) == name, f"the proxy knows {route}")
+
+    def routes(self):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)) as connection:
+            connection.request("GET", "/-/routes")
+            answer = Answer(connection.getresponse())
+        return answer.json() if answer.status == 200 else {}
+
+    def status(self):
+        return self.world.status(self.NAME)
+
+    def processes(self, name=None):
+        found = self.world.processes()
+        return found if name is None else sorted(pid for pid, own in found.items() if own == name)
+
+    def logs(self):
+        """{file name: text} of what its processes have logged."""
+        return {path.name: path.read_text(errors="replace") for path in sorted(self.log.glob("*.log"))}
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +322,41 @@ def manta_start(manta_build):
             print(f"---- manta run {target}", *running.stderr[-200:], sep="\n")
 
     return start
+
+
+@contextlib.contextmanager
+def running_service(build, options=(), environment=None):
+    world = World(build)
+    world.environment.update(environment or {})
+    try:
+        yield Service(world, options)
+    finally:
+        world.clear()
+
+
+@pytest.fixture
+def manta_service(manta_build):
+    """A function: `with manta_service(options=["--request-timeout-ms", "500"]) as service: service.deploy(...)`."""
+
+    def start(options=(), environment=None):
+        return running_service(manta_build, options, environment)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def manta_house(manta_build):
+    """One service for all tests that leave it as they found it:
+
+    /         mirror.c         /replies   replies.c
+    /puppet   puppet.c         /reader    the same with a streamed body
+    """
+    with running_service(manta_build) as house:
+        house.deploy("mirror", "/", "tests/objects/libmirror.so:mirror")
+        house.deploy("replies", "/replies", "tests/objects/libreplies.so:replies")
+        house.deploy("puppet", "/puppet", "tests/objects/libpuppet.so:puppet")
+        house.deploy("reader", "/reader", "tests/objects/libpuppet.so:puppet", "stream_body=1")
+        yield house
 
 
 @pytest.fixture
