@@ -89,8 +89,10 @@ static void write_args(struct manta_app *app, struct text *out, const struct man
         else
             args_write_one(out, &args[i], &app->error);
     }
-    if (out->failed && !app->error.code)
-        error_set(&app->error, ERROR_MEMORY, "no memory for constructor arguments");
+    if (out->failed)
+        error_set(&app->error, ERROR_LIMIT,
+                  "the constructor arguments have more than %d MiB, or memory is exhausted",
+                  APP_ARGUMENT_BYTES >> 20);
 }
 
 static struct app_deployment *app_add(struct manta_app *app)
@@ -121,7 +123,7 @@ struct manta_arg manta_bind_array(struct manta_app *app, const struct manta_depl
     if (!bound || library_check_deployment(deployment, &bound->deployment, &app->error) < 0)
         return app_stop(app);
     choose_name(app, bound);
-    text_init(&bound->args, 16 << 20);
+    text_init(&bound->args, APP_ARGUMENT_BYTES);
     write_args(app, &bound->args, args, count);
     if (app->error.code) {
         text_done(&bound->args);

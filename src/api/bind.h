@@ -12,7 +12,11 @@
 #include "error.h"
 #include "text.h"
 
-enum { APP_DEPLOYMENT_LIMIT = 1024, APP_ARGUMENT_LIMIT = 256 };
+enum {
+    APP_DEPLOYMENT_LIMIT = 1024,
+    APP_ARGUMENT_LIMIT = 256,     /* of one manta_bind; manta_bind_array takes more */
+    APP_ARGUMENT_BYTES = 16 << 20 /* of one deployment */
+};
 
 /* One bound deployment. */
 struct app_deployment {

@@ -66,12 +66,16 @@ static void pack_json(struct text *out, json_t *json)
     }
 }
 
+/* How many arrays and objects lie inside each other; what is deeper than `limit` counts as one
+ * more. */
 static int json_depth(json_t *json, int limit)
 {
     const char *key;
     json_t *item;
     size_t index;
     int deepest = 0;
+    if (!json_is_object(json) && !json_is_array(json))
+        return 0;
     if (limit == 0)
         return 1;
     if (json_is_object(json))
@@ -80,7 +84,7 @@ static int json_depth(json_t *json, int limit)
             int depth = json_depth(item, limit - 1);
             deepest = depth > deepest ? depth : deepest;
         }
-    if (json_is_array(json))
+    else
         json_array_foreach(json, index, item)
         {
             int depth = json_depth(item, limit - 1);
@@ -99,9 +103,9 @@ int manta_pack_json(struct manta_pack *pack, const char *json, size_t size,
         return manta_error_set(reterr, MANTA_EINVALID, "no JSON at line %d, column %d: %s",
                                why.line, why.column, why.text);
     int code = 0;
-    if (json_depth(root, VALUE_DEPTH_LIMIT) > VALUE_DEPTH_LIMIT - 1)
+    if (json_depth(root, VALUE_DEPTH_LIMIT) > VALUE_DEPTH_LIMIT)
         code = manta_error_set(reterr, MANTA_EINVALID, "the JSON is nested deeper than %d",
-                               VALUE_DEPTH_LIMIT - 1);
+                               VALUE_DEPTH_LIMIT);
     else
         pack_json(&pack->document, root);
     json_decref(root);

@@ -27,6 +27,54 @@ static const char APPLICATION_PREFIX[] = "manta_application_";
 /* Members up to here were in the first header; a shorter descriptor was never built. */
 static const size_t FIRST_SIZE = sizeof(struct manta_deployment);
 
+/* The file's bytes, mapped; false when it cannot be read. */
+static bool map_file(const char *path, struct bytes *ret_bytes)
+{
+    struct stat about;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    void *at = MAP_FAILED;
+    if (descriptor >= 0 && fstat(descriptor, &about) == 0 && about.st_size > 0)
+        at = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (descriptor >= 0)
+        close(descriptor);
+    if (at == MAP_FAILED)
+        return false;
+    *ret_bytes = bytes_of(at, (size_t)about.st_size);
+    return true;
+}
+
+/*
+ * False when the file ends before a segment that its head announces: one that is still being copied
+ * or linked.  The loader maps such a file, and the process dies when it touches what is not there.
+ */
+static bool is_whole(struct bytes file)
+{
+    const Elf64_Ehdr *head = (const void *)file.at;
+    if (file.size < sizeof *head || memcmp(head->e_ident, ELFMAG, SELFMAG) != 0 ||
+        head->e_ident[EI_CLASS] != ELFCLASS64 || head->e_phentsize != sizeof(Elf64_Phdr))
+        return true; /* the loader's to judge */
+    if (head->e_phoff % 8 || head->e_phoff > file.size ||
+        (file.size - head->e_phoff) / sizeof(Elf64_Phdr) < head->e_phnum)
+        return false;
+    const Elf64_Phdr *segment = (const void *)(file.at + head->e_phoff);
+    for (unsigned i = 0; i < head->e_phnum; i++, segment++)
+        if (segment->p_filesz > file.size || segment->p_offset > file.size - segment->p_filesz)
+            return false;
+    return true;
+}
+
+static int check_whole(const char *path, struct error *reterr)
+{
+    struct bytes file;
+    if (!map_file(path, &file))
+        return 0; /* the loader says why */
+    bool whole = is_whole(file);
+    munmap((void *)file.at, file.size);
+    return whole ? 0
+                 : error_set(reterr, ERROR_LOAD,
+                             "'%s' is not whole: it ends before its last segment", path);
+}
+
 int library_open(const char *path, void **ret_library, struct error *reterr)
 {
     char local[4096];
@@ -40,6 +88,8 @@ int library_open(const char *path, void **ret_library, struct error *reterr)
                          path, strerror(errno));
     if (!S_ISREG(about.st_mode))
         return error_set(reterr, ERROR_LOAD, "'%s' is not a file", path);
+    if (check_whole(path, reterr) < 0)
+        return reterr->code;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *why = dlerror();
@@ -191,22 +241,6 @@ static void list_applications(const uint8_t *at, size_t size, struct text *out)
                            name + prefix);
         }
     }
-}
-
-/* The file's bytes, mapped; false when it cannot be read. */
-static bool map_file(const char *path, struct bytes *ret_bytes)
-{
-    struct stat about;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    void *at = MAP_FAILED;
-    if (descriptor >= 0 && fstat(descriptor, &about) == 0 && about.st_size > 0)
-        at = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (descriptor >= 0)
-        close(descriptor);
-    if (at == MAP_FAILED)
-        return false;
-    *ret_bytes = bytes_of(at, (size_t)about.st_size);
-    return true;
 }
 
 int library_application(void *library, const char *path, const char *name,
