@@ -44,12 +44,27 @@ bool proxy_has_budget(const struct proxy *proxy)
 /* ---- the turn
  * --------------------------------------------------------------------------------------- */
 
+/* A connection whose only answer is whole writes it now, so that one warm buffer serves many; others
+ * gather what comes in this turn. */
+static void proxy_event(const struct dispatch_event *event)
+{
+    struct exchange *exchange = event->owner;
+    struct connection *connection = exchange->connection;
+    exchange_event(exchange, event);
+    struct list_link *only = list_first(&connection->exchanges);
+    if (connection->closed || connection->exchanges.length != 1 ||
+        !list_entry(only, struct exchange, link)->over)
+        return;
+    list_remove(&connection->dirty_link);
+    connection_flush(connection);
+}
+
 static void proxy_take_events(struct proxy *proxy)
 {
     struct dispatch_event event;
     while (dispatch_next(proxy->dispatch, &event)) {
         if (event.type != DISPATCH_SNAPSHOT) {
-            exchange_event(event.owner, &event);
+            proxy_event(&event);
             continue;
         }
         proxy->populated =
