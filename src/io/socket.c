@@ -348,8 +348,11 @@ ssize_t socket_write(int descriptor, const struct iovec *parts, int part_count)
 {
     ensure(part_count > 0 && part_count <= IOV_MAX);
     if (part_count == 1) { /* the common case: the kernel copies no message header */
-        ssize_t sent = send(descriptor, parts->iov_base, parts->iov_len, MSG_NOSIGNAL);
-        return sent < 0 ? -errno : sent;
+        ssize_t sent;
+        while ((sent = send(descriptor, parts->iov_base, parts->iov_len, MSG_NOSIGNAL)) < 0 &&
+               errno == EINTR)
+            ;
+        return sent >= 0 ? sent : -errno;
     }
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = part_count};
     return send_message(descriptor, &message);
