@@ -143,7 +143,7 @@ static void *health_main(void *owner)
 
 void runner_health_start(struct manta_replica *replica)
 {
-    sigset_t all, before;
+    sigset_t before;
     pthread_condattr_t monotonic;
     if (!replica->deployment.check_health)
         return;
@@ -153,8 +153,7 @@ void runner_health_start(struct manta_replica *replica)
     pthread_cond_init(&health.changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     health.replica = replica;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    helm_block_signals(&before);
     replica->health_running =
         pthread_create(&replica->health_thread, NULL, health_main, replica) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -433,11 +433,20 @@ void helm_steer_in_background(struct helm *helm, bool wanted)
 
 /* ---- life ---- */
 
+void helm_block_signals(sigset_t *ret_before)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &blocked, ret_before);
+}
+
 static int start_standby(struct helm *helm)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
+    sigset_t before;
+    helm_block_signals(&before);
     int rc = pthread_create(&helm->standby_thread, NULL, stand_by, helm);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;

@@ -16,6 +16,7 @@
 #ifndef MANTA_IO_HELM_H
 #define MANTA_IO_HELM_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,6 +38,14 @@ bool helm_try(struct helm *helm);
  */
 void helm_give(struct helm *helm);
 bool helm_held(const struct helm *helm); /* by this thread; for ensure */
+
+/*
+ * For threads that are about to be created and run user code: blocks every signal in the caller,
+ * except those that a fault of the thread raises in itself.  Blocked, they would end the process
+ * behind the back of a handler that user code has for them (a virtual machine's, a crash report's).
+ * The caller restores *ret_before by pthread_sigmask.
+ */
+void helm_block_signals(sigset_t *ret_before);
 
 /*
  * Called with the helm held: runs turns, or sleeps while another thread steers, until done(owner) holds or
