@@ -121,6 +121,8 @@ static void runner_run(struct runner_thread *thread, struct manta_request **requ
 {
     struct manta_replica *replica = thread->replica;
     int64_t begin = clock_ns();
+    for (uint32_t i = 0; i < count; i++)
+        thread->ids[i] = requests[i]->taken->id;
     thread->since_ns = begin;
     runner_note_running(replica);
     helm_enter_user_code(replica->runtime->helm);
@@ -134,6 +136,8 @@ static void runner_run(struct runner_thread *thread, struct manta_request **requ
     thread->since_ns = 0;
     replica->average_ns += (clock_ns() - begin - replica->average_ns) / 8;
     runner_note_running(replica);
+    for (uint32_t i = 0; i < count; i++)
+        taker_returned(replica->taker, thread->ids[i]);
     if (batched) {
         taker_batch_done(replica->taker);
         metric_add(replica_batches_total, 1);
@@ -164,6 +168,7 @@ static void runner_work(struct runner_thread *thread)
     struct manta_request **requests = mem_new(room * sizeof(struct manta_request *));
     struct runner_work work = {.replica = replica, .taken = taken, .room = room};
     runner_this_thread = thread;
+    thread->ids = mem_new(room * sizeof *thread->ids);
     helm_take(replica->runtime->helm);
     while (!replica->stopping) {
         work.count = 0;
@@ -182,6 +187,7 @@ static void runner_work(struct runner_thread *thread)
     helm_give(replica->runtime->helm);
     mem_free(taken);
     mem_free(requests);
+    mem_free(thread->ids);
 }
 
 static void *runner_thread_main(void *owner)
@@ -214,11 +220,10 @@ void runner_on_event(struct manta_replica *replica, const struct taker_event *ev
 int runner_serve(struct manta_replica *replica, struct error *reterr)
 {
     uint32_t started = 1;
-    sigset_t all, before;
+    sigset_t before;
     replica->threads = mem_new(replica->target.threads * sizeof *replica->threads);
     replica->thread_count = replica->target.threads;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    helm_block_signals(&before);
     for (uint32_t i = 0; i < replica->thread_count; i++)
         replica->threads[i].replica = replica;
     for (; started < replica->thread_count; started++)

@@ -24,6 +24,7 @@ struct runner_thread {
     struct manta_replica *replica;
     pthread_t thread;
     int64_t since_ns; /* user code runs since; 0: it does not */
+    uint64_t *ids;    /* of the requests that it was given; as many as a batch may have */
 };
 
 /* A replica of a C deployment: one per process.  Guarded by the runtime's helm once threads run. */

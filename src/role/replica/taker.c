@@ -25,15 +25,22 @@ static int64_t now_of(const struct taker *taker)
 /* ---- requests
  * ---------------------------------------------------------------------------------------- */
 
+/* Its sender hears no more of it. */
+static void request_detach(struct request *request)
+{
+    if (request->session && request->session->slots[pool_id_index(request->stream)] == request)
+        request->session->slots[pool_id_index(request->stream)] = NULL;
+    list_remove(&request->session_link);
+    list_remove(&request->unsent_link);
+    request->session = NULL;
+}
+
 void request_free(struct request *request)
 {
     struct taker *taker = request->taker;
     replica_answered(taker->mind, now_of(taker), (struct request_id){request->public.id});
     metric_set(replica_ongoing, replica_ongoing(taker->mind));
-    if (request->session && request->session->slots[pool_id_index(request->stream)] == request)
-        request->session->slots[pool_id_index(request->stream)] = NULL;
-    list_remove(&request->session_link);
-    list_remove(&request->unsent_link);
+    request_detach(request);
     list_remove(&request->event_link);
     buffer_unref(request->frame);
     buffer_unref(request->body);
@@ -50,6 +57,35 @@ void request_tell(struct request *request, enum request_event event)
     request->events |= event;
     if (!list_linked(&request->event_link))
         list_push_back(&request->taker->events, &request->event_link);
+}
+
+/* Frees the place, here and at the sender; not the memory: user code may still answer. */
+static void request_leave(struct request *request)
+{
+    struct taker *taker = request->taker;
+    answer_last_word(request, ERROR_CANCELLED, (struct bytes){0});
+    request_detach(request);
+    replica_answered(taker->mind, now_of(taker), (struct request_id){request->public.id});
+    metric_set(replica_ongoing, replica_ongoing(taker->mind));
+    session_tell_refused(taker);
+}
+
+void request_give_up(struct request *request)
+{
+    ensure(request->phase == REQUEST_TAKEN && request->public.cancelled);
+    request_tell(request, EVENT_CANCELLED);
+    if (request->returned)
+        request_leave(request);
+}
+
+void taker_returned(struct taker *taker, uint64_t id)
+{
+    struct request *request = pool_find(&taker->requests, id);
+    if (!request || request->phase != REQUEST_TAKEN)
+        return; /* answered, as nearly always */
+    request->returned = true;
+    if (request->public.cancelled)
+        request_leave(request);
 }
 
 static void taker_expire(struct taker *taker)

@@ -86,6 +86,12 @@ uint32_t taker_take(struct taker *taker, struct taker_request **ret_requests, ui
                     bool *ret_batched);
 /* The batch function returned. */
 void taker_batch_done(struct taker *taker);
+/*
+ * The entry point that was given the request with this id has returned.  Whether it was answered is
+ * not asked: an answer may come later, or never.  From now on its place is free once its caller has
+ * given up, so that requests that nobody answers do not fill the replica for ever.
+ */
+void taker_returned(struct taker *taker, uint64_t id);
 /* User code of `request` entered / left: for "how long has it been running" in pongs. */
 void taker_running(struct taker *taker, int64_t since_ns /* 0: nothing runs */);
 

@@ -152,7 +152,7 @@ int taker_answer(struct taker *taker, struct taker_request *public,
     return answer_in_parts(request, answer);
 }
 
-void answer_error(struct request *request, int code, struct bytes text)
+void answer_last_word(struct request *request, int code, struct bytes text)
 {
     if (request->session && request->begun)
         put_half_close(request, code, (struct bytes){0});
@@ -163,6 +163,11 @@ void answer_error(struct request *request, int code, struct bytes text)
                   &(struct taker_answer){
                       .code = code, .status = (uint16_t)error_http_status(code), .text = text},
                   (struct bytes){0}, WIRE_END, true);
+}
+
+void answer_error(struct request *request, int code, struct bytes text)
+{
+    answer_last_word(request, code, text);
     request_free(request);
 }
 

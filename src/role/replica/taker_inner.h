@@ -63,6 +63,7 @@ struct request {
     size_t body_owed;            /* consumed and not yet granted */
     uint64_t credit;             /* body bytes of the answer that may be sent now */
     bool begun;                  /* the head of a streamed answer is sent */
+    bool returned;               /* its entry point has */
     bool room_wanted;            /* a write was refused */
     struct buffer *rest;         /* of a whole answer: body bytes not sent yet */
     size_t rest_start, rest_end;
@@ -104,6 +105,8 @@ struct taker {
 /* taker.c */
 void request_free(struct request *request);
 void request_tell(struct request *request, enum request_event event);
+/* User code has it, and its caller has given up. */
+void request_give_up(struct request *request);
 void taker_apply_drain(struct taker *taker, int64_t timeout_ns);
 int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes body);
 
@@ -119,6 +122,9 @@ void session_tell_refused(struct taker *taker);
 uint8_t *session_room(struct session *session, size_t size);
 
 /* taker_answer.c */
+/* The error as whatever ends the answer now; nothing when the sender is gone. */
+void answer_last_word(struct request *request, int code, struct bytes text);
+/* The same, and the request is gone. */
 void answer_error(struct request *request, int code, struct bytes text);
 void answer_continue(struct request *request); /* credit or room came */
 

@@ -84,7 +84,7 @@ static void request_lose_sender(struct request *request)
     if (request->phase == REQUEST_TAKEN) {
         replica_cancel(taker->mind, now_of(taker), (struct request_id){request->public.id});
         request->public.body_ended = true;
-        request_tell(request, EVENT_CANCELLED);
+        request_give_up(request);
         return;
     }
     if (request->phase != REQUEST_ANSWERED)
@@ -459,7 +459,7 @@ static bool session_on_cancel(struct session *session, const struct wire_header 
     enum replica_cancel verdict =
         replica_cancel(taker->mind, now_of(taker), (struct request_id){request->public.id});
     if (verdict == REPLICA_CANCEL_NOTED)
-        request_tell(request, EVENT_CANCELLED);
+        request_give_up(request);
     else
         answer_error(request, ERROR_CANCELLED, (struct bytes){0});
     return true;

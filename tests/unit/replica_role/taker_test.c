@@ -227,6 +227,71 @@ Test(taker, a_sender_that_leaves_frees_what_waits_and_tells_what_is_taken)
     cr_assert_eq(taker_ongoing(stage.taker), 0);
 }
 
+/* The request is cancelled and its entry point has returned, in either order. */
+static void forget_one(uint32_t generation, bool returns_first)
+{
+    struct taker_event event;
+    sender_request(&sender, stream_id(0, generation), BYTES("a"), WIRE_END);
+    struct taker_request *request = stage_take(&stage);
+    if (returns_first)
+        taker_returned(stage.taker, request->id);
+    cr_assert_eq(taker_ongoing(stage.taker), 1);
+    sender_cancel(&sender, stream_id(0, generation));
+    while (!taker_next(stage.taker, &event))
+        stage_turns(&stage, 1);
+    cr_assert_eq(event.type, TAKER_CANCELLED);
+    if (!returns_first) {
+        cr_assert_eq(taker_ongoing(stage.taker), 1);
+        taker_returned(stage.taker, request->id);
+    }
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+    taker_check(stage.taker);
+    /* The sender hears the last word now; an answer that comes after all goes nowhere. */
+    cr_assert_eq(expect_reply(stream_id(0, generation)).code, ERROR_CANCELLED);
+    cr_assert_eq(taker_answer(stage.taker, request, &(struct taker_answer){0}), ERROR_CANCELLED);
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+}
+
+Test(taker, a_request_that_nobody_answers_and_nobody_wants_frees_its_place)
+{
+    open_all();
+    forget_one(1, true);
+    forget_one(2, false);
+}
+
+Test(taker, a_streamed_answer_that_nobody_ends_and_nobody_wants_is_ended)
+{
+    struct wire_header header;
+    open_all();
+    sender_request(&sender, stream_id(0, 1), BYTES("a"), WIRE_END | WIRE_STREAM);
+    struct taker_request *request = stage_take(&stage);
+    taker_begin(stage.taker, request, &(struct taker_answer){.body_size = UINT64_MAX});
+    expect_reply(stream_id(0, 1));
+    taker_returned(stage.taker, request->id);
+    sender_cancel(&sender, stream_id(0, 1));
+    sender_expect(&sender, WIRE_HALF_CLOSE_FRAME, &header);
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+    cr_assert_eq(taker_write(stage.taker, request, BYTES("more")), ERROR_CANCELLED);
+    taker_finish(stage.taker, request, 0, (struct bytes){0});
+}
+
+Test(taker, an_entry_point_that_returned_leaves_an_answered_request_alone)
+{
+    open_all();
+    sender_request(&sender, stream_id(0, 1), BYTES("a"), WIRE_END);
+    struct taker_request *request = stage_take(&stage);
+    uint64_t id = request->id;
+    stage_answer(&stage, request, BYTES("b"));
+    taker_returned(stage.taker, id);
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+    sender_request(&sender, stream_id(1, 1), BYTES("c"), WIRE_END);
+    request = stage_take(&stage);
+    taker_returned(stage.taker, request->id);
+    cr_assert_eq(taker_ongoing(stage.taker), 1);
+    stage_answer(&stage, request, BYTES("later, from elsewhere"));
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+}
+
 Test(taker, a_deadline_that_passes_in_the_queue_is_answered_and_never_taken)
 {
     struct taker_request *request;
