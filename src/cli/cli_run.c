@@ -4,13 +4,16 @@
  *
  * Without a running instance it starts a private one, which ends with this process.  Signals are
  * taken from a descriptor, so that nothing happens inside a handler: the first SIGINT or SIGTERM
- * drains and ends, a second one ends at once.
+ * drains and ends, a second one ends at once.  While the application starts, which may take for ever,
+ * a thread looks out for them.
  */
 #include <getopt.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -27,6 +30,7 @@ struct run {
     int joined; /* an instance that was running before */
     int blocking;
     int signals; /* signalfd */
+    int started; /* eventfd: the application runs, or has failed */
 };
 
 static int take_option(struct run *run, int option, const char *value)
@@ -155,6 +159,13 @@ static int await_end(const struct run *run)
     return (wanted[0].revents & POLLIN) != 0;
 }
 
+static void set_ends(sigset_t *ends)
+{
+    sigemptyset(ends);
+    sigaddset(ends, SIGINT);
+    sigaddset(ends, SIGTERM);
+}
+
 /* Takes the signal that is waiting, and lets a second one end the process at once. */
 static void take_signal(const struct run *run, sigset_t *ends)
 {
@@ -163,7 +174,7 @@ static void take_signal(const struct run *run, sigset_t *ends)
         return;
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
-    sigprocmask(SIG_UNBLOCK, ends, NULL);
+    pthread_sigmask(SIG_UNBLOCK, ends, NULL);
 }
 
 static int stay(struct run *run, sigset_t *ends)
@@ -186,6 +197,45 @@ static int stay(struct run *run, sigset_t *ends)
     return code < 0 ? cli_fail(&error) : CLI_OK;
 }
 
+/*
+ * A signal while the application starts: a private instance ends with this process; from one that
+ * was joined the application is deleted, which ends the waiting, unless it was not to be waited for.
+ */
+static void *await_interruption(void *owner)
+{
+    struct run *run = owner;
+    struct pollfd wanted[2] = {{.fd = run->signals, .events = POLLIN},
+                               {.fd = run->started, .events = POLLIN}};
+    sigset_t ends;
+    while (poll(wanted, 2, -1) < 0)
+        ;
+    if (wanted[1].revents & POLLIN)
+        return NULL;
+    cli_say("interrupted before the application was running");
+    if (!run->joined || !run->blocking)
+        _exit(CLI_FAILED);
+    set_ends(&ends);
+    take_signal(run, &ends);
+    manta_delete(run->instance, run->options.name, NULL);
+    return NULL;
+}
+
+/* manta_run, which an interruption may end. */
+static int run_application(struct run *run, struct manta_error *error)
+{
+    pthread_t thread;
+    uint64_t one = 1;
+    run->started = eventfd(0, EFD_CLOEXEC);
+    if (run->started < 0 || pthread_create(&thread, NULL, await_interruption, run) != 0)
+        return manta_error_set(error, MANTA_ESYSTEM, "descriptors or threads are exhausted");
+    int code = manta_run(run->instance, run->target, &run->options, error);
+    if (write(run->started, &one, sizeof(one)) < 0)
+        _exit(CLI_FAILED);
+    pthread_join(thread, NULL);
+    close(run->started);
+    return code;
+}
+
 static int run_command(int argument_count, char **arguments)
 {
     struct run run = {.start = {MANTA_START_OPTIONS},
@@ -196,14 +246,12 @@ static int run_command(int argument_count, char **arguments)
     int code = parse(&run, argument_count, arguments);
     if (code != CLI_OK)
         return code;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGINT);
-    sigaddset(&ends, SIGTERM);
-    sigprocmask(SIG_BLOCK, &ends, NULL);
+    set_ends(&ends);
+    pthread_sigmask(SIG_BLOCK, &ends, NULL);
     run.signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
     if (start(&run, &error) < 0)
         return cli_fail(&error);
-    if (manta_run(run.instance, run.target, &run.options, &error) < 0) {
+    if (run_application(&run, &error) < 0) {
         cli_fail(&error);
         if (run.joined)
             manta_disconnect(run.instance);
