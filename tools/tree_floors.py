@@ -91,7 +91,7 @@ PURE_SYMBOLS = set(
     "cosh exp exp2 expm1 fabs floor fma fmax fmin fmod frexp hypot ldexp llround log log10 "
     "log1p log2 lround modf nan nearbyint pow remainder rint round scalbn sin sinh sqrt tan "
     "tanh trunc ceilf expf fabsf floorf fmodf logf powf roundf sqrtf truncf llrint lrint "
-    "nextafter copysign".split()
+    "nextafter copysign sigabbrev_np".split()
 )
 # Runtime of compiler and sanitizers, and glibc's checked forms of the names above.
 _RUNTIME = re.compile(

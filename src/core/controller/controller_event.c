@@ -9,6 +9,7 @@
  * stray and is ended after a grace (C3).
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "controller_state.h"
 #include "ensure.h"
@@ -289,16 +290,17 @@ void controller_failed(struct controller *controller, const struct controller_ev
                  CONTROLLER_STOP_POLITELY);
 }
 
-/* "was ended by signal 11: last words" */
+/* "was ended by signal 11 (SIGSEGV): last words" */
 static void print_end(char *ret_text, size_t size, const char *who,
                       const struct controller_event *event)
 {
     char words[CONTROLLER_TEXT_SIZE - 64];
     controller_copy_tail(words, sizeof(words), event->text);
     const char *colon = words[0] ? ": " : "";
+    const char *name = event->signal_number ? sigabbrev_np(event->signal_number) : NULL;
     if (event->signal_number)
-        controller_print(ret_text, size, "%swas ended by signal %d%s%s", who, event->signal_number,
-                         colon, words);
+        controller_print(ret_text, size, "%swas ended by signal %d (SIG%s)%s%s", who,
+                         event->signal_number, name ? name : "?", colon, words);
     else if (event->exit_code >= 0)
         controller_print(ret_text, size, "%sended with exit code %d%s%s", who, event->exit_code,
                          colon, words);
