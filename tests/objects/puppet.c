@@ -9,12 +9,13 @@
  * Then it does what it is told:
  *
  *     a  answers the replica's id                     f  fails
- *     c  crashes (SIGSEGV)                            x  ends the process with status 3
+ *     c  crashes (writes to address zero)             x  ends the process with status 3
  *     n  returns from the entry point and never answers
  *     l  returns from the entry point; another thread goes on here
  *     s  begins a streamed answer                     e  finishes it
  *     w  writes a part of 64 KiB when there is room; says "wrote\n", or "gone\n"
  *     W  writes parts until no room came for half a second; says "full <bytes>\n"
+ *     h  raises SIGSEGV with a handler of its own for it; says "handled 11\n"
  *     b  says "body <bytes>\n", the size of the body that came
  *     r  reads a streamed body (stream_body=1) to its end; says "read <bytes> <sum>\n" (sum of its bytes mod 2^32)
  *
@@ -36,6 +37,9 @@
 #include "options.h"
 
 enum { PART_SIZE = 65536 };
+
+static void *volatile nowhere; /* null, but no compiler knows it */
+static volatile sig_atomic_t handled;
 
 struct puppet {
     struct manta_request *request;
@@ -122,9 +126,15 @@ static void end(struct puppet *puppet)
 
 static void *go_on(void *owner);
 
+static void on_fault(int number)
+{
+    handled = number;
+}
+
 /* Steps that leave the request alive. */
 static void step(struct puppet *puppet, char word)
 {
+    struct sigaction counting = {.sa_handler = on_fault};
     size_t size;
     switch (word) {
     case 's':
@@ -144,8 +154,12 @@ static void step(struct puppet *puppet, char word)
         read_body(puppet);
         break;
     case 'c':
-        signal(SIGSEGV, SIG_DFL);
+        *(volatile char *)nowhere = 0;
+        break;
+    case 'h':
+        sigaction(SIGSEGV, &counting, NULL);
         raise(SIGSEGV);
+        say(puppet->gate, "handled %d\n", handled);
         break;
     case 'x':
         _exit(3);
