@@ -181,6 +181,17 @@ static int prepare(struct start *start, const struct child_spawn *spawn, int nul
 }
 
 /* The pid, or -errno of the clone. */
+/*
+ * ThreadSanitizer keeps its account of this thread in our memory: an exec in a process that shares
+ * it leaves the thread unobserved from then on.  There the new process gets a copy, and a failed
+ * exec shows as an exit.
+ */
+#ifdef __SANITIZE_THREAD__
+enum { CHILD_MEMORY = 0 };
+#else
+enum { CHILD_MEMORY = CLONE_VM };
+#endif
+
 static pid_t clone_process(struct start *start, int *ret_pidfd)
 {
     sigset_t all, before;
@@ -192,7 +203,7 @@ static pid_t clone_process(struct start *start, int *ret_pidfd)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     pid_t pid = clone(run_new_process, (char *)stack + CHILD_STACK_SIZE,
-                      CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, start, ret_pidfd);
+                      CHILD_MEMORY | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, start, ret_pidfd);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     munmap(stack, CHILD_STACK_SIZE);
