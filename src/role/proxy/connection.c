@@ -49,8 +49,8 @@ void connection_open(struct proxy *proxy, int descriptor)
     metric_set(http_connections, proxy->connections.used_count);
 }
 
-/* Shuts it now; the memory goes at the end of the turn, so that callers up the stack may still
- * look. */
+/* Shuts it now; its memory and that of its exchanges goes at the end of the turn, so that callers
+ * up the stack may still look. */
 void connection_close(struct connection *connection)
 {
     struct list_link *link;
@@ -60,8 +60,8 @@ void connection_close(struct connection *connection)
     loop_watch_close(&connection->watch);
     socket_close(connection->descriptor);
     connection->descriptor = -1;
-    while ((link = list_first(&connection->exchanges)))
-        exchange_abandon(list_entry(link, struct exchange, link), ERROR_CANCELLED);
+    list_each (link, &connection->exchanges)
+        exchange_drop_call(list_entry(link, struct exchange, link), ERROR_CANCELLED);
     list_remove(&connection->dirty_link);
     list_remove(&connection->starved_link);
     list_remove(&connection->phase_link);
@@ -71,7 +71,10 @@ void connection_close(struct connection *connection)
 void connection_free(struct connection *connection)
 {
     struct proxy *proxy = connection->proxy;
-    ensure_tag(R1, list_empty(&connection->exchanges));
+    struct list_link *link;
+    ensure(connection->closed);
+    while ((link = list_first(&connection->exchanges)))
+        exchange_free(list_entry(link, struct exchange, link));
     list_remove(&connection->phase_link);
     buffer_unref(connection->in);
     buffer_unref(connection->out);
@@ -113,9 +116,7 @@ static enum phase connection_judge(const struct connection *connection)
     return connection->in_end > connection->in_start ? PHASE_HEAD : PHASE_IDLE;
 }
 
-/* Moves to the phase that its state asks for; `progress` renews the time of a phase that counts
- * from the last byte. */
-static void connection_settle(struct connection *connection, bool progress)
+void connection_settle(struct connection *connection, bool progress)
 {
     enum phase phase = connection_judge(connection);
     bool renew = progress && (phase == PHASE_BODY || phase == PHASE_IDLE);
@@ -186,8 +187,7 @@ static void connection_trim(struct connection *connection)
     }
 }
 
-/* The client left, or its connection broke. */
-static void connection_lost(struct connection *connection)
+void connection_lost(struct connection *connection)
 {
     if (!list_empty(&connection->exchanges))
         metric_add(http_client_gone_total, connection->exchanges.length);
@@ -338,12 +338,6 @@ static bool connection_begin(struct connection *connection, const struct http1_h
         if (!connection->closed && !exchange->discard)
             connection_say_continue(connection, head);
     }
-    if (!connection->closed && !exchange->keep_alive) {
-        /* What follows is not processed (RFC 9112 9.6), but read, so that its arrival resets
-         * nothing. */
-        connection->closing = true;
-        connection->linger |= connection->in_end > connection->in_start && !connection->in_body;
-    }
     return true;
 }
 
@@ -354,8 +348,7 @@ static bool connection_parse_head(struct connection *connection)
     size_t size;
     struct bytes input = connection_input(connection);
     if (!input.size || input.size < connection->needed ||
-        connection->exchanges.length >= (size_t)proxy->settings.http_pipeline_limit ||
-        (proxy->draining && !list_empty(&connection->exchanges)))
+        connection->exchanges.length >= (size_t)proxy->settings.http_pipeline_limit)
         return false;
     switch (http1_head_parse(&proxy->head, input, &connection->scanned, &proxy->limits, &size,
                              &refusal)) {
@@ -441,158 +434,4 @@ void connection_process(struct connection *connection)
         return;
     connection_trim(connection);
     connection_watch(connection);
-}
-
-/* ---- output
- * -------------------------------------------------------------------------------------------- */
-
-size_t connection_unsent(const struct connection *connection)
-{
-    return connection->out_end - connection->out_start;
-}
-
-/* A buffer with `size` bytes free behind *end, what it holds kept; null when memory lacks. */
-static struct buffer *buffer_extend(struct proxy *proxy, struct buffer *buffer, size_t *start,
-                                    size_t *end, size_t size)
-{
-    size_t used = *end - *start;
-    size_t capacity = CONNECTION_IN_SIZE;
-    if (buffer && buffer->capacity - *end >= size)
-        return buffer;
-    if (buffer && buffer->capacity - used >= size) {
-        memmove(buffer->data, buffer->data + *start, used);
-    } else {
-        while (capacity - used < size || capacity < used)
-            capacity *= 2;
-        struct buffer *larger = buffer_try_new(proxy->buffers, capacity);
-        if (!larger)
-            return NULL;
-        if (used)
-            memcpy(larger->data, buffer->data + *start, used);
-        buffer_unref(buffer);
-        buffer = larger;
-    }
-    *start = 0;
-    *end = used;
-    return buffer;
-}
-
-/* Null exchange: the connection's own words (100 Continue). */
-static bool writes_now(const struct connection *connection, const struct exchange *exchange)
-{
-    return !exchange || connection->exchanges.head.next == &exchange->link;
-}
-
-uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size)
-{
-    struct buffer *buffer;
-    size_t zero = 0;
-    if (connection->closed)
-        return NULL;
-    if (writes_now(connection, exchange)) {
-        buffer = buffer_extend(connection->proxy, connection->out, &connection->out_start,
-                               &connection->out_end, size);
-        if (buffer) {
-            connection->out = buffer;
-            return buffer->data + connection->out_end;
-        }
-    } else {
-        buffer = buffer_extend(connection->proxy, exchange->pending, &zero, &exchange->pending_size,
-                               size);
-        if (buffer) {
-            exchange->pending = buffer;
-            return buffer->data + exchange->pending_size;
-        }
-    }
-    connection_close(connection);
-    return NULL;
-}
-
-void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size)
-{
-    if (writes_now(connection, exchange)) {
-        connection->out_end += size;
-        connection_dirty(connection);
-    } else {
-        exchange->pending_size += size;
-    }
-}
-
-/* Everything is written: what comes next. */
-static void connection_drained(struct connection *connection)
-{
-    connection->out_start = connection->out_end = 0;
-    connection->out = buffer_unref(connection->out);
-    connection->blocked = false;
-    struct list_link *link = list_first(&connection->exchanges);
-    if (link)
-        exchange_granted(list_entry(link, struct exchange, link));
-    else if (connection->closing && !connection->linger)
-        connection_close(connection);
-    else if (connection->closing && connection->phase != PHASE_LINGER) {
-        socket_shutdown_write(connection->descriptor);
-        connection_enter(connection, PHASE_LINGER);
-    }
-}
-
-static bool connection_write(struct connection *connection)
-{
-    struct iovec part = {connection->out->data + connection->out_start,
-                         connection_unsent(connection)};
-    ssize_t sent = socket_write(connection->descriptor, &part, 1);
-    if (sent < 0 && sent != -EAGAIN && sent != -EINTR) {
-        connection_lost(connection);
-        return false;
-    }
-    if (sent > 0) {
-        connection->out_start += (size_t)sent;
-        if (connection->phase == PHASE_WRITE)
-            connection_enter(connection, PHASE_WRITE);
-    }
-    connection->blocked = connection_unsent(connection) > 0;
-    return true;
-}
-
-/* Ends the exchanges that are over, in order, and lets the next ones write. */
-static void connection_advance(struct connection *connection)
-{
-    struct list_link *link;
-    while (!connection->closed && (link = list_first(&connection->exchanges))) {
-        struct exchange *exchange = list_entry(link, struct exchange, link);
-        if (!exchange->over || (connection->in_body && link == list_last(&connection->exchanges) &&
-                                !connection->closing))
-            return;
-        bool close = exchange->broken || !exchange->keep_alive ||
-                     (connection->proxy->draining && link == list_last(&connection->exchanges));
-        connection->linger |= close && (connection->in_body || exchange->broken);
-        exchange_free(exchange);
-        if (close) {
-            connection->closing = true;
-            connection->in_body = false;
-            while ((link = list_first(&connection->exchanges)))
-                exchange_abandon(list_entry(link, struct exchange, link), ERROR_CANCELLED);
-            return;
-        }
-        if ((link = list_first(&connection->exchanges)))
-            exchange_promote(list_entry(link, struct exchange, link));
-    }
-}
-
-void connection_flush(struct connection *connection)
-{
-    connection_advance(connection);
-    if (connection->closed)
-        return;
-    if (connection_unsent(connection) && !connection_write(connection))
-        return;
-    if (!connection_unsent(connection))
-        connection_drained(connection);
-    if (connection->closed)
-        return;
-    if (connection->in_end > connection->in_start || connection->in_body)
-        connection_process(connection);
-    if (connection->closed)
-        return;
-    connection_watch(connection);
-    connection_settle(connection, false);
 }

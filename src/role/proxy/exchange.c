@@ -34,15 +34,14 @@ void exchange_free(struct exchange *exchange)
     pool_give(&exchange->connection->proxy->exchanges, exchange);
 }
 
-void exchange_abandon(struct exchange *exchange, int code)
+void exchange_drop_call(struct exchange *exchange, int code)
 {
-    if (exchange->call) {
-        dispatch_cancel(exchange->call, code);
-        exchange->call = NULL;
-        exchange->status = 499;
-        access_log(exchange);
-    }
-    exchange_free(exchange);
+    if (!exchange->call)
+        return;
+    dispatch_cancel(exchange->call, code);
+    exchange->call = NULL;
+    exchange->status = 499;
+    access_log(exchange);
 }
 
 /* ---- the request
@@ -265,7 +264,7 @@ void exchange_promote(struct exchange *exchange)
         return;
     uint8_t *room = connection_room(connection, exchange, exchange->pending_size);
     if (!room)
-        return; /* the connection is closed, and this exchange gone with it */
+        return; /* the connection is closed */
     memcpy(room, pending->data, exchange->pending_size);
     connection_wrote(connection, exchange, exchange->pending_size);
     exchange->pending = buffer_unref(pending);

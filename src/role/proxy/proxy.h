@@ -2,11 +2,12 @@
 /*
  * proxy: from client connections to the dispatch and back; one thread, one loop.
  *
- *     listener.c    accepts                        struct proxy
- *     connection.c  bytes of one client            struct connection: in, out, a phase with a time
- * limit exchange.c    one request and its answer     struct exchange: a dispatch call, or an answer
- * of our own local.c       answers of our own: errors, /-/healthz, /-/routes access.c      the
- * access log
+ *     listener.c           accepts                       struct proxy
+ *     connection.c         what a client sends           struct connection: a phase with a time
+ * limit connection_output.c  what it is sent exchange.c           one request struct exchange: a
+ * call of the dispatch, exchange_answer.c    and its answer                    or an answer of our
+ * own local.c              answers of our own: errors, /-/healthz, /-/routes access.c the access
+ * log proxy_check.c        invariants
  *
  * A connection is on exactly one phase list (a state is the list you are on), in the order of
  * entering it; since each phase has one time limit, the first of a list is the next to run out, and
@@ -112,7 +113,7 @@ struct connection {
     bool closing;   /* nothing more is parsed; closes when `out` is empty */
     bool linger;    /* read and drop before closing */
     bool continued; /* 100 Continue was said for the head at in_start */
-    bool closed;    /* descriptor is shut; freed at the end of the turn */
+    bool closed;    /* descriptor is shut; freed, with its exchanges, at the end of the turn */
 };
 
 struct proxy {
@@ -169,14 +170,20 @@ void listener_begin(struct proxy *proxy);  /* the first snapshot is here, or is 
 /* connection.c */
 void connection_open(struct proxy *proxy, int descriptor);
 void connection_process(struct connection *connection); /* parses and forwards what has come */
-void connection_flush(struct connection *connection);
 void connection_close(struct connection *connection);
+void connection_lost(struct connection *connection); /* the client left, or its connection broke */
 void connection_free(struct connection *connection);
 void connection_dirty(struct connection *connection);
 void connection_enter(struct connection *connection, enum phase phase);
+/* Moves to the phase that its state asks for; `progress` renews the time of a phase that counts
+ * from the last byte. */
+void connection_settle(struct connection *connection, bool progress);
 void connection_timeout(struct connection *connection);
 /* Reads only while somebody has use, and the process room, for the bytes. */
 void connection_watch(struct connection *connection);
+
+/* connection_output.c */
+void connection_flush(struct connection *connection);
 /* Appends to what is to be written; false (and the connection is closed) when memory lacks. */
 uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size);
 void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size);
@@ -193,7 +200,8 @@ size_t exchange_body(struct exchange *exchange, struct bytes data);
 bool exchange_has_body_room(const struct exchange *exchange);
 void exchange_body_end(struct exchange *exchange);
 void exchange_event(struct exchange *exchange, const struct dispatch_event *event);
-void exchange_abandon(struct exchange *exchange, int code);
+/* Nobody wants the answer any more: the call ends, the exchange stays. */
+void exchange_drop_call(struct exchange *exchange, int code);
 /* Its turn to write has come: what was pending moves to the connection. */
 void exchange_promote(struct exchange *exchange);
 void exchange_granted(struct exchange *exchange);
@@ -217,5 +225,8 @@ void local_refused(struct exchange *exchange, int status, const char *reason);
 
 /* access.c */
 void access_log(const struct exchange *exchange);
+
+/* proxy_check.c */
+void proxy_check(const struct proxy *proxy); /* every invariant, between two turns */
 
 #endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * connection_output: what a client is sent.
+ *
+ * Only the oldest exchange of a connection writes to `out`; what the others have to say waits with
+ * them until their turn comes, so that answers leave in the order of the requests.  `out` is
+ * written once per turn, by connection_flush, which then looks at what the connection may do next:
+ * end exchanges that are over, let the next one write, parse what waited, close.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "ensure.h"
+#include "metrics.h"
+#include "proxy.h"
+#include "socket.h"
+
+size_t connection_unsent(const struct connection *connection)
+{
+    return connection->out_end - connection->out_start;
+}
+
+/* A buffer with `size` bytes free behind *end, what it holds kept; null when memory lacks. */
+static struct buffer *buffer_extend(struct proxy *proxy, struct buffer *buffer, size_t *start,
+                                    size_t *end, size_t size)
+{
+    size_t used = *end - *start;
+    size_t capacity = CONNECTION_IN_SIZE;
+    if (buffer && buffer->capacity - *end >= size)
+        return buffer;
+    if (buffer && buffer->capacity - used >= size) {
+        memmove(buffer->data, buffer->data + *start, used);
+    } else {
+        while (capacity - used < size || capacity < used)
+            capacity *= 2;
+        struct buffer *larger = buffer_try_new(proxy->buffers, capacity);
+        if (!larger)
+            return NULL;
+        if (used)
+            memcpy(larger->data, buffer->data + *start, used);
+        buffer_unref(buffer);
+        buffer = larger;
+    }
+    *start = 0;
+    *end = used;
+    return buffer;
+}
+
+/* Null exchange: the connection's own words (100 Continue). */
+static bool writes_now(const struct connection *connection, const struct exchange *exchange)
+{
+    return !exchange || connection->exchanges.head.next == &exchange->link;
+}
+
+uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size)
+{
+    struct buffer *buffer;
+    size_t zero = 0;
+    if (connection->closed)
+        return NULL;
+    if (writes_now(connection, exchange)) {
+        buffer = buffer_extend(connection->proxy, connection->out, &connection->out_start,
+                               &connection->out_end, size);
+        if (buffer) {
+            connection->out = buffer;
+            return buffer->data + connection->out_end;
+        }
+    } else {
+        buffer = buffer_extend(connection->proxy, exchange->pending, &zero, &exchange->pending_size,
+                               size);
+        if (buffer) {
+            exchange->pending = buffer;
+            return buffer->data + exchange->pending_size;
+        }
+    }
+    connection_close(connection);
+    return NULL;
+}
+
+void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size)
+{
+    if (writes_now(connection, exchange)) {
+        connection->out_end += size;
+        connection_dirty(connection);
+    } else {
+        exchange->pending_size += size;
+    }
+}
+
+/* Everything is written: what comes next. */
+static void connection_drained(struct connection *connection)
+{
+    connection->out_start = connection->out_end = 0;
+    connection->out = buffer_unref(connection->out);
+    connection->blocked = false;
+    struct list_link *link = list_first(&connection->exchanges);
+    if (link)
+        exchange_granted(list_entry(link, struct exchange, link));
+    else if (connection->closing && !connection->linger)
+        connection_close(connection);
+    else if (connection->closing && connection->phase != PHASE_LINGER) {
+        socket_shutdown_write(connection->descriptor);
+        connection_enter(connection, PHASE_LINGER);
+    }
+}
+
+static bool connection_write(struct connection *connection)
+{
+    struct iovec part = {connection->out->data + connection->out_start,
+                         connection_unsent(connection)};
+    ssize_t sent = socket_write(connection->descriptor, &part, 1);
+    if (sent < 0 && sent != -EAGAIN && sent != -EINTR) {
+        connection_lost(connection);
+        return false;
+    }
+    if (sent > 0) {
+        connection->out_start += (size_t)sent;
+        if (connection->phase == PHASE_WRITE)
+            connection_enter(connection, PHASE_WRITE);
+    }
+    connection->blocked = connection_unsent(connection) > 0;
+    return true;
+}
+
+/* Nothing of them will be written any more. */
+static void connection_drop_exchanges(struct connection *connection)
+{
+    struct list_link *link;
+    while ((link = list_first(&connection->exchanges))) {
+        struct exchange *exchange = list_entry(link, struct exchange, link);
+        exchange_drop_call(exchange, ERROR_CANCELLED);
+        exchange_free(exchange);
+    }
+}
+
+/* Ends the exchanges that are over, in order, and lets the next ones write. */
+static void connection_advance(struct connection *connection)
+{
+    struct list_link *link;
+    while (!connection->closed && (link = list_first(&connection->exchanges))) {
+        struct exchange *exchange = list_entry(link, struct exchange, link);
+        if (!exchange->over || (connection->in_body && link == list_last(&connection->exchanges) &&
+                                !connection->closing))
+            return;
+        bool close = exchange->broken || !exchange->keep_alive || connection->proxy->draining;
+        connection->linger |= close && (connection->in_body || exchange->broken);
+        exchange_free(exchange);
+        if (close) {
+            connection->closing = true;
+            connection->in_body = false;
+            connection_drop_exchanges(connection);
+            return;
+        }
+        if ((link = list_first(&connection->exchanges)))
+            exchange_promote(list_entry(link, struct exchange, link));
+    }
+}
+
+void connection_flush(struct connection *connection)
+{
+    connection_advance(connection);
+    if (connection->closed)
+        return;
+    if (connection_unsent(connection) && !connection_write(connection))
+        return;
+    if (!connection_unsent(connection))
+        connection_drained(connection);
+    if (connection->closed)
+        return;
+    if (connection->in_end > connection->in_start || connection->in_body)
+        connection_process(connection);
+    if (connection->closed)
+        return;
+    connection_watch(connection);
+    connection_settle(connection, false);
+}
