@@ -120,7 +120,11 @@ void connection_settle(struct connection *connection, bool progress)
 {
     enum phase phase = connection_judge(connection);
     bool renew = progress && (phase == PHASE_BODY || phase == PHASE_IDLE);
-    if (!connection->closed && (phase != connection->phase || renew))
+    if (connection->closed)
+        return;
+    if (phase == PHASE_IDLE && connection->proxy->draining)
+        connection_close(connection);
+    else if (phase != connection->phase || renew)
         connection_enter(connection, phase);
 }
 
@@ -250,6 +254,12 @@ void connection_watch(struct connection *connection)
                       (room ? LOOP_READ : 0) | (connection->blocked ? LOOP_WRITE : 0));
 }
 
+void connection_feed(struct connection *connection)
+{
+    connection_watch(connection);
+    connection_settle(connection, false);
+}
+
 /* ---- parsing
  * ------------------------------------------------------------------------------------------- */
 
@@ -273,32 +283,52 @@ static void connection_refuse(struct connection *connection, const struct http1_
         connection_close(connection);
 }
 
-/* The body is small and not whole: say 100 Continue when asked for, and wait. */
+static void connection_write_continue(struct connection *connection)
+{
+    uint8_t *room = connection_room(connection, NULL, HTTP1_CONTINUE.size);
+    if (!room)
+        return;
+    memcpy(room, HTTP1_CONTINUE.at, HTTP1_CONTINUE.size);
+    connection_wrote(connection, NULL, HTTP1_CONTINUE.size);
+}
+
+/* The body is small and not whole: waits for it; says 100 Continue first when asked for, which must
+ * itself wait for the answers before it. */
 static void connection_await_body(struct connection *connection, const struct http1_head *head,
                                   size_t head_size)
 {
-    connection->needed = head_size + (size_t)head->body_size;
-    if (!head->expect_continue || connection->continued || !list_empty(&connection->exchanges) ||
-        connection->in_end - connection->in_start > head_size)
+    bool asked = head->expect_continue && !connection->continued &&
+                 connection->in_end - connection->in_start == head_size;
+    if (asked && !list_empty(&connection->exchanges)) {
+        connection->waits = true;
         return;
-    uint8_t *room = connection_room(connection, NULL, HTTP1_CONTINUE.size);
-    if (room) {
-        memcpy(room, HTTP1_CONTINUE.at, HTTP1_CONTINUE.size);
-        connection_wrote(connection, NULL, HTTP1_CONTINUE.size);
-        connection->continued = true;
     }
+    connection->needed = head_size + (size_t)head->body_size;
+    if (!asked)
+        return;
+    connection->continued = true;
+    connection_write_continue(connection);
 }
 
-static void connection_say_continue(struct connection *connection, const struct http1_head *head)
+void connection_say_continue(struct connection *connection, struct exchange *exchange)
 {
-    bool first = connection->exchanges.length == 1;
-    if (!head->expect_continue || connection->in_end > connection->in_start || !first)
+    if (!exchange->expects || exchange->answered ||
+        list_first(&connection->exchanges) != &exchange->link)
         return;
-    uint8_t *room = connection_room(connection, NULL, HTTP1_CONTINUE.size);
-    if (room) {
-        memcpy(room, HTTP1_CONTINUE.at, HTTP1_CONTINUE.size);
-        connection_wrote(connection, NULL, HTTP1_CONTINUE.size);
-    }
+    exchange->expects = false;
+    connection_write_continue(connection);
+}
+
+/* Beside others only when all are safe (RFC 9112 9.3.2), and while the process has room for more.
+ */
+static bool connection_may_begin(const struct connection *connection, const struct http1_head *head)
+{
+    const struct proxy *proxy = connection->proxy;
+    const struct list *exchanges = &connection->exchanges;
+    if (list_empty(exchanges))
+        return true;
+    return head->safe && list_entry(exchanges->head.prev, struct exchange, link)->safe &&
+           proxy->exchanges.used_count < (uint32_t)proxy->settings.request_limit;
 }
 
 /* A whole head is here.  False: it must wait. */
@@ -309,8 +339,10 @@ static bool connection_begin(struct connection *connection, const struct http1_h
     struct bytes input = connection_input(connection);
     bool small = head->body_kind == HTTP1_BODY_LENGTH &&
                  head->body_size <= (uint64_t)proxy->settings.wire_part_size;
-    if (!head->safe && !list_empty(&connection->exchanges))
+    if (!connection_may_begin(connection, head)) {
+        connection->waits = true;
         return false;
+    }
     if (small && input.size - head_size < head->body_size) {
         connection_await_body(connection, head, head_size);
         return false;
@@ -321,8 +353,12 @@ static bool connection_begin(struct connection *connection, const struct http1_h
         return false;
     }
     metric_add(http_requests_total, 1);
+    connection->client_closes = !head->keep_alive;
+    /* Nothing behind such a request is looked at (RFC 9112 9.6). */
+    if (!head->keep_alive || proxy->settings.http_keep_alive_ms == 0)
+        connection->closing = true;
     connection->scanned = connection->needed = 0;
-    connection->continued = false;
+    connection->continued = connection->waits = false;
     connection->in_start += head_size;
     bool whole = small || head->body_kind == HTTP1_BODY_NONE;
     if (whole) {
@@ -334,9 +370,9 @@ static bool connection_begin(struct connection *connection, const struct http1_h
     } else {
         http1_body_init(&connection->body, head, &proxy->limits);
         connection->in_body = true;
+        exchange->expects = head->expect_continue && connection->in_end == connection->in_start;
         exchange_begin(exchange, head, (struct bytes){0}, false);
-        if (!connection->closed && !exchange->discard)
-            connection_say_continue(connection, head);
+        connection_say_continue(connection, exchange);
     }
     return true;
 }
@@ -347,8 +383,10 @@ static bool connection_parse_head(struct connection *connection)
     struct http1_refusal refusal;
     size_t size;
     struct bytes input = connection_input(connection);
+    size_t before = connection->exchanges.length;
     if (!input.size || input.size < connection->needed ||
-        connection->exchanges.length >= (size_t)proxy->settings.http_pipeline_limit)
+        before >= (size_t)proxy->settings.http_pipeline_limit ||
+        (before && (connection->waits || proxy->draining)))
         return false;
     switch (http1_head_parse(&proxy->head, input, &connection->scanned, &proxy->limits, &size,
                              &refusal)) {
@@ -370,8 +408,10 @@ static void connection_refuse_body(struct connection *connection, struct exchang
     connection->in_body = false;
     connection->closing = connection->linger = true;
     connection->in_start = connection->in_end;
-    if (exchange->answered)
-        connection_close(connection);
+    if (exchange->over)
+        connection_dirty(connection); /* the body was only dropped, and is too long for that */
+    else if (exchange->answered)
+        exchange_break(exchange);
     else
         local_refused(exchange, refusal->status, refusal->reason);
 }
@@ -401,6 +441,7 @@ static bool connection_parse_body(struct connection *connection)
     switch (http1_body_next(&connection->body, connection_input(connection),
                             &connection->proxy->limits, &consumed, &data, &trailer, &refusal)) {
     case HTTP1_BODY_DATA:
+        exchange->expects = false; /* it did not wait to be told */
         connection->in_start += consumed - data.size;
         connection->held = data.size;
         return connection_push_held(connection, exchange);

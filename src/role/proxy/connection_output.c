@@ -133,26 +133,37 @@ static void connection_drop_exchanges(struct connection *connection)
     }
 }
 
+/* The oldest exchange was the connection's last.  A client that may still be sending is given time
+ * to read the answer: closing over unread bytes would reset the connection (RFC 9112 9.6). */
+static void connection_end(struct connection *connection, const struct exchange *exchange)
+{
+    connection->linger |= !connection->client_closes || exchange->broken || connection->in_body ||
+                          connection->in_end > connection->in_start;
+    connection->closing = true;
+    connection->in_body = false;
+    connection_drop_exchanges(connection);
+}
+
 /* Ends the exchanges that are over, in order, and lets the next ones write. */
 static void connection_advance(struct connection *connection)
 {
     struct list_link *link;
     while (!connection->closed && (link = list_first(&connection->exchanges))) {
         struct exchange *exchange = list_entry(link, struct exchange, link);
-        if (!exchange->over || (connection->in_body && link == list_last(&connection->exchanges) &&
-                                !connection->closing))
+        bool last = connection->exchanges.length == 1;
+        if (!exchange->over || (last && connection->in_body))
             return;
-        bool close = exchange->broken || !exchange->keep_alive || connection->proxy->draining;
-        connection->linger |= close && (connection->in_body || exchange->broken);
-        exchange_free(exchange);
-        if (close) {
-            connection->closing = true;
-            connection->in_body = false;
-            connection_drop_exchanges(connection);
+        if (exchange->broken || !exchange->keep_alive ||
+            (last && (connection->closing || connection->proxy->draining))) {
+            connection_end(connection, exchange);
             return;
         }
-        if ((link = list_first(&connection->exchanges)))
-            exchange_promote(list_entry(link, struct exchange, link));
+        exchange_free(exchange);
+        if ((link = list_first(&connection->exchanges))) {
+            exchange = list_entry(link, struct exchange, link);
+            exchange_promote(exchange);
+            connection_say_continue(connection, exchange);
+        }
     }
 }
 

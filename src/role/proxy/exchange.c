@@ -13,6 +13,8 @@
 #include "proxy.h"
 #include "wire.h"
 
+enum { FIELD_SIZES = 4 }; /* bytes of a wire field before its name */
+
 struct exchange *exchange_new(struct connection *connection)
 {
     struct proxy *proxy = connection->proxy;
@@ -75,21 +77,33 @@ static void take_request_id(struct exchange *exchange, const struct http1_head *
     }
 }
 
-/* The request's fields for the replica: lower-case names, hop-by-hop ones left out.  Empty when
- * they do not fit. */
+/* Does a Connection field say more than keep-alive? */
+static bool connection_has_names(const struct http1_head *head)
+{
+    for (uint32_t i = 0; i < head->header_count; i++)
+        if (bytes_equal_nocase(head->headers[i].name, BYTES("connection")) &&
+            !bytes_equal_nocase(head->headers[i].value, BYTES("keep-alive")))
+            return true;
+    return false;
+}
+
+/* The request's fields for the replica, names in lower case.  Hop-by-hop ones end here, and those
+ * that the client's Connection fields name (RFC 9110 7.6.1). */
 static struct bytes write_fields(struct proxy *proxy, const struct http1_head *head)
 {
+    bool named = connection_has_names(head);
     size_t used = 0;
-    uint8_t name[256];
     for (uint32_t i = 0; i < head->header_count; i++) {
         struct bytes given = head->headers[i].name;
-        if (given.size > sizeof name || http1_hop_by_hop(given))
+        if (http1_hop_by_hop(given) || (named && http1_connection_names(head, given)))
             continue;
-        for (size_t n = 0; n < given.size; n++)
-            name[n] = (uint8_t)(given.at[n] >= 'A' && given.at[n] <= 'Z' ? given.at[n] | 32
-                                                                         : given.at[n]);
-        used += wire_field_write(proxy->scratch + used, SCRATCH_SIZE - used,
-                                 bytes_of(name, given.size), head->headers[i].value);
+        uint8_t *at = proxy->scratch + used;
+        size_t size = wire_field_write(at, SCRATCH_SIZE - used, given, head->headers[i].value);
+        ensure(size > 0);
+        for (uint8_t *name = at + FIELD_SIZES; name < at + FIELD_SIZES + given.size; name++)
+            if (*name >= 'A' && *name <= 'Z')
+                *name |= 32;
+        used += size;
     }
     return bytes_of(proxy->scratch, used);
 }
@@ -148,7 +162,7 @@ void exchange_begin(struct exchange *exchange, const struct http1_head *head, st
     exchange->method = head->method;
     exchange->minor = head->minor;
     exchange->safe = head->safe;
-    exchange->keep_alive = head->keep_alive;
+    exchange->keep_alive = !exchange->connection->closing;
     copy_text(exchange->method_name, sizeof exchange->method_name, head->method_name);
     take_request_id(exchange, head);
     if (head->method == HTTP1_CONNECT) {
@@ -173,9 +187,14 @@ void exchange_begin(struct exchange *exchange, const struct http1_head *head, st
 /* ---- the request's body
  * ---------------------------------------------------------------------------------- */
 
-bool exchange_has_body_room(const struct exchange *exchange)
+bool exchange_has_body_room(struct exchange *exchange)
 {
-    return exchange->discard || !exchange->call || dispatch_write_room(exchange->call) > 0;
+    if (exchange->discard || !exchange->call || dispatch_write_room(exchange->call) > 0)
+        return true;
+    /* Others may have filled the replica's channel since the last part: DISPATCH_ROOM comes only to
+     * those who have tried to write. */
+    dispatch_write(exchange->call, (struct bytes){0}, false);
+    return false;
 }
 
 size_t exchange_body(struct exchange *exchange, struct bytes data)
@@ -218,6 +237,8 @@ static void exchange_on_reply(struct exchange *exchange, const struct dispatch_e
     if (event->end)
         size = event->body.size;
     uint16_t status = event->status >= 200 && event->status <= 599 ? event->status : 200;
+    if (event->end)
+        exchange_leave_body(exchange);
     exchange_write_head(exchange, status, size, event->content_type, event->headers);
     exchange_write_body(exchange, event->body);
     if (event->end)

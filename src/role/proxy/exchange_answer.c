@@ -30,9 +30,9 @@ void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t bo
 {
     struct connection *connection = exchange->connection;
     struct proxy *proxy = connection->proxy;
-    if ((proxy->draining || connection->closing) &&
-        list_last(&connection->exchanges) == &exchange->link)
-        exchange->keep_alive = false; /* those before it leave the connection open for it */
+    bool last = list_last(&connection->exchanges) == &exchange->link;
+    if (last && (connection->closing || proxy->draining))
+        exchange->keep_alive = false;
     struct http1_answer answer = {
         .status = status,
         .minor = exchange->minor,
@@ -52,6 +52,7 @@ void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t bo
     ensure(size > 0);
     if (exchange->framing == HTTP1_FRAMING_CLOSE)
         exchange->keep_alive = false;
+    connection->closing |= !exchange->keep_alive;
     exchange->answered = true;
     exchange->status = status;
     exchange->answer_left = exchange->framing == HTTP1_FRAMING_LENGTH ? body_size : 0;
@@ -106,21 +107,24 @@ void exchange_write_body(struct exchange *exchange, struct bytes part)
     }
 }
 
-/* The answer is whole while the request's body is not: a short rest is read and dropped, a long one
- * ends the connection. */
-static void leave_body(struct exchange *exchange)
+/* Whether the connection goes on is decided here, when the answer's head can still say so.  A rest
+ * that is short, or may be, is read and dropped; a long one ends the connection, and so does one of
+ * which nobody knows whether the client will send it (RFC 9110 10.1.1). */
+void exchange_leave_body(struct exchange *exchange)
 {
     struct connection *connection = exchange->connection;
-    struct list_link *newest = list_last(&connection->exchanges);
-    if (exchange->body_done || !connection->in_body || newest != &exchange->link)
+    struct http1_body *body = &connection->body;
+    if (!connection->in_body || exchange->discard ||
+        list_last(&connection->exchanges) != &exchange->link)
         return;
     exchange->discard = true;
-    if (connection->body.kind != HTTP1_BODY_LENGTH || connection->body.left > DISCARD_LIMIT) {
-        exchange->keep_alive = false;
-        connection->linger = true;
-    }
     connection->in_start += connection->held;
     connection->held = 0;
+    if (exchange->broken || exchange->expects ||
+        (body->kind == HTTP1_BODY_LENGTH && body->left > DISCARD_LIMIT))
+        exchange->keep_alive = false;
+    if (body->limit - body->total > DISCARD_LIMIT)
+        body->limit = body->total + DISCARD_LIMIT;
     if (!exchange->keep_alive) {
         connection->in_body = false;
         connection->closing = connection->linger = true;
@@ -130,7 +134,7 @@ static void leave_body(struct exchange *exchange)
 static void exchange_finish(struct exchange *exchange)
 {
     exchange->over = true;
-    leave_body(exchange);
+    exchange_leave_body(exchange);
     access_log(exchange);
     connection_dirty(exchange->connection);
 }
@@ -176,6 +180,7 @@ void exchange_answer(struct exchange *exchange, uint16_t status, struct bytes co
     if (exchange->call)
         dispatch_cancel(exchange->call, ERROR_CANCELLED);
     exchange->call = NULL;
+    exchange_leave_body(exchange);
     exchange_write_head(exchange, status, body.size, content_type, headers);
     exchange_write_body(exchange, body);
     exchange_write_end(exchange, (struct bytes){0});

@@ -21,6 +21,7 @@
 #include "wire.h"
 
 static const int64_t MS = 1000000;
+enum { LENIENT_MS = 100 };
 
 struct bytes proxy_date(struct proxy *proxy)
 {
@@ -88,7 +89,9 @@ static int64_t phase_limit_ns(const struct proxy *proxy, enum phase phase)
 {
     switch (phase) {
     case PHASE_IDLE:
-        return proxy->settings.http_keep_alive_ms * MS;
+        if (proxy->settings.http_keep_alive_ms)
+            return proxy->settings.http_keep_alive_ms * MS;
+        return proxy->settings.http_head_timeout_ms * MS; /* for its only request */
     case PHASE_HEAD:
         return proxy->settings.http_head_timeout_ms * MS;
     case PHASE_BODY:
@@ -113,6 +116,8 @@ static void proxy_arm(struct proxy *proxy)
                      phase_limit_ns(proxy, phase);
         due = !due || at < due ? at : due;
     }
+    if (due && due < proxy->lenient_until_ns)
+        due = proxy->lenient_until_ns;
     if (due && (!proxy->timer.due_ns || proxy->timer.due_ns > due))
         loop_timer_set(&proxy->timer, due);
 }
@@ -122,7 +127,7 @@ static void proxy_feed_starved(struct proxy *proxy)
 {
     size_t count = proxy->starved.length;
     while (count-- && proxy_has_budget(proxy))
-        connection_watch(list_entry(list_first(&proxy->starved), struct connection, starved_link));
+        connection_feed(list_entry(list_first(&proxy->starved), struct connection, starved_link));
 }
 
 static void proxy_turn(void *owner)
@@ -143,10 +148,10 @@ static void proxy_on_timer(void *owner)
 {
     struct proxy *proxy = owner;
     int64_t now = loop_now_ns(proxy->loop);
-    if (loop_turn_late(proxy->loop, proxy->settings.late_turn_ms * MS)) {
+    if (loop_turn_late(proxy->loop, proxy->settings.late_turn_ms)) {
         /* We were away ourselves: whoever was silent meanwhile gets one more moment. */
         metric_add(turns_late_total, 1);
-        loop_timer_set(&proxy->timer, now + 100 * MS);
+        proxy->lenient_until_ns = now + LENIENT_MS * MS; /* proxy_arm sets the timer */
         return;
     }
     for (enum phase phase = 0; phase < PHASE_COUNT; phase++) {
@@ -245,7 +250,9 @@ static void proxy_prepare(struct proxy *proxy)
     proxy->scratch = mem_new(SCRATCH_SIZE);
     pool_init(&proxy->connections, sizeof(struct connection),
               (uint32_t)settings->http_connection_limit);
-    pool_init(&proxy->exchanges, sizeof(struct exchange), (uint32_t)settings->request_limit);
+    /* Past request_limit only the first of a connection, so that each client can be told. */
+    pool_init(&proxy->exchanges, sizeof(struct exchange),
+              (uint32_t)(settings->request_limit + settings->http_connection_limit));
     for (enum phase phase = 0; phase < PHASE_COUNT; phase++)
         list_init(&proxy->phases[phase]);
     list_init(&proxy->dirty);

@@ -46,7 +46,7 @@ enum {
     OUT_HIGH = 262144, /* unsent bytes of a connection above which no more is produced for it */
     REQUEST_ID_SIZE = 128,
     DISCARD_LIMIT =
-        1 << 20 /* rest of an unread body that is read and dropped to keep a connection */
+        1 << 20 /* rest of an unwanted body that is read and dropped to keep a connection */
 };
 
 struct proxy;
@@ -70,9 +70,10 @@ struct exchange {
     enum http1_method method;
     uint8_t minor;
     bool safe;                  /* may run beside its neighbours */
-    bool keep_alive;            /* the client's wish */
+    bool keep_alive;            /* the connection may go on behind it */
     bool body_done;             /* the request's body is whole, or nobody wants it */
     bool discard;               /* the rest of the body is dropped */
+    bool expects;               /* the client waits for 100 Continue */
     bool answered;              /* the head of the answer is written */
     bool over;                  /* the answer is whole */
     bool broken;                /* the answer broke off: the connection must close behind it */
@@ -107,13 +108,15 @@ struct connection {
     struct list exchanges;  /* oldest first: the first one writes */
     struct buffer *out;
     size_t out_start, out_end;
-    bool reading;   /* LOOP_READ asked for */
-    bool blocked;   /* the kernel took less than we had: LOOP_WRITE asked for */
-    bool in_body;   /* the newest exchange's body is not whole */
-    bool closing;   /* nothing more is parsed; closes when `out` is empty */
-    bool linger;    /* read and drop before closing */
-    bool continued; /* 100 Continue was said for the head at in_start */
-    bool closed;    /* descriptor is shut; freed, with its exchanges, at the end of the turn */
+    bool reading;       /* LOOP_READ asked for */
+    bool blocked;       /* the kernel took less than we had: LOOP_WRITE asked for */
+    bool in_body;       /* the newest exchange's body is not whole */
+    bool closing;       /* no further request is parsed; closes when the last answer has left */
+    bool client_closes; /* the client said that the newest request is its last */
+    bool linger;        /* read and drop before closing */
+    bool continued;     /* 100 Continue was said for the head at in_start */
+    bool waits;         /* the head at in_start is whole: it begins when no exchange is before it */
+    bool closed;        /* descriptor is shut; freed, with its exchanges, at the end of the turn */
 };
 
 struct proxy {
@@ -130,6 +133,7 @@ struct proxy {
     struct list closed;  /* phase_link of closed connections */
     struct loop_turn turn;
     struct loop_timer timer;
+    int64_t lenient_until_ns; /* no time limit runs out before */
     struct loop_watch listener;
     int listen_descriptor, reserve_descriptor;
     bool accepting, draining, populated;
@@ -179,8 +183,11 @@ void connection_enter(struct connection *connection, enum phase phase);
  * from the last byte. */
 void connection_settle(struct connection *connection, bool progress);
 void connection_timeout(struct connection *connection);
+/* 100 Continue, when the client waits for it and nothing is to be written before. */
+void connection_say_continue(struct connection *connection, struct exchange *exchange);
 /* Reads only while somebody has use, and the process room, for the bytes. */
 void connection_watch(struct connection *connection);
+void connection_feed(struct connection *connection); /* there may be room again */
 
 /* connection_output.c */
 void connection_flush(struct connection *connection);
@@ -197,7 +204,8 @@ void exchange_begin(struct exchange *exchange, const struct http1_head *head, st
                     bool whole);
 /* Body bytes; returns how many were used (fewer: wait for room). */
 size_t exchange_body(struct exchange *exchange, struct bytes data);
-bool exchange_has_body_room(const struct exchange *exchange);
+/* False: there is none, and the connection is made dirty when there is some. */
+bool exchange_has_body_room(struct exchange *exchange);
 void exchange_body_end(struct exchange *exchange);
 void exchange_event(struct exchange *exchange, const struct dispatch_event *event);
 /* Nobody wants the answer any more: the call ends, the exchange stays. */
@@ -212,6 +220,9 @@ void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t bo
 void exchange_write_body(struct exchange *exchange, struct bytes part);
 void exchange_write_end(struct exchange *exchange, struct bytes trailers);
 void exchange_break(struct exchange *exchange);
+/* Before the head of an answer that will be whole, and at the end of any: nobody wants the rest of
+ * the request's body. */
+void exchange_leave_body(struct exchange *exchange);
 /* A whole small answer of our own. */
 void exchange_answer(struct exchange *exchange, uint16_t status, struct bytes content_type,
                      struct bytes headers, struct bytes body);

@@ -84,10 +84,10 @@ bool client_sees_end(struct client *client);
 
 /* ---- the replica ---- */
 
-/* The next frame but for credit and pings, which must be of this type; valid until the next call.
- */
+/* The next frame but for credit and pings; valid until the next call. */
+struct bytes replica_any_frame(struct stage *stage, struct wire_header *ret_header);
 struct bytes replica_frame(struct stage *stage, enum wire_frame type,
-                           struct wire_header *ret_header);
+                           struct wire_header *ret_header); /* which must be of this type */
 /* A request must come next: its stream. */
 uint64_t replica_request(struct stage *stage, struct wire_request *ret_request);
 bool replica_hears_nothing(struct stage *stage);
