@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ enum {
     LIBEXEC_LEVELS =
         4, /* directories above libmanta or the program in which libexec/manta is looked for */
     PATH_LIMIT = 4096,
+    SWEEP_LIMIT = 1024, /* directories looked at by one sweep */
 };
 
 #ifndef MANTA_LIBEXEC_DIRECTORY
@@ -296,6 +298,32 @@ void instance_list(char *ret_names, size_t size)
         used += (size_t)length;
     }
     closedir(directory);
+}
+
+/* The program that started it is gone, and nobody answers: a node that is just starting has a
+ * living program. */
+static bool is_left_over(const char *name, struct instance *ret_instance)
+{
+    int pid, length = 0;
+    if (sscanf(name, "private-%d-%n", &pid, &length) != 1 || length == 0 || pid <= 0)
+        return false;
+    return kill(pid, 0) != 0 && errno == ESRCH &&
+           instance_locate(ret_instance, name, true, NULL) == 0 && !instance_running(ret_instance);
+}
+
+void instance_sweep(const struct instance *instance)
+{
+    char path[PATH_LIMIT];
+    struct instance other;
+    snprintf(path, sizeof(path), "%s", instance->directory);
+    *strrchr(path, '/') = 0;
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    for (int i = 0; directory && i < SWEEP_LIMIT && (entry = readdir(directory)) != NULL; i++)
+        if (is_left_over(entry->d_name, &other))
+            instance_remove(&other);
+    if (directory)
+        closedir(directory);
 }
 
 /* ---- executables ---- */

@@ -38,6 +38,8 @@ int instance_locate(struct instance *instance, const char *name, bool private_in
 int instance_create(struct instance *instance, struct error *reterr);
 /* Removes what the instance put into its runtime directory. */
 void instance_remove(const struct instance *instance);
+/* Removes what private instances of dead programs left in the directory beside this one. */
+void instance_sweep(const struct instance *instance);
 /* A fresh name for a private instance: "private-<pid>-<random>". */
 void instance_private_name(char ret_name[INSTANCE_NAME_SIZE]);
 /* Somebody answers on its node socket. */

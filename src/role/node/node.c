@@ -316,6 +316,7 @@ void node_on_controller(struct node *node)
                   node->http_port, node->proxy_count, node->proxy_count == 1 ? "proxy" : "proxies");
     else
         log_print(LOG_INFO, "ready, without HTTP");
+    instance_sweep(&node->instance);
 }
 
 /* ---- the end ---- */
