@@ -116,6 +116,18 @@ static struct app_deployment *app_add(struct manta_app *app)
     return &app->deployments[app->deployment_count];
 }
 
+/* The target is written when the builder, and a text that it made, may be gone. */
+static void keep_user_config(struct manta_app *app, struct app_deployment *bound)
+{
+    text_init(&bound->user_config, APP_ARGUMENT_BYTES);
+    if (!bound->deployment.user_config)
+        return;
+    text_add_string(&bound->user_config, bound->deployment.user_config);
+    bound->deployment.user_config = text_string(&bound->user_config);
+    if (bound->user_config.failed && !app->error.code)
+        error_set(&app->error, ERROR_LIMIT, "the user_config of '%s' is too large", bound->name);
+}
+
 struct manta_arg manta_bind_array(struct manta_app *app, const struct manta_deployment *deployment,
                                   const struct manta_arg *args, size_t count)
 {
@@ -125,8 +137,10 @@ struct manta_arg manta_bind_array(struct manta_app *app, const struct manta_depl
     choose_name(app, bound);
     text_init(&bound->args, APP_ARGUMENT_BYTES);
     write_args(app, &bound->args, args, count);
+    keep_user_config(app, bound);
     if (app->error.code) {
         text_done(&bound->args);
+        text_done(&bound->user_config);
         return app_stop(app);
     }
     return (struct manta_arg){.type = MANTA_ARG_BOUND, .index = app->deployment_count++};
@@ -239,8 +253,10 @@ static void write_target(const struct manta_app *app, uint32_t ingress, struct t
 
 static void app_done(struct manta_app *app)
 {
-    for (uint32_t i = 0; i < app->deployment_count; i++)
+    for (uint32_t i = 0; i < app->deployment_count; i++) {
         text_done(&app->deployments[i].args);
+        text_done(&app->deployments[i].user_config);
+    }
     mem_free(app->deployments);
 }
 

@@ -15,7 +15,7 @@
 enum {
     APP_DEPLOYMENT_LIMIT = 1024,
     APP_ARGUMENT_LIMIT = 256,     /* of one manta_bind; manta_bind_array takes more */
-    APP_ARGUMENT_BYTES = 16 << 20 /* of one deployment */
+    APP_ARGUMENT_BYTES = 16 << 20 /* of one deployment, and of its user_config */
 };
 
 /* One bound deployment. */
@@ -23,6 +23,7 @@ struct app_deployment {
     struct manta_deployment deployment; /* checked copy */
     char name[136];                     /* unique in the application */
     struct text args;                   /* MessagePack array; handles name app and deployment */
+    struct text user_config;            /* what deployment.user_config points to, if it is set */
 };
 
 struct manta_app {
