@@ -35,7 +35,7 @@ typedef int (manta_open_function)(struct manta_replica *replica, void **ret_stat
 typedef void (manta_close_function)(void *state);
 /* One request.  May block, may answer later from another thread, may stream. */
 typedef void (manta_call_function)(void *state, struct manta_request *request);
-/* A batch of 1..max_batch_size requests of one method; each is answered by itself. */
+/* A batch of 1..max_batch_size requests of one method; each is answered by itself.  The array is the callee's until it returns. */
 typedef void (manta_call_batch_function)(void *state, struct manta_request **requests, size_t count);
 /* A new user_config (JSON, zero-terminated), while requests run.  Negative: the replica is replaced. */
 typedef int (manta_reconfigure_function)(void *state, const char *user_config, struct manta_error *reterr);
@@ -101,15 +101,22 @@ struct manta_deployment {
 
 /* ---- applications -------------------------------------------------------------------------------- */
 
+#ifdef __cplusplus
+#define MANTA_C_LINKAGE extern "C"
+#else
+#define MANTA_C_LINKAGE
+#endif
+
 /* Declares and begins a builder: it gets `struct manta_app *app` and returns the bound ingress. */
 #define MANTA_APPLICATION(identifier)                                                                \
-    MANTA_EXPORT struct manta_arg manta_application_##identifier(struct manta_app *app);             \
-    MANTA_EXPORT struct manta_arg manta_application_##identifier(struct manta_app *app)
+    MANTA_C_LINKAGE MANTA_EXPORT struct manta_arg manta_application_##identifier(struct manta_app *app); \
+    MANTA_C_LINKAGE MANTA_EXPORT struct manta_arg manta_application_##identifier(struct manta_app *app)
 
 /*
  * Binds a deployment with its constructor arguments; the result is itself an argument: the deployment that is bound to it gets
  * a handle.  Errors stick to the app: the builder need not check.  Options are changed on a copy:
  *     struct manta_deployment big = adder;  big.name = "big_adder";  big.num_replicas = 4;  manta_bind(app, &big, ...)
+ * The name and the user_config of a copy are copied in turn.
  * The name must be unique in the application (a second binding of one name gets "_1", "_2" ... as Ray Serve does).
  */
 #define manta_bind(app, ...) manta_bind_list(app, __VA_ARGS__, manta_end())

@@ -46,10 +46,18 @@ struct manta_call_options {
 };
 #define MANTA_CALL_OPTIONS .size = sizeof(struct manta_call_options), .timeout_s = -1
 
+/* A struct and a function may share a name, in C++ too; g++ -Wshadow alone wonders about it. */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 /* Begins a call; the arguments are copied.  Errors known at once (limits, memory, closed) are returned; everything else ends the call. options may be null. */
 MANTA_EXPORT int manta_call(struct manta_handle *handle, const struct manta_call_options *options,
                             const struct manta_arg *args, size_t count, struct manta_call **ret_call,
                             struct manta_error *reterr);
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 /* Waits until it is over (timeout_s negative: for ever): 0, the error it ended with, or MANTA_ETIMEOUT while it goes on. */
 MANTA_EXPORT int manta_call_wait(struct manta_call *call, double timeout_s, struct manta_error *reterr);
 MANTA_EXPORT bool manta_call_over(struct manta_call *call);
