@@ -16,6 +16,7 @@
  *     w  writes a part of 64 KiB when there is room; says "wrote\n", or "gone\n"
  *     W  writes parts until no room came for half a second; says "full <bytes>\n"
  *     h  raises SIGSEGV with a handler of its own for it; says "handled 11\n"
+ *     k  starts a process that never ends; says "child <process id>\n"
  *     b  says "body <bytes>\n", the size of the body that came
  *     r  reads a streamed body (stream_body=1) to its end; says "read <bytes> <sum>\n" (sum of its bytes mod 2^32)
  *
@@ -135,6 +136,7 @@ static void on_fault(int number)
 static void step(struct puppet *puppet, char word)
 {
     struct sigaction counting = {.sa_handler = on_fault};
+    pid_t child;
     size_t size;
     switch (word) {
     case 's':
@@ -160,6 +162,12 @@ static void step(struct puppet *puppet, char word)
         sigaction(SIGSEGV, &counting, NULL);
         raise(SIGSEGV);
         say(puppet->gate, "handled %d\n", handled);
+        break;
+    case 'k':
+        if ((child = fork()) == 0)
+            for (;;)
+                pause();
+        say(puppet->gate, "child %d\n", (int)child);
         break;
     case 'x':
         _exit(3);
