@@ -181,6 +181,8 @@ static void reap_node(struct manta_instance *instance, int wait_ms)
     socket_close(instance->link);
     instance->link = -1;
     waitpid(instance->node, NULL, 0);
+    if (instance->owned)
+        instance_remove(&instance->place); /* in case the node was killed */
     instance->node = 0;
 }
 
