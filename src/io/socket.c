@@ -181,6 +181,15 @@ int socket_listen_unix(const char *path, int backlog, struct error *reterr)
                      "cannot listen on %s: %s", path, strerror(-descriptor));
 }
 
+int socket_adopt(int descriptor)
+{
+    int flags = fcntl(descriptor, F_GETFL);
+    if (flags < 0 || fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) < 0 ||
+        fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0)
+        return -errno;
+    return 0;
+}
+
 /* The path goes first: who still finds it is in the queue and sees the end, nobody finds it stale.
  */
 void socket_unlisten_unix(int descriptor, const char *path)

@@ -19,6 +19,8 @@
 int socket_listen_tcp(const char *host, uint16_t port, int backlog, struct error *reterr);
 /* A stale path (nobody answers) is replaced; a living one is ERROR_EXISTS.  Mode 0600. */
 int socket_listen_unix(const char *path, int backlog, struct error *reterr);
+/* One that another process made and passed on: nonblocking and close-on-exec from here on.  0 or -errno. */
+int socket_adopt(int descriptor);
 /* Closes what socket_listen_unix opened and removes its path. */
 void socket_unlisten_unix(int descriptor, const char *path);
 uint16_t socket_local_port(int descriptor);

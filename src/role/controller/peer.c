@@ -11,7 +11,6 @@
  * silence_limit_ms is logged; its death is the engine's to tell.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -391,9 +390,8 @@ int peers_open(struct conduct *conduct, struct error *reterr)
 {
     int descriptor = conduct->options.listen_descriptor;
     loop_timer_init(conduct->loop, &conduct->accept_timer, accept_again, conduct);
-    if (fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0)
+    if (socket_adopt(descriptor) < 0)
         return error_set(reterr, ERROR_INVALID, "descriptor %d is not open", descriptor);
-    fcntl(descriptor, F_SETFL, O_NONBLOCK);
     int code = loop_watch_open(conduct->loop, &conduct->listener, descriptor, LOOP_READ,
                                listener_ready, conduct);
     return code < 0 ? error_set(reterr, ERROR_SYSTEM, "descriptor %d cannot be watched: %s",
