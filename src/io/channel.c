@@ -79,11 +79,15 @@ void channel_set_flush(struct channel_set *set)
         channel_flush(list_entry(link, struct channel, dirty_link));
 }
 
-/* A channel at rest needs no buffer. */
+/* A channel at rest needs no buffer.  While somebody keeps a frame of it, it is asked again. */
 static void rest(struct channel *channel)
 {
-    if (channel->in && channel->in_start == channel->in_end && buffer_references(channel->in) == 1)
+    if (!channel->in || channel->in_start != channel->in_end)
+        return;
+    if (buffer_references(channel->in) == 1)
         channel->in = buffer_unref(channel->in);
+    else
+        list_push_back(&channel->set->resting, &channel->resting_link);
 }
 
 static void end_turn(void *owner)
@@ -105,8 +109,10 @@ static void end_turn(void *owner)
         if (events)
             channel->event(channel->owner, channel, events);
     }
-    while ((link = list_pop_front(&set->resting)) != NULL)
+    for (size_t left = set->resting.length; left > 0; left--) {
+        link = list_pop_front(&set->resting);
         rest(list_entry(link, struct channel, resting_link));
+    }
 }
 
 /* ---- life ---- */

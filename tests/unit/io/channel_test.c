@@ -256,6 +256,21 @@ Test(channel, an_idle_channel_holds_no_buffer)
     finish(stage);
 }
 
+Test(channel, a_channel_rests_once_the_last_frame_that_was_kept_is_given_back)
+{
+    struct stage *stage = begin();
+    uint8_t bytes[128];
+    uint32_t sum = 0;
+    stage->keeps = true;
+    write_all(stage->peer, bytes, make_frame(bytes, 100, 1, &sum));
+    turns_until_quiet(stage);
+    cr_assert_gt(buffer_store_live_bytes(stage->set.buffers), 0);
+    stage->kept[0] = buffer_unref(stage->kept[0]);
+    turns_until_quiet(stage);
+    cr_assert_eq(buffer_store_live_bytes(stage->set.buffers), 0);
+    finish(stage);
+}
+
 Test(channel, a_frame_over_the_limit_breaks_the_channel)
 {
     struct stage *stage = begin();
