@@ -72,53 +72,77 @@ static void put_half_close(struct request *request, int code, struct bytes trail
 /* ---- whole answers
  * -------------------------------------------------------------------------------------- */
 
-/* Sends what may leave of the kept rest; frees the request behind the last part. */
-void answer_continue(struct request *request)
+/* User code is done with it: it hears nothing of it any more. */
+static void enter_answered(struct request *request)
 {
-    if (request->phase != REQUEST_ANSWERED) {
-        if (request->room_wanted && request->credit) {
-            request->room_wanted = false;
-            request_tell(request, EVENT_ROOM);
-        }
-        return;
-    }
+    request->phase = REQUEST_ANSWERED;
+    request->events = 0;
+    list_remove(&request->event_link);
+}
+
+/* Sends what may leave of the kept rest; false when some of it stays. */
+static bool send_rest(struct request *request)
+{
     size_t most = part_size(request);
     while (request->rest_start < request->rest_end && request->credit) {
         size_t size = request->rest_end - request->rest_start;
         size = size < most ? size : most;
         size = size < request->credit ? size : (size_t)request->credit;
         bool last = request->rest_start + size == request->rest_end;
-        if (!put_part(request, bytes_of(request->rest->data + request->rest_start, size),
-                      last ? WIRE_END : 0))
-            break;
+        uint8_t flags = request->begun ? (last ? 0 : WIRE_MORE) : (last ? WIRE_END : 0);
+        if (!put_part(request, bytes_of(request->rest->data + request->rest_start, size), flags))
+            return false;
         request->rest_start += size;
-        if (last) {
-            request_free(request);
-            return;
-        }
     }
-    if (!list_linked(&request->unsent_link))
-        list_push_back(&request->session->unsent, &request->unsent_link);
+    return request->rest_start == request->rest_end;
+}
+
+/* Credit or room came: the kept rest goes on, and behind it the end, or the writer. */
+void answer_continue(struct request *request)
+{
+    if (request->rest && !send_rest(request)) {
+        if (!list_linked(&request->unsent_link))
+            list_push_back(&request->session->unsent, &request->unsent_link);
+        return;
+    }
+    list_remove(&request->unsent_link);
+    request->rest = buffer_unref(request->rest);
+    request->rest_start = request->rest_end = 0;
+    if (request->phase == REQUEST_ANSWERED) {
+        if (request->begun)
+            put_half_close(request, 0, request->trailers);
+        request_free(request);
+    } else if (request->room_wanted && request->credit) {
+        request->room_wanted = false;
+        request_tell(request, EVENT_ROOM);
+    }
+}
+
+/* A copy of what cannot leave yet, counted against the process's budget. */
+static int keep_rest(struct request *request, struct bytes rest)
+{
+    size_t limit = (size_t)request->taker->config.settings->process_byte_budget;
+    struct buffer_store *buffers = request->taker->config.channels->buffers;
+    size_t live = buffer_store_live_bytes(buffers);
+    if (rest.size > limit || live > limit - rest.size)
+        return ERROR_LIMIT;
+    if (!(request->rest = buffer_try_new(buffers, rest.size)))
+        return ERROR_MEMORY;
+    memcpy(request->rest->data, rest.at, rest.size);
+    request->rest_start = 0;
+    request->rest_end = rest.size;
+    return 0;
 }
 
 /* A body that does not leave in one frame: the head now, the rest kept. */
 static int answer_in_parts(struct request *request, const struct taker_answer *answer)
 {
-    size_t limit = (size_t)request->taker->config.settings->process_byte_budget;
-    size_t live = buffer_store_live_bytes(request->taker->config.channels->buffers);
-    int code = 0;
-    if (answer->body.size > limit || live > limit - answer->body.size)
-        code = ERROR_LIMIT;
-    else if (!(request->rest =
-                   buffer_try_new(request->taker->config.channels->buffers, answer->body.size)))
-        code = ERROR_MEMORY;
+    int code = keep_rest(request, answer->body);
     if (code < 0) {
         answer_error(request, code, BYTES("the answer is too large for what the replica may hold"));
         return code;
     }
-    memcpy(request->rest->data, answer->body.at, answer->body.size);
-    request->rest_end = answer->body.size;
-    request->phase = REQUEST_ANSWERED;
+    enter_answered(request);
     struct taker_answer head = *answer;
     head.body_size = answer->body.size;
     if (put_reply(request, &head, (struct bytes){0}, 0, true))
@@ -147,6 +171,10 @@ int taker_answer(struct taker *taker, struct taker_request *public,
     }
     if (request->session->closing) {
         request_free(request);
+        return ERROR_CANCELLED;
+    }
+    if (public->cancelled) { /* no credit would come for the rest, and its place stay taken (R2) */
+        answer_error(request, ERROR_CANCELLED, (struct bytes){0});
         return ERROR_CANCELLED;
     }
     return answer_in_parts(request, answer);
@@ -186,36 +214,58 @@ int taker_begin(struct taker *taker, struct taker_request *public,
     return 0;
 }
 
+/* Whether a part is taken now.  Of its window a caller holds back less than half (it tells credit
+ * half a window at a time), so that waiting for more than the other half might never end: a part
+ * that is larger than what may be sent then is taken, and what is too much of it kept. */
+static bool may_write(struct request *request, struct bytes part)
+{
+    uint32_t window = request->session->stream_credit;
+    struct channel *channel = &request->session->channel;
+    size_t queue_limit = (size_t)request->taker->config.settings->wire_queue_limit;
+    if (request->rest || (part.size > request->credit && request->credit < window - window / 2))
+        return false;
+    if (channel_unsent(channel) > 0 && channel_unsent(channel) + part.size > queue_limit) {
+        channel_put_room(channel, SIZE_MAX / 2); /* asks for CHANNEL_ROOM */
+        return false;
+    }
+    return true;
+}
+
+static int write_rest(struct request *request, struct bytes rest)
+{
+    int code = keep_rest(request, rest);
+    if (code == 0)
+        answer_continue(request);
+    return code;
+}
+
 int taker_write(struct taker *taker, struct taker_request *public, struct bytes part)
 {
     struct request *request = (struct request *)public;
     ensure(request->taker == taker && request->begun);
     if (!request->session || public->cancelled)
         return ERROR_CANCELLED;
-    size_t most = part_size(request);
-    /* All or nothing: the credit is asked first, and the channel holds its queue limit at least. */
-    if (part.size > request->credit && request->credit < request->session->stream_credit) {
+    if (!may_write(request, part)) {
         request->room_wanted = true;
         return ERROR_AGAIN;
     }
     if (part.size > request->credit)
-        return ERROR_LIMIT; /* larger than the whole window: the writer must cut it */
-    if (channel_unsent(&request->session->channel) + part.size >
-        (size_t)taker->config.settings->wire_queue_limit) {
-        request->room_wanted = true;
-        channel_put_room(&request->session->channel, SIZE_MAX / 2); /* asks for CHANNEL_ROOM */
-        return ERROR_AGAIN;
-    }
+        return write_rest(request, part);
+    struct bytes left = part;
     do {
-        struct bytes piece = bytes_head(part, most);
-        part = bytes_skip(part, piece.size);
-        if (!put_part(request, piece, part.size ? WIRE_MORE : 0)) {
-            request->session->closing = taker->has_closing =
-                true; /* memory lacks in the middle of an item */
-            return ERROR_MEMORY;
+        struct bytes piece = bytes_head(left, part_size(request));
+        if (!put_part(request, piece, piece.size < left.size ? WIRE_MORE : 0)) {
+            request->room_wanted = true;
+            if (!part.size)
+                return ERROR_AGAIN;
+            break;
         }
-    } while (part.size);
-    return 0;
+        left = bytes_skip(left, piece.size);
+    } while (left.size);
+    int code = left.size ? write_rest(request, left) : 0;
+    if (code < 0 && left.size < part.size) /* in the middle of an item */
+        request->session->closing = taker->has_closing = true;
+    return code;
 }
 
 void taker_finish(struct taker *taker, struct taker_request *public, int code,
@@ -225,6 +275,13 @@ void taker_finish(struct taker *taker, struct taker_request *public, int code,
     ensure_tag(R1, request->taker == taker && request->phase == REQUEST_TAKEN && request->begun);
     if (code < 0)
         metric_add(replica_errors_total, 1);
+    if (request->session && request->rest && code == 0 && !public->cancelled) {
+        /* The end follows what is still leaving. */
+        request->trailers = arena_copy(&public->arena, trailers);
+        request->trailers.size = request->trailers.at ? request->trailers.size : 0;
+        enter_answered(request);
+        return;
+    }
     if (request->session)
         put_half_close(request, code, trailers);
     request_free(request);

@@ -65,8 +65,9 @@ struct request {
     bool begun;                  /* the head of a streamed answer is sent */
     bool returned;               /* its entry point has */
     bool room_wanted;            /* a write was refused */
-    struct buffer *rest;         /* of a whole answer: body bytes not sent yet */
+    struct buffer *rest;         /* of an answer, or of a part: body bytes not sent yet */
     size_t rest_start, rest_end;
+    struct bytes trailers;       /* ANSWERED: of the end that follows a part's rest; in the arena */
 };
 
 struct taker {

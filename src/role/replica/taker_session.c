@@ -73,6 +73,18 @@ void session_accept(struct taker *taker)
         session_close(session);
 }
 
+/* User code has it.  No more of a streamed body comes, and what has come is not to be taken for all
+ * of it. */
+static void request_tell_cancelled(struct request *request)
+{
+    if (!request->public.body_ended) {
+        request->public.body_ended = true;
+        request->public.body_error = ERROR_CANCELLED;
+        request_tell(request, EVENT_BODY);
+    }
+    request_give_up(request);
+}
+
 /* The sender is gone: what user code has not seen is forgotten, what it has is told. */
 static void request_lose_sender(struct request *request)
 {
@@ -83,8 +95,7 @@ static void request_lose_sender(struct request *request)
     list_remove(&request->unsent_link);
     if (request->phase == REQUEST_TAKEN) {
         replica_cancel(taker->mind, now_of(taker), (struct request_id){request->public.id});
-        request->public.body_ended = true;
-        request_give_up(request);
+        request_tell_cancelled(request);
         return;
     }
     if (request->phase != REQUEST_ANSWERED)
@@ -459,7 +470,7 @@ static bool session_on_cancel(struct session *session, const struct wire_header 
     enum replica_cancel verdict =
         replica_cancel(taker->mind, now_of(taker), (struct request_id){request->public.id});
     if (verdict == REPLICA_CANCEL_NOTED)
-        request_give_up(request);
+        request_tell_cancelled(request);
     else
         answer_error(request, ERROR_CANCELLED, (struct bytes){0});
     return true;

@@ -189,6 +189,123 @@ Test(taker, a_streamed_answer_waits_for_credit_and_room_is_told)
     sender_expect(&sender, WIRE_HALF_CLOSE_FRAME, &header);
 }
 
+/* A caller tells credit half a window at a time: of 256 KiB it may hold back 131071 bytes for ever.
+ */
+Test(taker, a_part_larger_than_what_a_caller_surely_grants_leaves_nevertheless)
+{
+    enum { HELD_BACK = 131071, WINDOW = 262144, PART = 200000 };
+    static uint8_t part[PART];
+    struct wire_header header;
+    struct wire_part piece;
+    struct taker_event event;
+    size_t received = 0;
+    for (size_t i = 0; i < PART; i++)
+        part[i] = (uint8_t)(i * 13);
+    open_all();
+    sender_request(&sender, stream_id(4, 1), BYTES("x"), WIRE_END | WIRE_STREAM);
+    struct taker_request *request = stage_take(&stage);
+    taker_begin(stage.taker, request, &(struct taker_answer){.body_size = UINT64_MAX});
+    expect_reply(stream_id(4, 1));
+    cr_assert_eq(taker_write(stage.taker, request, bytes_of(part, HELD_BACK)), 0);
+    cr_assert_eq(taker_write(stage.taker, request, bytes_of(part, PART)), 0);
+    cr_assert_eq(taker_write(stage.taker, request, BYTES("x")), ERROR_AGAIN, "one part at a time");
+    while (received < WINDOW) {
+        cr_assert_eq(wire_part_read(&piece, sender_expect(&sender, WIRE_PART_FRAME, &header)), 0);
+        received += piece.body.size;
+    }
+    cr_assert_eq(received, WINDOW);
+    cr_assert(header.flags & WIRE_MORE, "the rest of the part is not here yet");
+    cr_assert_not(taker_next(stage.taker, &event));
+    sender_credit(&sender, stream_id(4, 1), WINDOW - HELD_BACK);
+    cr_assert_eq(wire_part_read(&piece, sender_expect(&sender, WIRE_PART_FRAME, &header)), 0);
+    cr_assert(bytes_equal(piece.body, bytes_of(part + (WINDOW - HELD_BACK), piece.body.size)));
+    while (header.flags & WIRE_MORE)
+        sender_expect(&sender, WIRE_PART_FRAME, &header);
+    cr_assert(taker_next(stage.taker, &event));
+    cr_assert_eq(event.type, TAKER_ROOM);
+    taker_finish(stage.taker, request, 0, (struct bytes){0});
+    sender_expect(&sender, WIRE_HALF_CLOSE_FRAME, &header);
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+}
+
+Test(taker, the_end_of_a_streamed_answer_follows_what_is_still_leaving)
+{
+    static uint8_t part[300000];
+    struct wire_header header;
+    struct wire_half_close end;
+    struct taker_event event;
+    open_all();
+    sender_request(&sender, stream_id(4, 1), BYTES("x"), WIRE_END | WIRE_STREAM);
+    struct taker_request *request = stage_take(&stage);
+    taker_begin(stage.taker, request, &(struct taker_answer){.body_size = UINT64_MAX});
+    expect_reply(stream_id(4, 1));
+    cr_assert_eq(taker_write(stage.taker, request, bytes_of(part, sizeof(part))), 0);
+    taker_finish(stage.taker, request, 0, BYTES("trailers"));
+    for (size_t received = 0; received < 262144; received += 65536)
+        sender_expect(&sender, WIRE_PART_FRAME, &header);
+    cr_assert_eq(taker_ongoing(stage.taker), 1);
+    sender_credit(&sender, stream_id(4, 1), 131072);
+    sender_expect(&sender, WIRE_PART_FRAME, &header);
+    cr_assert_eq(wire_half_close_read(&end, sender_expect(&sender, WIRE_HALF_CLOSE_FRAME, &header)),
+                 0);
+    cr_assert(bytes_equal(end.trailers, BYTES("trailers")));
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+    cr_assert_not(taker_next(stage.taker, &event));
+}
+
+Test(taker, a_large_answer_to_somebody_who_cancelled_frees_its_place)
+{
+    static uint8_t body[1000000];
+    struct taker_event event;
+    open_all();
+    sender_request(&sender, stream_id(4, 1), BYTES("x"), WIRE_END);
+    struct taker_request *request = stage_take(&stage);
+    sender_cancel(&sender, stream_id(4, 1));
+    while (!taker_next(stage.taker, &event))
+        stage_turns(&stage, 1);
+    cr_assert_eq(event.type, TAKER_CANCELLED);
+    stage_answer(&stage, request, bytes_of(body, sizeof(body)));
+    cr_assert_eq(expect_reply(stream_id(4, 1)).code, ERROR_CANCELLED);
+    cr_assert_eq(taker_ongoing(stage.taker), 0, "no credit would ever come for it");
+}
+
+Test(taker, a_request_that_is_answered_is_not_spoken_of_any_more)
+{
+    static uint8_t body[1000000];
+    struct taker_config config = {.max_ongoing = 4, .streams_body = true};
+    struct taker_event event;
+    stage_open(&stage, &config);
+    sender_open(&sender, &stage);
+    sender_request(&sender, stream_id(4, 1), (struct bytes){0}, 0);
+    struct taker_request *request = stage_take(&stage);
+    sender_part(&sender, stream_id(4, 1), BYTES("unread"), 0);
+    while (request->body.size == 0)
+        stage_turns(&stage, 1);
+    stage_answer(&stage, request, bytes_of(body, sizeof(body)));
+    expect_reply(stream_id(4, 1));
+    cr_assert_eq(taker_ongoing(stage.taker), 1, "most of the answer waits for credit");
+    cr_assert_not(taker_next(stage.taker, &event));
+}
+
+Test(taker, a_cancel_ends_a_streamed_body_that_is_not_whole)
+{
+    struct taker_config config = {.max_ongoing = 4, .streams_body = true};
+    struct taker_event event;
+    bool ended = false;
+    stage_open(&stage, &config);
+    sender_open(&sender, &stage);
+    sender_request(&sender, stream_id(4, 1), (struct bytes){0}, 0);
+    struct taker_request *request = stage_take(&stage);
+    sender_part(&sender, stream_id(4, 1), BYTES("the first half"), 0);
+    sender_cancel(&sender, stream_id(4, 1));
+    while (!request->cancelled)
+        stage_turns(&stage, 1);
+    while (taker_next(stage.taker, &event))
+        ended |= event.type == TAKER_BODY && request->body_ended;
+    cr_assert(ended);
+    cr_assert_eq(request->body_error, ERROR_CANCELLED, "half of a body is not all of it");
+}
+
 Test(taker, a_cancel_before_taking_ends_it_and_after_taking_is_told)
 {
     struct taker_event event;
@@ -436,5 +553,6 @@ Test(taker, after_warm_up_a_request_allocates_nothing)
         stage_answer(&stage, stage_take(&stage), BYTES("pong"));
         expect_reply(stream_id(0, i));
     }
-    cr_assert_eq(mem_count().allocations, before, "%d more", (int)(mem_count().allocations - before));
+    cr_assert_eq(mem_count().allocations, before, "%d more",
+                 (int)(mem_count().allocations - before));
 }
