@@ -216,10 +216,20 @@ void exchange_body_end(struct exchange *exchange)
 /* ---- events of the dispatch
  * -------------------------------------------------------------------------------- */
 
-/* The request ended with an error, before or inside its answer. */
+/* The client waits for no byte more. */
+static bool answer_is_whole(const struct exchange *exchange)
+{
+    return exchange->answered &&
+           (exchange->framing == HTTP1_FRAMING_NONE ||
+            (exchange->framing == HTTP1_FRAMING_LENGTH && exchange->answer_left == 0));
+}
+
+/* The request ended with an error, before, inside or behind its answer. */
 static void exchange_fail(struct exchange *exchange, int code, struct bytes text)
 {
-    if (exchange->answered)
+    if (answer_is_whole(exchange))
+        exchange_write_end(exchange, (struct bytes){0});
+    else if (exchange->answered)
         exchange_break(exchange);
     else
         local_error(exchange, code, text);

@@ -229,6 +229,28 @@ Test(proxy_answers, a_stream_that_answers_head_is_paid_for_and_dropped)
     stage_free(stage);
 }
 
+Test(proxy_answers, a_failure_behind_a_whole_answer_breaks_nothing)
+{
+    struct stage *stage = stage_serving();
+    struct client *client = client_new(stage);
+    client_say(client, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
+    uint64_t stream = replica_request(stage, NULL);
+    replica_begin(stage, stream, UINT64_MAX);
+    replica_end(stage, stream, ERROR_USER);
+    cr_assert(client_answer(client, true));
+    client_say(client, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    stream = replica_request(stage, NULL);
+    replica_begin(stage, stream, 1000);
+    replica_part(stage, stream, pattern(1000), 0);
+    replica_end(stage, stream, ERROR_USER);
+    cr_assert_eq(client_status(client), 200);
+    cr_assert_eq(client->body_size, 1000);
+    client_say(client, "GET /-/healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    cr_assert_eq(client_status(client), 200, "the connection goes on");
+    client_free(client);
+    stage_free(stage);
+}
+
 Test(proxy_answers, a_long_stream_passes_whole_at_the_pace_of_the_client)
 {
     struct stage *stage = stage_serving();
