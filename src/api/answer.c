@@ -56,7 +56,7 @@ void request_abort(struct manta_request *request, int code, struct bytes text)
     struct manta_replica *replica = request->replica;
     request_leave_children(request);
     if (request->state == REQUEST_BEGUN)
-        taker_finish(replica->taker, request->taken, code, (struct bytes){0});
+        taker_break(replica->taker, request->taken, code, text);
     else
         taker_answer(replica->taker, request->taken,
                      &(struct taker_answer){

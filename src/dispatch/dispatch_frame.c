@@ -246,7 +246,7 @@ static int take_half_close(const struct arrival *arrival)
         return -1;
     finish(call, close.queue_length);
     if (call->streams || close.code < 0)
-        return end_with(arrival, close.code, (struct bytes){0}, close.trailers);
+        return end_with(arrival, close.code, close.text, close.trailers);
     return deliver_collected(arrival, close.trailers);
 }
 

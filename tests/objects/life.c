@@ -129,9 +129,13 @@ MANTA_APPLICATION(open_crashes)
 
 /* ---- call and close ------------------------------------------------------------------------- */
 
+/* The last word of the path, or the first argument of a call. */
 static bool path_is(struct manta_request *request, const char *end)
 {
-    const char *slash = strrchr(manta_request_path(request), '/');
+    const char *slash = strrchr(manta_request_path(request), '/'), *word;
+    if (!manta_request_is_http(request))
+        return manta_args_string(manta_request_args(request), 0, &word, NULL) == 0 &&
+               !strcmp(word, end);
     return slash && !strcmp(slash + 1, end);
 }
 

@@ -6,6 +6,7 @@
  * carry the token back.  A status is answered at once.  Whoever leaves before the outcome has
  * nevertheless asked: the operation goes on.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "conduct.h"
@@ -130,11 +131,15 @@ static void deploy(struct peer *peer, uint64_t stream, const struct wire_deploy 
         .type = CONTROLLER_DEPLOY, .token = token, .target = target, .app = frame->app};
     if (!token)
         return;
+    const char *noun = target->deployment_count == 1 ? "deployment" : "deployments";
+    char line[64];
     log_print(LOG_INFO, "deploy: application '%.*s', %u %s, route prefix '%.*s'",
-              BYTES_PRINT(frame->app), target->deployment_count,
-              target->deployment_count == 1 ? "deployment" : "deployments",
+              BYTES_PRINT(frame->app), target->deployment_count, noun,
               BYTES_PRINT(frame->route_prefix));
     conduct_take(peer->conduct, &event);
+    /* It is stored by now, or the question has its outcome: who does not wait for more may go. */
+    snprintf(line, sizeof line, "deploying %u %s", target->deployment_count, noun);
+    question_progress(peer->conduct, token, line);
 }
 
 static bool on_deploy(struct peer *peer, uint64_t stream, struct bytes payload)

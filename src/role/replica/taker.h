@@ -110,13 +110,17 @@ int taker_answer(struct taker *taker, struct taker_request *request,
 /* A streamed answer: head, parts, end. */
 int taker_begin(struct taker *taker, struct taker_request *request,
                 const struct taker_answer *answer);
-/* Takes all of `part` or nothing: ERROR_AGAIN (TAKER_ROOM comes later), ERROR_CANCELLED, ERROR_LIMIT
- * (larger than what is left of the process's byte budget), ERROR_MEMORY.  Of a part that is larger
- * than what may be sent now a copy is kept, and no other part is taken before it has left. */
+/* Takes all of `part` or nothing: ERROR_AGAIN (TAKER_ROOM comes later), ERROR_CANCELLED,
+ * ERROR_LIMIT (larger than what is left of the process's byte budget), ERROR_MEMORY.  Of a part
+ * that is larger than what may be sent now a copy is kept, and no other part is taken before it has
+ * left. */
 int taker_write(struct taker *taker, struct taker_request *request, struct bytes part);
 /* Ends it; code != 0: broken off.  The request is gone afterwards. */
 void taker_finish(struct taker *taker, struct taker_request *request, int code,
                   struct bytes trailers);
+/* Breaks it off with the words that tell why.  What is kept is not sent; the request is gone
+ * afterwards. */
+void taker_break(struct taker *taker, struct taker_request *request, int code, struct bytes text);
 /* streams_body: forget `size` consumed bytes of request->body and grant their credit. */
 void taker_consume(struct taker *taker, struct taker_request *request, size_t size);
 

@@ -59,10 +59,13 @@ static bool put_part(struct request *request, struct bytes body, uint8_t flags)
     return true;
 }
 
-static void put_half_close(struct request *request, int code, struct bytes trailers)
+static void put_half_close(struct request *request, int code, struct bytes text,
+                           struct bytes trailers)
 {
-    struct wire_half_close frame = {
-        .code = code, .queue_length = queue_length_after(request), .trailers = trailers};
+    struct wire_half_close frame = {.code = code,
+                                    .queue_length = queue_length_after(request),
+                                    .trailers = trailers,
+                                    .text = bytes_head(text, UINT16_MAX)};
     uint8_t *room = session_room(request->session, wire_half_close_size(&frame));
     if (room)
         channel_put_done(&request->session->channel,
@@ -110,7 +113,7 @@ void answer_continue(struct request *request)
     request->rest_start = request->rest_end = 0;
     if (request->phase == REQUEST_ANSWERED) {
         if (request->begun)
-            put_half_close(request, 0, request->trailers);
+            put_half_close(request, 0, (struct bytes){0}, request->trailers);
         request_free(request);
     } else if (request->room_wanted && request->credit) {
         request->room_wanted = false;
@@ -183,9 +186,9 @@ int taker_answer(struct taker *taker, struct taker_request *public,
 void answer_last_word(struct request *request, int code, struct bytes text)
 {
     if (request->session && request->begun)
-        put_half_close(request, code, (struct bytes){0});
+        put_half_close(request, code, text, (struct bytes){0});
     else if (request->session && request->phase == REQUEST_ANSWERED && request->rest)
-        put_half_close(request, code, (struct bytes){0});
+        put_half_close(request, code, text, (struct bytes){0});
     else if (request->session)
         put_reply(request,
                   &(struct taker_answer){
@@ -283,6 +286,17 @@ void taker_finish(struct taker *taker, struct taker_request *public, int code,
         return;
     }
     if (request->session)
-        put_half_close(request, code, trailers);
+        put_half_close(request, code, (struct bytes){0}, trailers);
+    request_free(request);
+}
+
+void taker_break(struct taker *taker, struct taker_request *public, int code, struct bytes text)
+{
+    struct request *request = (struct request *)public;
+    ensure_tag(R1, request->taker == taker && request->phase == REQUEST_TAKEN && request->begun);
+    ensure(code < 0);
+    metric_add(replica_errors_total, 1);
+    if (request->session)
+        put_half_close(request, code, text, (struct bytes){0});
     request_free(request);
 }
