@@ -112,6 +112,7 @@ struct node {
     int http_port; /* bound; -1: none */
     int http_listener, controller_listener;
     struct loop_watch desk_watch, parent_watch;
+    struct loop_timer desk_timer; /* set while descriptors for guests lack */
     int parent_link; /* to who started us; -1: none */
     int lifeline[2]; /* [0] stays here, [1] is every child's (parent.h) */
 

@@ -12,6 +12,7 @@
  *     replica_list   ->  a replica_here for each and one outcome, on stream 0
  *     instance_end
  */
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -22,7 +23,7 @@
 #include "node.h"
 #include "socket.h"
 
-enum { DESK_BACKLOG = 64 };
+enum { DESK_BACKLOG = 64, DESK_PAUSE_MS = 50 };
 
 static const int64_t NS_PER_MS = 1000000;
 
@@ -245,14 +246,25 @@ static void welcome(struct node *node, int descriptor)
                    loop_now_ns(node->loop) + node->settings.wire_hello_timeout_ms * NS_PER_MS);
 }
 
+static void desk_again(void *owner)
+{
+    struct node *node = owner;
+    loop_watch_change(&node->desk_watch, LOOP_READ);
+}
+
 static void desk_ready(void *owner, int events)
 {
     struct node *node = owner;
     (void)events;
     for (int i = 0; i < NODE_GUEST_LIMIT; i++) {
         int descriptor = socket_accept(node->desk_watch.descriptor);
-        if (descriptor < 0)
+        if (descriptor == -EAGAIN)
             return;
+        if (descriptor < 0) { /* descriptors or memory lack: whoever waits goes on waiting */
+            loop_watch_change(&node->desk_watch, 0);
+            loop_timer_set(&node->desk_timer, loop_now_ns(node->loop) + DESK_PAUSE_MS * NS_PER_MS);
+            return;
+        }
         welcome(node, descriptor);
     }
 }
@@ -265,6 +277,7 @@ int node_desk_open(struct node *node, struct error *reterr)
                          reterr->code == ERROR_EXISTS ? "instance '%s' runs already"
                                                       : "the socket of instance '%s' is not usable",
                          node->instance.name);
+    loop_timer_init(node->loop, &node->desk_timer, desk_again, node);
     int code =
         loop_watch_open(node->loop, &node->desk_watch, descriptor, LOOP_READ, desk_ready, node);
     if (code < 0) {
@@ -280,6 +293,7 @@ void node_desk_close(struct node *node)
     int descriptor = node->desk_watch.handle ? node->desk_watch.descriptor : -1;
     while ((link = list_first(&node->guests)))
         guest_free(list_entry(link, struct node_guest, link));
+    loop_timer_clear(&node->desk_timer);
     loop_watch_close(&node->desk_watch);
     socket_close(descriptor);
 }
