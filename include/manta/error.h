@@ -41,7 +41,8 @@ enum manta_error_code {
     MANTA_EAGAIN       = -20, /* not now; called back when there is room [503] */
     MANTA_ENOTRUNNING  = -21, /* no instance is running [503] */
     MANTA_EANSWERED    = -22, /* the request was answered already [500] */
-    MANTA_EINTERNAL    = -23  /* an internal mistake of Manta [500] */
+    MANTA_EINTERNAL    = -23, /* an internal mistake of Manta [500] */
+    MANTA_ETOOLARGE    = -24  /* the body is larger than the deployment accepts [413] */
 };
 
 /* Transparent and of fixed size for ever; zero it, or leave it as it is: it is only written on failure. */

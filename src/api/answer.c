@@ -70,7 +70,7 @@ int manta_request_fail(struct manta_request *request, int code, const char *form
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (code >= 0 || code < ERROR_INTERNAL)
+    if (code >= 0 || code < ERROR_TOO_LARGE) /* the last of the table */
         code = ERROR_USER;
     struct manta_replica *replica = request->replica;
     bool nested = runtime_enter(replica->runtime);

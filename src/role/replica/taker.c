@@ -319,6 +319,7 @@ struct taker *taker_free(struct taker *taker)
             request_free(request);
     }
     if (taker->listen_descriptor >= 0) {
+        loop_timer_clear(&taker->accept_timer);
         loop_watch_close(&taker->listener);
         socket_unlisten_unix(taker->listen_descriptor, taker->path);
     }

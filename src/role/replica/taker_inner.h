@@ -82,6 +82,7 @@ struct taker {
     struct list events;    /* of request.event_link */
     int listen_descriptor; /* -1: none */
     struct loop_watch listener;
+    struct loop_timer accept_timer; /* set while descriptors lack */
     struct loop_turn turn;
     struct loop_timer timer; /* batches, deadlines, drain */
     int64_t running_since_ns;

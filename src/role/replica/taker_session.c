@@ -6,6 +6,7 @@
  * sender that breaks the protocol is counted and its connection closed; its requests end as if it
  * had left.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "ensure.h"
@@ -13,6 +14,8 @@
 #include "metrics.h"
 #include "socket.h"
 #include "taker_inner.h"
+
+static const int64_t ACCEPT_PAUSE_NS = 50 * 1000000;
 
 static void session_event(void *owner, struct channel *channel, int events);
 
@@ -46,11 +49,24 @@ static bool session_greet(struct session *session)
     return true;
 }
 
+static void accept_again(void *owner)
+{
+    struct taker *taker = owner;
+    loop_watch_change(&taker->listener, LOOP_READ);
+}
+
 void session_accept(struct taker *taker)
 {
     int descriptor = socket_accept(taker->listen_descriptor);
-    if (descriptor < 0)
+    if (descriptor == -EAGAIN)
         return;
+    if (descriptor < 0) { /* descriptors or memory lack: whoever waits goes on waiting */
+        metric_add(accept_full_total, 1);
+        loop_watch_change(&taker->listener, 0);
+        loop_timer_init(taker->config.loop, &taker->accept_timer, accept_again, taker);
+        loop_timer_set(&taker->accept_timer, now_of(taker) + ACCEPT_PAUSE_NS);
+        return;
+    }
     struct session *session =
         taker->sessions.length < SESSION_LIMIT ? mem_try(sizeof *session) : NULL;
     if (!session || socket_check_peer(descriptor, NULL) < 0) {
@@ -250,8 +266,16 @@ static bool request_is_batched(const struct taker *taker, const struct wire_requ
            (frame->kind == WIRE_KIND_HTTP || bytes_equal(frame->method, BYTES("__call__")));
 }
 
-/* Appends to the collected body; false when it is too large or memory lacks. */
-static bool request_collect(struct request *request, struct bytes part)
+/* The process may hold so much more. */
+static bool has_budget(const struct taker *taker, size_t wanted)
+{
+    size_t live = buffer_store_live_bytes(taker->config.channels->buffers);
+    size_t budget = (size_t)taker->config.settings->process_byte_budget;
+    return wanted <= budget && live <= budget - wanted;
+}
+
+/* Appends to the collected body: 0, or why not. */
+static int request_collect(struct request *request, struct bytes part)
 {
     struct taker *taker = request->taker;
     size_t used = request->body_end - request->body_start;
@@ -259,14 +283,17 @@ static bool request_collect(struct request *request, struct bytes part)
     if (taker->config.streams_body)
         limit = (size_t)taker->config.settings->wire_stream_credit * 2;
     if (part.size > limit || used > limit - part.size)
-        return false;
+        return ERROR_TOO_LARGE;
     if (!request->body || request->body->capacity - request->body_end < part.size) {
         size_t wanted = used + part.size, known = (size_t)request->public.body_size;
         wanted =
             known >= wanted && known <= limit && !taker->config.streams_body ? known : wanted * 2;
+        /* What is read as it comes is bounded by its window. */
+        if (!taker->config.streams_body && !has_budget(taker, wanted))
+            return ERROR_LIMIT;
         struct buffer *larger = buffer_try_new(taker->config.channels->buffers, wanted);
         if (!larger)
-            return false;
+            return ERROR_MEMORY;
         if (used)
             memcpy(larger->data, request->body->data + request->body_start, used);
         buffer_unref(request->body);
@@ -279,7 +306,7 @@ static bool request_collect(struct request *request, struct bytes part)
     request->body_end += part.size;
     request->public.body = bytes_of(request->body->data + request->body_start,
                                     request->body_end - request->body_start);
-    return true;
+    return 0;
 }
 
 static void request_grant(struct request *request, size_t size)
@@ -321,6 +348,13 @@ static void request_refuse(struct request *request, int code, struct bytes text)
     answer_error(request, code, text);
 }
 
+static void request_refuse_body(struct request *request, int code)
+{
+    request_refuse(request, code,
+                   code == ERROR_TOO_LARGE ? BYTES("the body is too large for this deployment")
+                                           : BYTES("the replica holds too many bodies already"));
+}
+
 static bool session_on_request(struct session *session, const struct wire_header *header,
                                struct bytes payload)
 {
@@ -354,9 +388,12 @@ static bool session_on_request(struct session *session, const struct wire_header
     if (!request->public.body_ended) {
         struct bytes first = request->public.body;
         request->public.body = (struct bytes){0};
-        if (!request_collect(request, first))
-            request_refuse(request, ERROR_LIMIT,
-                           BYTES("the body is too large for this deployment"));
+        int code = request_collect(request, first);
+        if (code == 0 && !taker->config.streams_body && request->public.body_size != UINT64_MAX &&
+            request->public.body_size > (uint64_t)taker->config.settings->body_collect_limit)
+            code = ERROR_TOO_LARGE; /* told before it is sent */
+        if (code < 0)
+            request_refuse_body(request, code);
     }
     return true;
 }
@@ -389,10 +426,11 @@ static bool session_on_part(struct session *session, const struct wire_header *h
     if (part.body.size > request->body_credit)
         return session_breach(session);
     request->body_credit -= part.body.size;
-    if (!request_collect(request, part.body)) {
+    int code = request_collect(request, part.body);
+    if (code < 0) {
         if (request->phase == REQUEST_TAKEN)
             return session_breach(session);
-        request_refuse(request, ERROR_LIMIT, BYTES("the body is too large for this deployment"));
+        request_refuse_body(request, code);
         return true;
     }
     if (header->flags & WIRE_END)

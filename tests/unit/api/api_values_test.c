@@ -512,7 +512,7 @@ Test(api_values, ending_nothing_is_fine)
 
 Test(api_values, every_code_has_a_text_of_its_own)
 {
-    for (int code = 0; code >= MANTA_EINTERNAL; code--) {
+    for (int code = 0; code >= MANTA_ETOOLARGE; code--) {
         const char *text = manta_error_text(code);
         cr_assert(text && *text, "code %d", code);
         for (int other = 0; other > code; other--)

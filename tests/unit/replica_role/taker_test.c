@@ -133,8 +133,23 @@ Test(taker, a_collected_body_gets_new_credit_and_one_over_the_limit_is_refused)
     for (int i = 0; i < 2; i++)
         sender_expect(&sender, WIRE_CREDIT_FRAME, &header);
     struct wire_reply reply = expect_reply(stream_id(0, 1));
-    cr_assert_eq(reply.code, ERROR_LIMIT);
+    cr_assert_eq(reply.code, ERROR_TOO_LARGE);
     cr_assert_eq(taker_ongoing(stage.taker), 0);
+}
+
+Test(taker, a_body_past_the_byte_budget_is_refused_and_its_connection_goes_on)
+{
+    static uint8_t part[65536];
+    open_all();
+    stage.settings.process_byte_budget = 300000;
+    sender_request(&sender, stream_id(0, 1), (struct bytes){0}, 0);
+    for (int i = 0; i < 4; i++)
+        sender_part(&sender, stream_id(0, 1), bytes_of(part, sizeof(part)), 0);
+    cr_assert_eq(expect_reply(stream_id(0, 1)).code, ERROR_LIMIT);
+    cr_assert_eq(taker_ongoing(stage.taker), 0);
+    sender_request(&sender, stream_id(1, 1), BYTES("small"), WIRE_END);
+    stage_answer(&stage, stage_take(&stage), BYTES("b"));
+    expect_reply(stream_id(1, 1));
 }
 
 Test(taker, a_large_answer_leaves_in_parts_as_credit_comes)
