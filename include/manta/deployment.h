@@ -31,15 +31,15 @@ struct manta_app;
 
 /* Constructs one replica's state.  May block; runs once, before any request.  A negative return is a failed start. */
 typedef int (manta_open_function)(struct manta_replica *replica, void **ret_state, struct manta_error *reterr);
-/* Ends it, after the last request was answered. */
+/* Ends a replica's state, after the last request was answered. */
 typedef void (manta_close_function)(void *state);
 /* One request.  May block, may answer later from another thread, may stream. */
 typedef void (manta_call_function)(void *state, struct manta_request *request);
-/* A batch of 1..max_batch_size requests of one method; each is answered by itself.  The array is the callee's until it returns. */
+/* A batch: 1..max_batch_size requests of one method; each is answered by itself.  The array is the callee's until it returns. */
 typedef void (manta_call_batch_function)(void *state, struct manta_request **requests, size_t count);
 /* A new user_config (JSON, zero-terminated), while requests run.  Negative: the replica is replaced. */
 typedef int (manta_reconfigure_function)(void *state, const char *user_config, struct manta_error *reterr);
-/* Negative three times in a row: the replica is replaced. */
+/* Whether the replica is well. Negative three times in a row: it is replaced. */
 typedef int (manta_check_health_function)(void *state, struct manta_error *reterr);
 
 /* A named method beside `call`; callers choose it by name. */
@@ -130,7 +130,7 @@ MANTA_EXPORT struct manta_arg manta_app_fail(struct manta_app *app, const char *
 
 /* ---- inside a replica ------------------------------------------------------------------------------ */
 
-/* Valid from `open` until `close` returned; any thread. */
+/* What a replica knows about itself. Valid from `open` until `close` returned; any thread. */
 MANTA_EXPORT const struct manta_args *manta_replica_args(const struct manta_replica *replica);
 MANTA_EXPORT const char *manta_replica_application(const struct manta_replica *replica);
 MANTA_EXPORT const char *manta_replica_deployment(const struct manta_replica *replica);

@@ -102,6 +102,7 @@ template <auto member> struct method {
     const char *name;
 };
 
+/* All of a class, returned by its own methods(). */
 template <class... Methods> constexpr std::tuple<Methods...> methods(Methods... list) noexcept
 {
     return {list...};

@@ -16,7 +16,7 @@ extern "C" {
 
 #define MANTA_EXPORT __attribute__((visibility("default")))
 
-/* The same numbers for ever; new ones are only appended. HTTP status in brackets. */
+/* What failed. The same numbers for ever; new ones are only appended. HTTP status in brackets. */
 enum manta_error_code {
     MANTA_OK           = 0,
     MANTA_EINVALID     = -1,  /* invalid argument or value [400] */
@@ -45,13 +45,13 @@ enum manta_error_code {
     MANTA_ETOOLARGE    = -24  /* the body is larger than the deployment accepts [413] */
 };
 
-/* Transparent and of fixed size for ever; zero it, or leave it as it is: it is only written on failure. */
+/* What failed, in words. Transparent and of fixed size for ever; zero it, or leave it as it is: it is only written on failure. */
 struct manta_error {
     int  code;      /* 0 or a negative MANTA_E code */
     char text[512]; /* one impersonal line, more when it carries a trace; zero-terminated */
 };
 
-/* "the deadline passed" for MANTA_ETIMEOUT; never null. Any thread. */
+/* What a code means: "the deadline passed" for MANTA_ETIMEOUT; never null. Any thread. */
 MANTA_EXPORT const char *manta_error_text(int code);
 /* Fills *reterr (null is fine) and returns `code`, for user code: return manta_error_set(reterr, MANTA_EUSER, "no model at %s", path); */
 MANTA_EXPORT int manta_error_set(struct manta_error *reterr, int code, const char *format, ...)

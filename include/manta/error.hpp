@@ -20,6 +20,7 @@
 namespace manta
 {
 
+/* What failed: a code and its words. */
 class MANTA_EXPORT error : public std::runtime_error
 {
   public:

@@ -30,10 +30,13 @@ struct manta_handle;
 struct manta_call;
 struct manta_request;
 
-MANTA_EXPORT struct manta_handle *manta_handle_free(struct manta_handle *handle); /* null is fine; returns null; its calls go on */
+/* Ends a handle; null is fine; returns null.  Its calls go on. */
+MANTA_EXPORT struct manta_handle *manta_handle_free(struct manta_handle *handle);
+/* What it calls, valid as long as the handle; the deployment is "" for an application's ingress. */
 MANTA_EXPORT const char *manta_handle_application(const struct manta_handle *handle);
 MANTA_EXPORT const char *manta_handle_deployment(const struct manta_handle *handle);
 
+/* How one call is made. */
 struct manta_call_options {
     size_t      size;       /* set by MANTA_CALL_OPTIONS */
     const char *method;     /* default null: the deployment's call */
@@ -58,16 +61,17 @@ MANTA_EXPORT int manta_call(struct manta_handle *handle, const struct manta_call
 #if defined(__cplusplus) && defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif
-/* Waits until it is over (timeout_s negative: for ever): 0, the error it ended with, or MANTA_ETIMEOUT while it goes on. */
+/* Waits until a call is over (timeout_s negative: for ever): 0, the error it ended with, or MANTA_ETIMEOUT while it goes on. */
 MANTA_EXPORT int manta_call_wait(struct manta_call *call, double timeout_s, struct manta_error *reterr);
+/* Whether a call is over; waits for nothing. */
 MANTA_EXPORT bool manta_call_over(struct manta_call *call);
-/* The result; valid until the call is freed; nil before it is over or after an error. */
+/* The result of a call; valid until the call is freed; nil before it is over or after an error. */
 MANTA_EXPORT const struct manta_value *manta_call_value(const struct manta_call *call);
-/* Streams: the next item: 1, 0 at the end, or a negative code.  *ret_item is valid until the next manta_call_next or free. */
+/* The next item of a stream: 1, 0 at the end, or a negative code.  *ret_item is valid until the next manta_call_next or free. */
 MANTA_EXPORT int manta_call_next(struct manta_call *call, double timeout_s, struct manta_value *ret_item, struct manta_error *reterr);
-/* Ends it with MANTA_ECANCELLED and tells the replica; the callee's own calls are cancelled with it. */
+/* Ends a call with MANTA_ECANCELLED and tells the replica; the callee's own calls are cancelled with it. */
 MANTA_EXPORT void manta_call_cancel(struct manta_call *call);
-/* Cancels it when it is not over; null is fine; returns null. */
+/* Frees a call, and cancels it when it is not over; null is fine; returns null. */
 MANTA_EXPORT struct manta_call *manta_call_free(struct manta_call *call);
 
 #ifdef __cplusplus

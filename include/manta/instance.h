@@ -29,6 +29,7 @@ extern "C" {
 
 struct manta_instance;
 
+/* How an instance starts. */
 struct manta_start_options {
     size_t      size;                  /* set by MANTA_START_OPTIONS */
     const char *name;                  /* default null: a private instance; else a service of that name is joined, or started */
@@ -53,10 +54,12 @@ MANTA_EXPORT int manta_connect(const char *name, struct manta_instance **ret_ins
 MANTA_EXPORT int manta_shutdown(struct manta_instance *take_instance, struct manta_error *reterr);
 /* Frees the connection; a private instance of this program ends as by manta_shutdown without waiting, one that was joined goes on. Returns null. */
 MANTA_EXPORT struct manta_instance *manta_disconnect(struct manta_instance *take_instance);
-MANTA_EXPORT int manta_http_port(const struct manta_instance *instance); /* -1: no HTTP, or not known */
+/* The port that its proxies listen on; -1: no HTTP, or not known. */
+MANTA_EXPORT int manta_http_port(const struct manta_instance *instance);
 /* Readable when the instance has ended by itself (a private one), for poll; owned by the instance. */
 MANTA_EXPORT int manta_instance_descriptor(const struct manta_instance *instance);
 
+/* How an application runs. */
 struct manta_run_options {
     size_t      size;          /* set by MANTA_RUN_OPTIONS */
     const char *name;          /* default "default" */
@@ -82,7 +85,7 @@ MANTA_EXPORT int manta_status(struct manta_instance *instance, struct manta_pack
 MANTA_EXPORT int manta_get_app_handle(struct manta_instance *instance, const char *app, struct manta_handle **ret_handle, struct manta_error *reterr);
 MANTA_EXPORT int manta_get_deployment_handle(struct manta_instance *instance, const char *app, const char *deployment, struct manta_handle **ret_handle, struct manta_error *reterr);
 
-/* "0.1.0". */
+/* The version of the library, "0.1.0". */
 MANTA_EXPORT const char *manta_version(void);
 
 #ifdef __cplusplus

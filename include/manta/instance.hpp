@@ -47,6 +47,7 @@ struct run_options : manta_run_options {
     }
 };
 
+/* An instance that this program started or joined; move-only. */
 class instance
 {
   public:

@@ -70,6 +70,7 @@ class args
     const manta_args *raw_;
 };
 
+/* A request: what was asked, and the answer; move-only. */
 class request
 {
   public:

@@ -25,6 +25,7 @@
 extern "C" {
 #endif
 
+/* What a value is. */
 enum manta_type {
     MANTA_NIL, MANTA_BOOL, MANTA_INT, MANTA_FLOAT, MANTA_STRING, MANTA_BINARY, MANTA_ARRAY, MANTA_MAP,
     MANTA_HANDLE,    /* a handle to a deployment, as a constructor argument */
@@ -33,9 +34,11 @@ enum manta_type {
 
 /* ---- in: arguments ---------------------------------------------------------------------------- */
 
+/* What an arg is. */
 enum manta_arg_type { MANTA_ARG_END, MANTA_ARG_NIL, MANTA_ARG_BOOL, MANTA_ARG_INT, MANTA_ARG_FLOAT, MANTA_ARG_STRING,
                       MANTA_ARG_BINARY, MANTA_ARG_VALUE /* a document of MessagePack */, MANTA_ARG_BOUND /* a bound deployment */ };
 
+/* One value on its way in, made by the functions below. */
 struct manta_arg { /* 24 bytes for ever */
     uint32_t type; /* enum manta_arg_type */
     uint32_t index;/* of a bound deployment in its application */
@@ -48,6 +51,7 @@ struct manta_arg { /* 24 bytes for ever */
     size_t size; /* bytes at `at` */
 };
 
+/* One arg of each type. */
 MANTA_EXPORT struct manta_arg manta_nil(void);
 MANTA_EXPORT struct manta_arg manta_bool(bool value);
 MANTA_EXPORT struct manta_arg manta_int(int64_t value);
@@ -62,16 +66,19 @@ MANTA_EXPORT struct manta_arg manta_end(void);                                 /
 
 /* ---- out: reading ------------------------------------------------------------------------------ */
 
+/* One value on its way out. */
 struct manta_value { /* 16 bytes for ever; {0} reads as nil */
     const void *at;
     size_t      size;
 };
 
+/* The type of a value. */
 MANTA_EXPORT enum manta_type manta_value_type(const struct manta_value *value);
+/* What a value holds; MANTA_ETYPE when it is of another type. */
 MANTA_EXPORT int manta_value_bool(const struct manta_value *value, bool *ret_value, struct manta_error *reterr);
 MANTA_EXPORT int manta_value_int(const struct manta_value *value, int64_t *ret_value, struct manta_error *reterr);
 MANTA_EXPORT int manta_value_float(const struct manta_value *value, double *ret_value, struct manta_error *reterr);
-/* Not zero-terminated: *ret_size bytes. */
+/* A string's or binary's bytes, not zero-terminated: *ret_size of them. */
 MANTA_EXPORT int manta_value_string(const struct manta_value *value, const char **ret_at, size_t *ret_size, struct manta_error *reterr);
 MANTA_EXPORT int manta_value_binary(const struct manta_value *value, const void **ret_at, size_t *ret_size, struct manta_error *reterr);
 /* Items of an array, pairs of a map; MANTA_ETYPE as a negative number for others. */
@@ -89,7 +96,7 @@ MANTA_EXPORT int manta_value_floats(const struct manta_value *value, double *at,
 
 /* ---- building ---------------------------------------------------------------------------------- */
 
-/* Appends in order; arrays and maps announce their count first.  Failure (memory, more than 1 GiB) sticks and shows in manta_pack_value. */
+/* Builds a document. Appends in order; arrays and maps announce their count first.  Failure (memory, more than 1 GiB) sticks and shows in manta_pack_value. */
 MANTA_EXPORT struct manta_pack *manta_pack_new(void);                          /* null: memory */
 MANTA_EXPORT struct manta_pack *manta_pack_free(struct manta_pack *pack);      /* null is fine; returns null */
 MANTA_EXPORT void manta_pack_clear(struct manta_pack *pack);

@@ -220,12 +220,14 @@ class value
             throw error(MANTA_ETYPE, "the value is neither an array nor a map");
         return static_cast<std::size_t>(count);
     }
-    /* An item of an array; walks to it, so iterate to see all. */
+    /* An item of an array; walks to it, so iterate to see all.  MANTA_EINVALID past the end. */
     value operator[](std::size_t index) const
     {
         detail::failure failed;
         manta_value item;
-        detail::check(manta_value_at(&raw_, index, &item, &failed), failed);
+        int code = manta_value_at(&raw_, index, &item, &failed);
+        if (code < 0)
+            throw error(code == MANTA_ENOTFOUND ? MANTA_EINVALID : code, failed.text);
         return value(item);
     }
     /* A map's item.  MANTA_EINVALID when it is absent: what a client left out is the client's
