@@ -22,7 +22,17 @@ USER_WARNINGS = ["-Wconversion", "-Wsign-conversion", "-Wold-style-cast"]
 
 def compile_source(compiler, language, standard, source, more=()):
     """What the compiler said; empty when it was content."""
-    command = [compiler, "-x", language, f"-std={standard}", *WARNINGS, *more, f"-I{INCLUDE}", "-fsyntax-only", "-"]
+    command = [
+        compiler,
+        "-x",
+        language,
+        f"-std={standard}",
+        *WARNINGS,
+        *more,
+        f"-I{INCLUDE}",
+        "-fsyntax-only",
+        "-",
+    ]
     done = subprocess.run(command, input=source, capture_output=True, text=True)
     return done.stderr if done.returncode != 0 or done.stderr else ""
 
@@ -62,7 +72,9 @@ def main():
             said = compile_alone(compiler, language, standard, header)
             if said:
                 faults += 1
-                print(f"{header.relative_to(INCLUDE)} does not compile alone as {standard}:\n{said}")
+                print(
+                    f"{header.relative_to(INCLUDE)} does not compile alone as {standard}:\n{said}"
+                )
     if not headers:
         print(f"there is no header in {INCLUDE / 'manta'}")
     return 1 if faults or not headers else 0

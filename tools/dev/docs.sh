@@ -5,13 +5,14 @@
 docs_help()
 {
     cat <<'END'
-./dev docs: writes the reference pages again, from the fact tables
+./dev docs: writes the reference and man pages again, from what they are about
 usage: ./dev docs [--check]
 
-The tables in src/base/tables (errors, settings, wire frames, states, metrics) are the source of the pages
-in docs/reference; never edit those by hand.
+The tables in src/base/tables (errors, settings, wire frames, states, metrics), the public headers in
+include/manta and the help texts in src/cli are the source of the pages in docs/reference and docs/man; never
+edit those by hand.
 
-  --check   changes nothing; exit status 1 when a page is not what the tables say
+  --check   changes nothing; exit status 1 when a page is not what they say
 END
 }
 
@@ -26,5 +27,8 @@ docs_main()
         shift
     done
     need build
-    exec "$python" tools/generate_reference.py "${options[@]}"
+    local status=0
+    "$python" tools/generate_reference.py "${options[@]}" || status=1
+    "$python" tools/generate_api_reference.py "${options[@]}" || status=1
+    return "$status"
 }
