@@ -54,7 +54,8 @@ def test_neighbours_are_the_nearest(neighbours, images):
     points = [row for number, row in enumerate(read_images(), 1) if number % HOLD_OUT]
     for pixels, _ in images[::60]:
         distances = sorted(
-            sum((left - right) ** 2 for left, right in zip(pixels, point)) ** 0.5 for point in points
+            sum((left - right) ** 2 for left, right in zip(pixels, point)) ** 0.5
+            for point in points
         )
         answer = ask(neighbours, [pixels]).json()
         found = answer["neighbours"][0]
