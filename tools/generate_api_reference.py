@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes docs/reference/api.md and docs/man from the public headers and the help of src/cli.
 
-    generate_api_reference.py            writes the pages that differ, removes those without a source
+    generate_api_reference.py            writes pages that differ, removes those without a source
     generate_api_reference.py --check    writes nothing; exit status 1 when a page is out of date
 
 A man page per group of functions with one comment (the others of a group are .so links to the
@@ -196,7 +196,7 @@ def group_page(header, group, known):
         3,
         TOOL,
         [
-            ("NAME", [", ".join(map(man_page.escaped, names)) + " \\- " + man_page.escaped(about)]),
+            ("NAME", man_page.name_line(names, about)),
             ("SYNOPSIS", man_page.code(synopsis)),
             ("DESCRIPTION", man_page.paragraphs(group.comment) + man_page.rows(said)),
             ("ERRORS", man_page.rows(errors_named(group, known))),
@@ -229,12 +229,7 @@ def header_page(header, headers):
         3,
         TOOL,
         [
-            (
-                "NAME",
-                [
-                    f"{man_page.escaped(man_name(header))} \\- {man_page.prose(header.title.rstrip('.'))}"
-                ],
-            ),
+            ("NAME", man_page.name_line([man_name(header)], header.title)),
             (
                 "SYNOPSIS",
                 man_page.code([f"#include <{header.name}>"])
@@ -265,7 +260,7 @@ def cpp_page(cpp_headers):
         3,
         TOOL,
         [
-            ("NAME", [f"manta\\-cpp \\- {man_page.prose(overview.title.rstrip('.'))}"]),
+            ("NAME", man_page.name_line(["manta-cpp"], overview.title)),
             ("SYNOPSIS", man_page.code([f"#include <{overview.name}>"])),
             ("DESCRIPTION", man_page.paragraphs(overview.essay)),
             ("HEADERS", man_page.rows(parts)),
@@ -322,7 +317,7 @@ def command_page(command, overview, commands):
         1,
         TOOL,
         [
-            ("NAME", [f"{man_page.escaped(name)} \\- {man_page.prose(command.summary)}"]),
+            ("NAME", man_page.name_line([name], command.summary)),
             ("SYNOPSIS", synopsis(command.usage)),
             (
                 "DESCRIPTION",
@@ -348,7 +343,7 @@ def overview_page(overview, commands):
         1,
         TOOL,
         [
-            ("NAME", ["manta \\- " + man_page.prose(overview.summary.removeprefix("Manta "))]),
+            ("NAME", man_page.name_line(["manta"], overview.summary.removeprefix("Manta "))),
             ("SYNOPSIS", synopsis(overview.usage)),
             (
                 "DESCRIPTION",

@@ -72,6 +72,11 @@ def rows(pairs):
     return lines
 
 
+def name_line(names, about):
+    """What whatis(1) reads: no fonts, no stop."""
+    return [", ".join(map(escaped, names)) + " \\- " + escaped(about.rstrip("."))]
+
+
 def seen_also(pages):
     """name(section), ... with commas between them."""
     pages = list(pages)

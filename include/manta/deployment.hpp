@@ -123,8 +123,8 @@ inline manta_arg build(manta_app *raw, manta_arg (*builder)(application &app)) n
 } /* namespace detail */
 } /* namespace manta */
 
-/* MANTA_DEPLOYMENT_CLASS(class, [](manta_deployment &options) { ... }); the options may be left
- * out. */
+/* Defines and exports a class as a deployment; options are set by a function, or left out:
+ * `MANTA_DEPLOYMENT_CLASS(adder, [](manta_deployment &options) { options.num_replicas = 2; });` */
 #define MANTA_DEPLOYMENT_CLASS(...)                                                                \
     MANTA_DEPLOYMENT_CLASS_OF(__VA_ARGS__, ::manta::detail::default_options{})
 #define MANTA_DEPLOYMENT_CLASS_OF(identifier, ...)                                                 \

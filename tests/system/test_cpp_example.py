@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C++ example, end to end: two classes as deployments, composed, batched, configured."""
+"""The C++ example, end to end: two classes as deployments, composed, batched, configured; and what the C++ layer
+costs a request.
+"""
 
 import concurrent.futures
 import csv
 import json
 import pathlib
+import struct
 
 import pytest
 
@@ -139,3 +142,32 @@ def test_what_makes_no_sense_is_not_deployed(manta_world, arguments, expected):
     assert expected in done.stderr
     assert manta_world.processes() == {}
     assert manta_world.instances() == []
+
+
+@pytest.mark.parametrize("application", ["greetings", "batched_greetings"])
+def test_a_request_through_a_class_allocates_nothing(
+    manta_start, manta_build, tmp_path, application
+):
+    environment = {
+        "LD_PRELOAD": str(manta_build / "tests/system/count_malloc.so"),
+        "MANTA_COUNT_DIRECTORY": str(tmp_path),
+    }
+    target = f"tests/unit/cpp/libcpp_probe.so:{application}"
+    with manta_start(target, environment=environment) as running:
+        (replica,) = running.processes("manta-replica")
+        connection = running.connect()
+
+        def ask(count):
+            for _ in range(count):
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                assert (answer.read(), answer.headers["x-greeting"]) == (b"Hello, world!", "yes")
+
+        def allocations():
+            return struct.unpack("<QQ", (tmp_path / str(replica)).read_bytes()[:16])[0]
+
+        ask(200)
+        before = allocations()
+        ask(1000)
+        assert allocations() == before
+        connection.close()

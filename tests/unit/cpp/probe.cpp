@@ -196,8 +196,39 @@ class stillborn
     }
 };
 
+/* What a request costs: everything that is read and written without a document. */
+class greeter
+{
+  public:
+    void operator()(manta::request &request)
+    {
+        greet(request);
+    }
+    static void greet(manta::request &request)
+    {
+        if (request.path() != "/" || request.method() != "GET" || !request.body().empty() ||
+            request.header("x-none") || request.cancelled())
+            throw manta::error(MANTA_EINVALID, "that is no greeting");
+        request.add_header("x-greeting", "yes");
+        request.reply("Hello, world!");
+    }
+};
+
+class batch_greeter
+{
+  public:
+    void call_batch(manta::batch requests)
+    {
+        for (manta::request &request : requests)
+            greeter::greet(request);
+    }
+};
+
 } /* namespace */
 
+MANTA_DEPLOYMENT_CLASS(greeter);
+MANTA_DEPLOYMENT_CLASS(batch_greeter,
+                       [](manta_deployment &options) { options.batch_wait_timeout_s = 0; });
 MANTA_DEPLOYMENT_CLASS(probe);
 MANTA_DEPLOYMENT_CLASS(batcher, [](manta_deployment &options) {
     options.max_batch_size = 4;
@@ -217,6 +248,16 @@ MANTA_APPLICATION_BUILDER(probes)
                            app.bind_deployment(*manta_deployment_tripler, app.bind<batcher>(),
                                                app.bind_deployment(twice), app.bind<listener>()),
                            std::vector<std::string>{"to", std::string(app.argument("word", "be"))});
+}
+
+MANTA_APPLICATION_BUILDER(greetings)
+{
+    return app.bind<greeter>();
+}
+
+MANTA_APPLICATION_BUILDER(batched_greetings)
+{
+    return app.bind<batch_greeter>();
 }
 
 MANTA_APPLICATION_BUILDER(ill)
