@@ -148,8 +148,8 @@ static int find_rows(struct manta_request *request, struct manta_value *rows,
     int code;
     if (manta_request_is_http(request)) {
         code = manta_request_value(request, &body, reterr);
-        if (code < 0) /* a body that is larger than a request's memory is too many rows, too */
-            return code == MANTA_EMEMORY ? code : MANTA_EINVALID;
+        if (code < 0)
+            return code;
         code = manta_value_get(&body, "rows", rows, &error);
     } else {
         code = manta_args_value(manta_request_args(request), 0, rows, &error);

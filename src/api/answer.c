@@ -42,9 +42,11 @@ static int request_send(struct manta_request *request, struct taker_answer *answ
         request_abort(request, ERROR_ANSWERED, BYTES("answered while a streamed answer was open"));
         code = ERROR_ANSWERED;
     } else {
+        struct manta_pack *parsed = request->parsed; /* the answer may point into it */
         answer->headers = bytes_of(request->headers, request->header_size);
         request_leave_children(request);
         code = taker_answer(replica->taker, request->taken, answer);
+        manta_pack_free(parsed);
     }
     runner_flush(replica);
     runtime_leave(replica->runtime, nested);
@@ -54,6 +56,7 @@ static int request_send(struct manta_request *request, struct taker_answer *answ
 void request_abort(struct manta_request *request, int code, struct bytes text)
 {
     struct manta_replica *replica = request->replica;
+    struct manta_pack *parsed = request->parsed;
     request_leave_children(request);
     if (request->state == REQUEST_BEGUN)
         taker_break(replica->taker, request->taken, code, text);
@@ -61,6 +64,7 @@ void request_abort(struct manta_request *request, int code, struct bytes text)
         taker_answer(replica->taker, request->taken,
                      &(struct taker_answer){
                          .code = code, .status = (uint16_t)error_http_status(code), .text = text});
+    manta_pack_free(parsed);
 }
 
 int manta_request_fail(struct manta_request *request, int code, const char *format, ...)
@@ -392,7 +396,9 @@ int manta_request_finish(struct manta_request *request)
         return manta_request_reply_nil(request);
     bool nested = runtime_enter(replica->runtime);
     bool gone = request->taken->cancelled;
+    struct manta_pack *parsed = request->parsed;
     request_leave_children(request);
+    manta_pack_free(parsed);
     taker_finish(replica->taker, request->taken, 0, (struct bytes){0});
     runner_flush(replica);
     runtime_leave(replica->runtime, nested);

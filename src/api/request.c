@@ -17,6 +17,9 @@
 
 static const double NS = 1e-9;
 
+/* The parser's tree takes some twenty times the text of small numbers. */
+enum { REQUEST_JSON_LIMIT = 16 << 20 };
+
 struct manta_request *request_new(struct manta_replica *replica, struct taker_request *taken)
 {
     struct manta_request *request = arena_try(&taken->arena, sizeof *request);
@@ -130,27 +133,24 @@ static bool content_is(struct bytes content_type, struct bytes wanted)
     return bytes_equal_nocase(bytes_trim(content_type), wanted);
 }
 
+/* The parsed copy is kept on the heap: it may be much larger than what a request's arena holds. */
 static int request_parse_json(struct manta_request *request, struct manta_error *reterr)
 {
-    struct manta_value packed;
-    struct manta_pack *pack = manta_pack_new();
     struct bytes body = request->taken->body;
+    if (body.size > REQUEST_JSON_LIMIT)
+        return manta_error_set(reterr, MANTA_ETOOLARGE,
+                               "the body has %zu bytes, JSON has at most %d MiB: send MessagePack",
+                               body.size, REQUEST_JSON_LIMIT >> 20);
+    struct manta_pack *pack = manta_pack_new();
     if (!pack)
         return manta_error_set(reterr, MANTA_EMEMORY, "no memory for the body");
     int code = manta_pack_json(pack, (const char *)body.at, body.size, reterr);
     if (code == 0)
-        code = manta_pack_value(pack, &packed, reterr);
-    if (code == 0) {
-        bool nested = runtime_enter(request->replica->runtime);
-        struct bytes copy = arena_copy(&request->taken->arena, bytes_of(packed.at, packed.size));
-        runtime_leave(request->replica->runtime, nested);
-        request->value = (struct manta_value){copy.at, copy.size};
-        if (!copy.at)
-            code =
-                manta_error_set(reterr, MANTA_ELIMIT,
-                                "the body of %zu bytes is too large for a parsed copy", body.size);
-    }
-    manta_pack_free(pack);
+        code = manta_pack_value(pack, &request->value, reterr);
+    if (code < 0)
+        manta_pack_free(pack);
+    else
+        request->parsed = pack;
     return code;
 }
 

@@ -30,7 +30,8 @@ struct manta_request {
     struct manta_args args;
     uint8_t *headers; /* field block of the answer, in the arena */
     size_t header_size, header_capacity;
-    struct manta_value value; /* the body as a value, once asked for */
+    struct manta_value value;  /* the body as a value, once asked for */
+    struct manta_pack *parsed; /* holds `value` when the body was JSON; ends with the request */
     void (*cancelled)(void *owner);
     void *cancelled_owner;
     void (*room)(void *owner);

@@ -138,13 +138,13 @@ class World:
 class Running:
     """One `manta run` and everything that it started."""
 
-    def __init__(self, world, target, arguments, options):
+    def __init__(self, world, target, arguments, options, program=None):
         self.world = world
         self.stderr = []  # lines, without their ends
         if not target.startswith("/"):
             target = f"{world.build}/{target}"
         self.process = subprocess.Popen(
-            [world.build / "src/cli/manta", "run", "--port", "0", "--log-to-stderr", *options, target, *arguments],
+            [program or world.build / "src/cli/manta", "run", "--port", "0", "--log-to-stderr", *options, target, *arguments],
             env=world.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -307,10 +307,10 @@ def manta_start(manta_build):
     """As manta_run, for fixtures of a wider scope: several tests ask one run."""
 
     @contextlib.contextmanager
-    def start(target, *arguments, options=(), environment=None):
+    def start(target, *arguments, options=(), environment=None, program=None):
         world = World(manta_build)
         world.environment.update(environment or {})
-        running = Running(world, target, arguments, options)
+        running = Running(world, target, arguments, options, program)
         try:
             running.await_running()
             yield running

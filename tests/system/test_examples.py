@@ -253,6 +253,7 @@ def test_a_program_brings_its_own_instance(manta_world):
     assert "2000 calls from 4 threads: the results add up to 4004000" in done.stdout
     stream = next(line for line in done.stdout.splitlines() if line.startswith("a stream: "))
     assert len(stream.removeprefix("a stream: ").split()) == 12
+    assert stream in (EXAMPLES / "embedded/README.md").read_text()
     assert manta_world.processes() == {}
     assert manta_world.instances() == []
 
@@ -348,6 +349,17 @@ def test_digits_say_what_is_wrong(shared_digits, body, expected):
     answer = shared_digits.request("POST", "/predict", body)
     assert answer.status == 400, answer
     assert expected in answer.text
+
+
+def test_a_body_beyond_all_limits_is_too_large(shared_digits):
+    # A million numbers can be parsed, and are too many rows; JSON beyond 16 MiB is not looked at.
+    row = "[" + ",".join(["0.25"] * 64) + "]"
+    answer = shared_digits.request("POST", "/predict", '{"rows": [' + ",".join([row] * 16000) + "]}")
+    assert answer.status == 400
+    assert "1 to 256 rows, not 16000" in answer.text
+    answer = shared_digits.request("POST", "/predict", b" " * (17 << 20))
+    assert answer.status == 413
+    assert "at most 16 MiB" in answer.text
 
 
 def test_a_bad_request_does_not_disturb_its_batch(shared_digits):
