@@ -164,7 +164,8 @@ enum controller_event_type {
     CONTROLLER_STORED,
     /* Engine: replica's process runs, pid (informative). */
     CONTROLLER_STARTED,
-    /* Replica: constructed and checked; address; of one that is not known: as ADOPT. */
+    /* Replica: constructed and checked; address.  One that is not known is adopted (before LOADED)
+     * or ended (after it: GONE may have overtaken its word). */
     CONTROLLER_READY,
     /* Replica or engine: its start failed; code, text.  When there is no process either, GONE
      * follows. */

@@ -231,8 +231,8 @@ static void hear(struct controller *controller, struct controller_replica *repli
         if (!event->draining && replica->deployment)
             controller_replica_tell_drain(controller, replica, left_ns > 0 ? left_ns : 0);
         break;
-    case REPLICA_STATE_WANTED: /* it has no process; STOPPING: it will be told again anyway */
-    case REPLICA_STATE_STOPPING:
+    case REPLICA_STATE_STOPPING: /* it will be told again anyway */
+    case REPLICA_STATE_WANTED:
     case REPLICA_STATE_GONE:
     case REPLICA_STATE_COUNT:
         break;
@@ -252,10 +252,25 @@ static bool room_for_another(struct controller *controller, struct replica_id id
     return false;
 }
 
+/*
+ * C3: the engine told of everything that ran when this life began, and what was started since is
+ * known.  So this is the last word of a replica whose end was told first (they come over different
+ * connections), or a process that nobody can account for: the engine knows which, and ends it.
+ */
+static void end_unknown(struct controller *controller, const struct controller_event *event)
+{
+    struct controller_replica *replica =
+        controller_replica_new(controller, NULL, event->replica, REPLICA_STATE_STARTING);
+    replica->pid = event->pid;
+    controller_replica_stop(controller, replica, CONTROLLER_STOP_POLITELY);
+}
+
 void controller_adopt(struct controller *controller, const struct controller_event *event)
 {
     struct controller_replica *replica = find(controller, event->replica);
     bool says_itself = event->type == CONTROLLER_READY || event->address.size > 0;
+    if (replica && replica->state == REPLICA_STATE_WANTED)
+        return; /* it has no process that could have said this */
     if (replica) {
         if (event->pid)
             replica->pid = event->pid;
@@ -265,6 +280,10 @@ void controller_adopt(struct controller *controller, const struct controller_eve
     }
     if (replica_id_none(event->replica) || !room_for_another(controller, event->replica))
         return;
+    if (controller->loaded && says_itself) {
+        end_unknown(controller, event);
+        return;
+    }
     enum replica_state state = says_itself ? REPLICA_STATE_RUNNING : REPLICA_STATE_STARTING;
     find_new(controller, event, event->draining ? REPLICA_STATE_DRAINING : state);
 }
