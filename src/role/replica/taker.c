@@ -99,6 +99,16 @@ static void taker_expire(struct taker *taker)
     }
 }
 
+/* B1: the mind is asked again when time makes something due. */
+static void taker_arm(struct taker *taker)
+{
+    int64_t due = replica_deadline_ns(taker->mind);
+    if (due && due <= now_of(taker))
+        due = now_of(taker) + 1;
+    if (due != taker->timer.due_ns)
+        loop_timer_set(&taker->timer, due);
+}
+
 uint32_t taker_take(struct taker *taker, struct taker_request **ret_requests, uint32_t room,
                     bool *ret_batched)
 {
@@ -115,12 +125,14 @@ uint32_t taker_take(struct taker *taker, struct taker_request **ret_requests, ui
         if (request->session && request->session->page.at)
             page_mark_taken(&request->session->page, request->stream);
     }
+    taker_arm(taker); /* of what stays another may be the first; this may not be inside a turn */
     return count;
 }
 
 void taker_batch_done(struct taker *taker)
 {
     replica_batch_done(taker->mind, now_of(taker));
+    taker_arm(taker);
 }
 
 void taker_running(struct taker *taker, int64_t since_ns)
@@ -194,11 +206,7 @@ static void taker_turn(void *owner)
     if (!list_empty(&taker->events) || taker->configured || drain_is_over(taker) ||
         replica_due(taker->mind, now_of(taker)))
         taker->config.wake(taker->config.owner);
-    int64_t due = replica_deadline_ns(taker->mind);
-    if (due && due <= now_of(taker))
-        due = now_of(taker) + 1;
-    if (due != taker->timer.due_ns)
-        loop_timer_set(&taker->timer, due);
+    taker_arm(taker);
 }
 
 static void taker_on_timer(void *owner)

@@ -204,6 +204,34 @@ Test(taker, a_streamed_answer_waits_for_credit_and_room_is_told)
     sender_expect(&sender, WIRE_HALF_CLOSE_FRAME, &header);
 }
 
+Test(taker, the_end_of_a_batch_sets_the_time_of_the_next)
+{
+    struct taker_config config = {.max_ongoing = 8,
+                                  .batched = true,
+                                  .batch_size = 2,
+                                  .batch_concurrency = 1,
+                                  .batch_wait_ns = 50000000};
+    struct taker_request *requests[2];
+    bool batched;
+    stage_open(&stage, &config);
+    sender_open(&sender, &stage);
+    for (uint32_t i = 0; i < 3; i++)
+        sender_request(&sender, stream_id(i, 1), BYTES("x"), WIRE_END);
+    while (taker_ongoing(stage.taker) < 3)
+        stage_turns(&stage, 1);
+    cr_assert_eq(taker_take(stage.taker, requests, 2, &batched), 2);
+    stage_turns(&stage, 1);
+    for (int i = 0; i < 2; i++)
+        stage_answer(&stage, requests[i], BYTES("y"));
+    taker_batch_done(stage.taker);
+    cr_assert_eq(taker_take(stage.taker, requests, 2, &batched), 0, "it waits for a second one");
+    /* No turn in between: whoever waits now must be woken for it (B1). */
+    int wait_ms = loop_timeout_ms(stage.loop);
+    cr_assert(wait_ms >= 0 && wait_ms <= 50, "%d", wait_ms);
+    stage_answer(&stage, stage_take(&stage), BYTES("y"));
+    taker_batch_done(stage.taker);
+}
+
 /* A caller tells credit half a window at a time: of 256 KiB it may hold back 131071 bytes for ever.
  */
 Test(taker, a_part_larger_than_what_a_caller_surely_grants_leaves_nevertheless)
