@@ -174,7 +174,8 @@ def test_a_joined_run_takes_its_application_with_it_and_leaves_the_others(manta_
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_until(lambda: service.routes().get("/goes") == "goes", "it runs")
+        assert any(" is running" in line for line in run.stderr)  # up to there it is read
+        wait_until(lambda: service.routes().get("/goes") == "goes", "the proxy knows it")
         run.send_signal(signal.SIGINT)
         _, said = run.communicate(timeout=PATIENCE_S)
         assert run.returncode == 0, said
