@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * world_command: deploys and deletes applications and shuts the instance down, as a command would:
+ * over the wire, as a peer of the controller.
+ *
+ * What an application should be stands in world->apps; an operation says that.  One is asked at a
+ * time per application; when the controller is lost before it said the outcome, or could not store
+ * the target, it is asked again.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "ensure.h"
+#include "mem.h"
+#include "socket.h"
+#include "target.h"
+#include "wire.h"
+#include "world.h"
+
+enum { RETRY_MS = 30, SHUTDOWN = WORLD_APPS, OPERATIONS, FRAME_MOST = 1 << 20 };
+
+struct operation {
+    uint32_t wanted, sent, done; /* how often something else was wanted, asked for, settled */
+    int64_t again_ns;            /* not before */
+};
+
+struct world_command {
+    struct world *world;
+    struct channel_set channels;
+    struct channel channel;
+    bool open;
+    struct loop_timer timer;
+    struct operation operations[OPERATIONS];
+};
+
+/* ---- frames out ---- */
+
+static void put(struct world_command *command, const uint8_t *frame, size_t size)
+{
+    uint8_t *room = channel_put_room(&command->channel, size);
+    ensure(room);
+    memcpy(room, frame, size);
+    channel_put_done(&command->channel, size);
+}
+
+static void put_hello(struct world_command *command)
+{
+    uint8_t at[512];
+    struct wire_hello hello;
+    wire_hello_fill(&hello, WIRE_ROLE_COMMAND, 0, BYTES("command"));
+    ensure(wire_hello_size(&hello) <= sizeof at);
+    put(command, at, wire_hello_write(&hello, 0, 0, false, at));
+}
+
+/* The document that world_node.c reads back. */
+static void write_target(struct text *out, const struct world_app *app, uint32_t index)
+{
+    char document[160];
+    snprintf(document, sizeof document, "app=%u version=%llu replicas=%u max=%u slots=%u", index,
+             (unsigned long long)app->version, app->replicas, app->max_ongoing, app->slots);
+    struct target_deployment row = {.name = bytes_of_string(app->name),
+                                    .runner = BYTES("c"),
+                                    .replica = bytes_of_string(document),
+                                    .version = app->version,
+                                    .num_replicas = app->replicas,
+                                    .max_ongoing_requests = app->max_ongoing,
+                                    .max_queued_requests = app->max_queued,
+                                    .graceful_shutdown_timeout_us = app->grace_ns / 1000,
+                                    .health_check_period_us = 10000000,
+                                    .health_check_timeout_us = 30000000,
+                                    .stream_body = app->streams_body};
+    target_write_app(out, row.name, &row, 1);
+}
+
+static void put_deploy(struct world_command *command, uint32_t index, uint64_t stream)
+{
+    const struct world_app *app = &command->world->apps[index];
+    struct text document;
+    text_init(&document, FRAME_MOST);
+    write_target(&document, app, index);
+    struct wire_deploy frame = {.app = bytes_of_string(app->name),
+                                .route_prefix = bytes_of_string(app->route),
+                                .body = text_bytes(&document)};
+    uint8_t *at = mem_new(wire_deploy_size(&frame));
+    put(command, at, wire_deploy_write(&frame, 0, stream, false, at));
+    mem_free(at);
+    text_done(&document);
+    sim_say("deploys %s version %llu, %u replicas of %u", app->name,
+            (unsigned long long)app->version, app->replicas, app->max_ongoing);
+}
+
+static void put_delete(struct world_command *command, uint32_t index, uint64_t stream)
+{
+    uint8_t at[256];
+    struct wire_delete frame = {.app = bytes_of_string(command->world->apps[index].name)};
+    put(command, at, wire_delete_write(&frame, 0, stream, false, at));
+    sim_say("deletes %s", command->world->apps[index].name);
+}
+
+static void put_shutdown(struct world_command *command, uint64_t stream)
+{
+    uint8_t at[64];
+    struct wire_shutdown frame = {.timeout_us = 0};
+    put(command, at, wire_shutdown_write(&frame, 0, stream, false, at));
+    sim_say("shuts the instance down");
+}
+
+static void ask(struct world_command *command)
+{
+    for (uint32_t i = 0; i < OPERATIONS; i++) {
+        struct operation *operation = &command->operations[i];
+        if (operation->sent == operation->wanted || operation->sent != operation->done ||
+            operation->again_ns > sim_now_ns())
+            continue;
+        operation->sent = operation->wanted;
+        uint64_t stream = (uint64_t)(i + 1) << 32 | operation->sent;
+        if (i == SHUTDOWN)
+            put_shutdown(command, stream);
+        else if (command->world->apps[i].wanted)
+            put_deploy(command, i, stream);
+        else
+            put_delete(command, i, stream);
+    }
+}
+
+/* ---- frames in ---- */
+
+static void ask_again(struct operation *operation)
+{
+    operation->sent = operation->done;
+    operation->again_ns = sim_now_ns() + RETRY_MS * WORLD_MS;
+}
+
+static void take_outcome(struct world_command *command, uint64_t stream, struct bytes payload)
+{
+    struct wire_outcome outcome;
+    uint32_t index = (uint32_t)(stream >> 32) - 1;
+    if (wire_outcome_read(&outcome, payload) < 0 || index >= OPERATIONS)
+        world_fail(command->world, "an outcome that nobody waits for");
+    struct operation *operation = &command->operations[index];
+    sim_say("outcome for %s: %s %.*s",
+            index == SHUTDOWN ? "the instance" : command->world->apps[index].name,
+            outcome.code ? error_name(outcome.code) : "OK", BYTES_PRINT(outcome.text));
+    if ((uint32_t)stream != operation->sent || operation->sent == operation->done)
+        world_fail(command->world, "R1: a second outcome of one operation");
+    if (outcome.code == ERROR_INVALID || outcome.code == ERROR_EXISTS)
+        world_fail(command->world, "a good target was refused: %.*s", BYTES_PRINT(outcome.text));
+    if (outcome.code == ERROR_SYSTEM)
+        ask_again(operation);
+    else
+        operation->done = operation->sent;
+}
+
+static void command_event(void *owner, struct channel *channel, int events)
+{
+    struct world_command *command = owner;
+    struct wire_header header;
+    struct bytes frame;
+    bool ended = events & CHANNEL_CLOSED;
+    if (!(events & (CHANNEL_READABLE | CHANNEL_CLOSED)))
+        return;
+    ended |= channel_receive(channel) < 0;
+    while (channel_take(channel, &frame) == CHANNEL_FRAME) {
+        wire_header_read(&header, frame.at);
+        if (header.type == WIRE_OUTCOME_FRAME)
+            take_outcome(command, header.stream, bytes_skip(frame, WIRE_HEADER_SIZE));
+    }
+    if (!ended)
+        return;
+    channel_close(channel);
+    command->open = false;
+    for (uint32_t i = 0; i < OPERATIONS; i++)
+        if (command->operations[i].sent != command->operations[i].done)
+            ask_again(&command->operations[i]);
+}
+
+/* ---- life ---- */
+
+static bool has_wish(const struct world_command *command)
+{
+    for (uint32_t i = 0; i < OPERATIONS; i++)
+        if (command->operations[i].wanted != command->operations[i].done)
+            return true;
+    return false;
+}
+
+static void timer_fired(void *owner)
+{
+    struct world_command *command = owner;
+    if (!command->open && has_wish(command)) {
+        int descriptor = socket_connect_unix(WORLD_CONTROLLER_PATH);
+        command->open = descriptor >= 0 &&
+                        channel_open(&command->channel, &command->channels, descriptor,
+                                     command_event, command) == 0;
+        if (command->open)
+            put_hello(command);
+    }
+    if (command->open)
+        ask(command);
+    if (has_wish(command))
+        loop_timer_set(&command->timer, sim_now_ns() + RETRY_MS * WORLD_MS);
+}
+
+bool world_command_idle(const struct world *world)
+{
+    return !has_wish(world->command);
+}
+
+static void want(struct world_command *command, uint32_t index)
+{
+    command->operations[index].wanted++;
+    sim_enter(&command->world->command_process);
+    loop_timer_set(&command->timer, sim_now_ns() + 1);
+    sim_leave();
+}
+
+void world_command_deploy(struct world *world, uint32_t app)
+{
+    want(world->command, app);
+}
+
+void world_command_shut_down(struct world *world)
+{
+    want(world->command, SHUTDOWN);
+}
+
+void world_command_begin(struct world *world)
+{
+    struct world_command *command = mem_new(sizeof *command);
+    struct channel_config config = {.frame_limit = FRAME_MOST,
+                                    .queue_limit = FRAME_MOST,
+                                    .turn_limit = FRAME_MOST,
+                                    .buffer_keep = 1};
+    world->command = command;
+    command->world = world;
+    command->channel.descriptor = -1;
+    sim_process_begin(&world->command_process, "command");
+    sim_enter(&world->command_process);
+    struct loop *loop = loop_new();
+    int code = channel_set_init(&command->channels, loop, &config);
+    ensure(code == 0);
+    loop_timer_init(loop, &command->timer, timer_fired, command);
+    sim_leave();
+}
+
+void world_command_end(struct world *world)
+{
+    struct world_command *command = world->command;
+    struct loop *loop = world->command_process.loop;
+    sim_enter(&world->command_process);
+    loop_timer_clear(&command->timer);
+    channel_close(&command->channel);
+    channel_set_done(&command->channels);
+    loop_free(loop);
+    sim_leave();
+    sim_process_end(&world->command_process);
+    world->command = mem_free(command);
+}
