@@ -24,13 +24,6 @@
 
 static const int64_t SECOND_NS = 1000000000;
 
-static int64_t due_after(struct runtime *runtime, double timeout_s)
-{
-    if (timeout_s < 0 || timeout_s > 1e9)
-        return 0;
-    return loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s * (double)SECOND_NS) + 1;
-}
-
 /* ---- the end ------------------------------------------------------------------------------------
  */
 
@@ -47,26 +40,27 @@ static void call_release(struct manta_call *call)
     mem_free(call);
 }
 
+/* The call may be gone afterwards: `done` may free it. */
 static void call_end(struct manta_call *call)
 {
+    struct runtime *runtime = call->runtime;
     ensure_tag(R1, !call->over);
     call->over = true;
     call->dispatch_call = NULL;
+    list_remove(&call->link);
     list_remove(&call->parent_link);
     if (call->background)
-        helm_steer_in_background(call->runtime->helm, false);
+        helm_steer_in_background(runtime->helm, false);
     call->background = false;
-    helm_changed(call->runtime->helm);
-    if (call->done) {
-        call->in_done = true;
-        call->done(call, call->owner);
-        call->in_done = false;
-        if (call->freed) {
-            struct runtime *runtime = call->runtime;
-            call_release(call);
-            /* Not the last reference: whoever holds the helm came in through one. */
-            atomic_fetch_sub(&runtime->references, 1);
-        }
+    helm_changed(runtime->helm);
+    if (!call->done)
+        return;
+    call->in_done = true;
+    call->done(call, call->owner);
+    call->in_done = false;
+    if (call->freed) {
+        call_release(call);
+        runtime_drop(runtime); /* a runtime with calls that are not over is held by its owner too */
     }
 }
 
@@ -79,21 +73,23 @@ static void call_fail(struct manta_call *call, int code, struct bytes text)
     call_end(call);
 }
 
-void call_cancel(struct manta_call *call, int code)
+static void call_give_up(struct manta_call *call, int code, struct bytes text)
 {
     if (call->over)
         return;
     if (call->dispatch_call)
         dispatch_cancel(call->dispatch_call, code);
-    call_fail(call, code, (struct bytes){0});
+    call_fail(call, code, text);
+}
+
+void call_cancel(struct manta_call *call, int code)
+{
+    call_give_up(call, code, (struct bytes){0});
 }
 
 void call_close(struct manta_call *call)
 {
-    if (!call->over && call->dispatch_call)
-        dispatch_cancel(call->dispatch_call, ERROR_CLOSED);
-    if (!call->over)
-        call_fail(call, ERROR_CLOSED, BYTES("the instance is shut down"));
+    call_give_up(call, ERROR_CLOSED, BYTES("the instance is shut down"));
 }
 
 /* ---- results ------------------------------------------------------------------------------------
@@ -140,8 +136,9 @@ static void call_result(struct manta_call *call, const struct dispatch_event *ev
         error_set(&call->error, ERROR_MEMORY, "no memory for the answer");
 }
 
-/* One part of a streamed answer; parts marked `more` grow one item. */
-static void call_add_item(struct manta_call *call, struct bytes part, bool begins)
+/* One part of a streamed answer: a new item, or more of the last one.  False when memory lacks: the
+ * call is over then, and may be gone. */
+static bool call_add_item(struct manta_call *call, struct bytes part, bool begins)
 {
     struct list_link *last = begins ? NULL : list_last(&call->items);
     struct call_item *old = last ? list_entry(last, struct call_item, link) : NULL;
@@ -149,7 +146,7 @@ static void call_add_item(struct manta_call *call, struct bytes part, bool begin
     struct call_item *item = mem_try(sizeof *item + old_size + part.size);
     if (!item) {
         call_cancel(call, ERROR_MEMORY);
-        return;
+        return false;
     }
     item->size = old_size + part.size;
     if (old) {
@@ -161,29 +158,42 @@ static void call_add_item(struct manta_call *call, struct bytes part, bool begin
         memcpy(item->data + old_size, part.at, part.size);
     list_push_back(&call->items, &item->link);
     helm_changed(call->runtime->helm);
+    return true;
+}
+
+static void call_on_reply(struct manta_call *call, const struct dispatch_event *event)
+{
+    call->stream_typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
+    if (event->end)
+        call->dispatch_call = NULL;
+    if (!call->stream)
+        call_result(call, event);
+    else if (event->body.size && !call_add_item(call, event->body, true))
+        return;
+    if (event->end)
+        call_end(call);
+}
+
+static void call_on_part(struct manta_call *call, const struct dispatch_event *event)
+{
+    bool begins = !call->item_open;
+    call->item_open = event->more;
+    /* An empty part pays no credit: it may not grow the list. */
+    if (event->body.size || event->more)
+        call_add_item(call, event->body, begins);
 }
 
 void call_event(struct manta_call *call, const struct dispatch_event *event)
 {
     switch (event->type) {
     case DISPATCH_REPLY:
-        call->stream_typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
-        if (event->code < 0) {
-            call_fail(call, event->code, event->text);
-            return;
-        }
-        if (!call->stream)
-            call_result(call, event);
-        else if (event->body.size)
-            call_add_item(call, event->body, true);
-        if (event->end)
-            call_end(call);
+        call_on_reply(call, event);
         return;
     case DISPATCH_DATA:
-        call_add_item(call, event->body, !call->item_open);
-        call->item_open = event->more;
+        call_on_part(call, event);
         return;
     case DISPATCH_END:
+        call->dispatch_call = NULL;
         if (event->code < 0)
             call_fail(call, event->code, event->text);
         else
@@ -227,13 +237,13 @@ static bool snapshot_came(void *owner)
 }
 
 /* The first call of a process waits for the first snapshot; an application just deployed may be one
- * snapshot away. */
-static int call_resolve(struct manta_handle *handle, struct dispatch *dispatch,
+ * snapshot away.  Inside a callback nobody waits. */
+static int call_resolve(struct manta_handle *handle, struct dispatch *dispatch, bool nested,
                         struct deployment_id *ret_id, struct error *reterr)
 {
     struct runtime *runtime = handle->runtime;
     struct snapshot_wait wait = {.handle = handle, .dispatch = dispatch};
-    if (!call_find_deployment(handle, dispatch, &wait.id) && !runtime->pulling) {
+    if (!nested && !call_find_deployment(handle, dispatch, &wait.id)) {
         int64_t due = loop_refresh_now_ns(runtime->loop) + 5 * SECOND_NS;
         if (router_version(dispatch_router(dispatch)) == 0)
             helm_wait(runtime->helm, snapshot_came, &wait, due);
@@ -258,7 +268,7 @@ static struct manta_call_options options_of(const struct manta_call_options *giv
 }
 
 static int call_submit(struct manta_call *call, struct manta_handle *handle,
-                       const struct manta_call_options *options, struct bytes body,
+                       const struct manta_call_options *options, struct bytes body, bool nested,
                        struct error *reterr)
 {
     struct runtime *runtime = call->runtime;
@@ -273,13 +283,14 @@ static int call_submit(struct manta_call *call, struct manta_handle *handle,
         .method = options->method ? bytes_of_string(options->method) : BYTES("__call__"),
         .content_type = BYTES(VALUE_CONTENT_TYPE),
         .model_id = bytes_of_string(options->model_id),
-        .deadline_ns = due_after(runtime, options->timeout_s),
+        .deadline_ns = runtime_due_ns(runtime, options->timeout_s),
         .body = body,
     };
+    if (call_resolve(handle, dispatch, nested, &request.deployment, reterr) < 0)
+        return reterr->code;
+    /* Nothing waits from here on: the parent cannot end in between. */
     if (options->parent && request_adopt(options->parent, call, &request) < 0)
         return error_set(reterr, ERROR_CANCELLED, "the parent request is cancelled");
-    if (call_resolve(handle, dispatch, &request.deployment, reterr) < 0)
-        return reterr->code;
     call->dispatch_call = dispatch_submit(dispatch, &request, call, reterr);
     return call->dispatch_call ? 0 : reterr->code;
 }
@@ -288,6 +299,7 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
                const struct manta_arg *args, size_t count, struct manta_call **ret_call,
                struct manta_error *reterr)
 {
+    struct runtime *runtime = handle->runtime;
     struct error error = {0};
     struct manta_call_options options = options_of(given);
     struct text body;
@@ -300,26 +312,26 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
         mem_free(call);
         return runtime_error(reterr, &error);
     }
-    bool nested = runtime_enter(handle->runtime);
-    *call = (struct manta_call){.runtime = runtime_ref(handle->runtime), .stream = options.stream};
+    bool nested = runtime_enter(runtime);
+    *call = (struct manta_call){.runtime = runtime_ref(runtime), .stream = options.stream};
     list_init(&call->items);
-    list_push_back(&call->runtime->calls, &call->link);
-    int code = call_submit(call, handle, &options, text_bytes(&body), &error);
+    list_push_back(&runtime->calls, &call->link);
+    int code = call_submit(call, handle, &options, text_bytes(&body), nested, &error);
     if (code < 0) {
         call_release(call);
-        atomic_fetch_sub(&handle->runtime->references, 1);
+        runtime_drop(runtime);
     } else {
         call->done = options.done;
         call->owner = options.owner;
         if (call->done) {
             call->background = true;
-            helm_steer_in_background(call->runtime->helm, true);
+            helm_steer_in_background(runtime->helm, true);
         }
         *ret_call = call;
-        channel_set_flush(&handle->runtime->channels);
-        runtime_pull(handle->runtime);
+        channel_set_flush(&runtime->channels);
+        runtime_pull(runtime); /* it may be over already, and freed by `done`, the handle too */
     }
-    runtime_leave(handle->runtime, nested);
+    runtime_leave(runtime, nested);
     text_done(&body);
     return code < 0 ? runtime_error(reterr, &error) : 0;
 }
@@ -338,7 +350,7 @@ static int call_wait(struct manta_call *call, bool nested, bool (*done)(void *),
     if (nested)
         return error_set(reterr, ERROR_INVALID, "a callback may not wait");
     channel_set_flush(&call->runtime->channels);
-    if (!helm_wait(call->runtime->helm, done, call, due_after(call->runtime, timeout_s)))
+    if (!helm_wait(call->runtime->helm, done, call, runtime_due_ns(call->runtime, timeout_s)))
         return error_set(reterr, ERROR_TIMEOUT, "the call is not over after %g s", timeout_s);
     return 0;
 }
@@ -363,7 +375,11 @@ bool manta_call_over(struct manta_call *call)
 
 const struct manta_value *manta_call_value(const struct manta_call *call)
 {
-    return &call->value;
+    static const struct manta_value NIL;
+    bool nested = runtime_enter(call->runtime);
+    bool over = call->over; /* nothing of it changes any more */
+    runtime_leave(call->runtime, nested);
+    return over ? &call->value : &NIL;
 }
 
 static bool call_has_item(void *owner)
@@ -431,10 +447,11 @@ int manta_call_next(struct manta_call *call, double timeout_s, struct manta_valu
 
 void manta_call_cancel(struct manta_call *call)
 {
-    bool nested = runtime_enter(call->runtime);
+    struct runtime *runtime = call->runtime;
+    bool nested = runtime_enter(runtime);
     call_cancel(call, ERROR_CANCELLED);
-    channel_set_flush(&call->runtime->channels);
-    runtime_leave(call->runtime, nested);
+    channel_set_flush(&runtime->channels);
+    runtime_leave(runtime, nested);
 }
 
 struct manta_call *manta_call_free(struct manta_call *call)
@@ -454,7 +471,7 @@ struct manta_call *manta_call_free(struct manta_call *call)
     channel_set_flush(&runtime->channels);
     runtime_leave(runtime, nested);
     if (nested)
-        atomic_fetch_sub(&runtime->references, 1);
+        runtime_drop(runtime); /* the call whose callback this is holds one */
     else
         runtime_unref(runtime);
     return NULL;
@@ -463,23 +480,33 @@ struct manta_call *manta_call_free(struct manta_call *call)
 /* ---- handles ------------------------------------------------------------------------------------
  */
 
+static char *copy_name(struct bytes name)
+{
+    char *copy = mem_try(name.size + 1);
+    if (copy && name.size)
+        memcpy(copy, name.at, name.size);
+    return copy;
+}
+
 struct manta_handle *handle_new(struct runtime *runtime, struct bytes app, struct bytes deployment)
 {
     struct manta_handle *handle = mem_try(sizeof *handle);
     if (!handle)
         return NULL;
     handle->runtime = runtime_ref(runtime);
-    handle->app = mem_copy_string((const char *)app.at, app.size);
-    handle->deployment =
-        mem_copy_string(deployment.size ? (const char *)deployment.at : "", deployment.size);
-    return handle;
+    handle->app = copy_name(app);
+    handle->deployment = copy_name(deployment);
+    return handle->app && handle->deployment ? handle : manta_handle_free(handle);
 }
 
 struct manta_handle *manta_handle_free(struct manta_handle *handle)
 {
     if (!handle)
         return NULL;
-    runtime_unref(handle->runtime);
+    if (helm_held(handle->runtime->helm))
+        runtime_drop(handle->runtime);
+    else
+        runtime_unref(handle->runtime);
     mem_free(handle->app);
     mem_free(handle->deployment);
     return mem_free(handle);

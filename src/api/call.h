@@ -30,9 +30,9 @@ struct call_item {
     uint8_t data[];
 };
 
-/* Guarded by the runtime's helm. On runtime->calls from birth to manta_call_free. */
+/* Guarded by the runtime's helm. */
 struct manta_call {
-    struct list_link link;
+    struct list_link link;               /* on the runtime's calls until it is over */
     struct list_link parent_link;        /* on the parent request's children */
     struct runtime *runtime;             /* a reference */
     struct dispatch_call *dispatch_call; /* null once it is over */
@@ -51,11 +51,12 @@ struct manta_call {
     void *owner;
 };
 
-/* An event of the dispatch for this call (helm held). */
+/* Each of these may end the call, and then its `done` may free it (helm held). */
+/* An event of the dispatch for this call. */
 void call_event(struct manta_call *call, const struct dispatch_event *event);
-/* Ends it with ERROR_CLOSED (helm held). */
+/* Ends it with ERROR_CLOSED. */
 void call_close(struct manta_call *call);
-/* Cancels it (helm held); `code` CANCELLED or TIMEOUT. */
+/* Cancels it; `code` says why. */
 void call_cancel(struct manta_call *call, int code);
 /* A handle that shares the runtime. */
 struct manta_handle *handle_new(struct runtime *runtime, struct bytes app, struct bytes deployment);

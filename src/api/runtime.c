@@ -100,6 +100,12 @@ struct runtime *runtime_unref(struct runtime *runtime)
     return mem_free(runtime);
 }
 
+void runtime_drop(struct runtime *runtime)
+{
+    unsigned before = atomic_fetch_sub(&runtime->references, 1);
+    ensure(before > 1);
+}
+
 struct dispatch *runtime_dispatch(struct runtime *runtime, struct error *reterr)
 {
     ensure(helm_held(runtime->helm));
@@ -151,11 +157,19 @@ void runtime_pull(struct runtime *runtime)
 
 void runtime_close(struct runtime *runtime)
 {
-    struct list_link *link, *after;
+    struct list_link *link;
     ensure(helm_held(runtime->helm));
     runtime->closed = true;
-    list_each_safe (link, after, &runtime->calls)
+    while ((link = list_first(&runtime->calls)))
         call_close(list_entry(link, struct manta_call, link));
+    helm_changed(runtime->helm); /* somebody may wait for a snapshot */
+}
+
+int64_t runtime_due_ns(struct runtime *runtime, double timeout_s)
+{
+    if (!(timeout_s >= 0 && timeout_s <= 1e9))
+        return 0;
+    return loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s * 1e9) + 1;
 }
 
 int runtime_error(struct manta_error *reterr, const struct error *error)

@@ -31,7 +31,7 @@ struct runtime {
     struct channel_set channels;
     struct dispatch *dispatch; /* null until the first handle */
     struct loop_turn turn;     /* pulls the dispatch's events */
-    struct list calls;         /* struct manta_call, alive */
+    struct list calls;         /* struct manta_call, not over */
     bool pulling;              /* inside runtime_pull */
     bool closed;               /* no new calls */
     uint8_t role;              /* enum wire_role */
@@ -45,6 +45,8 @@ struct runtime *runtime_new(const char *controller_socket, uint8_t role, const c
 struct runtime *runtime_ref(struct runtime *runtime);
 struct runtime *
 runtime_unref(struct runtime *runtime); /* helm not held; null is fine; returns null */
+/* Gives back a reference that is not the last one (helm held or not). */
+void runtime_drop(struct runtime *runtime);
 /* The dispatch, made on first use (helm held). */
 struct dispatch *runtime_dispatch(struct runtime *runtime, struct error *reterr);
 
@@ -55,6 +57,9 @@ void runtime_leave(struct runtime *runtime, bool nested);
 void runtime_pull(struct runtime *runtime);
 /* Ends every call with ERROR_CLOSED and refuses new ones (helm held). */
 void runtime_close(struct runtime *runtime);
+/* The moment `timeout_s` from now, for waits and deadlines; 0, which is never, when it is negative,
+ * more than a human life or no number (helm held). */
+int64_t runtime_due_ns(struct runtime *runtime, double timeout_s);
 
 struct manta_error;
 /* Copies an inner error into a public one (null is fine) and returns the code. */
