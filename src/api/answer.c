@@ -21,15 +21,24 @@
 #include "value.h"
 #include "wire.h"
 
+enum {
+    CONTENT_TYPE_LIMIT = 1024, /* bytes, so that it and the fields below leave room in a frame */
+    HEADERS_LIMIT = 64 * 1024, /* bytes of the fields of an answer */
+};
+
 /* ---- the end of a request
  * -------------------------------------------------------------------------- */
 
-/* Calls made for it may outlive it; they only lose their parent. */
-static void request_leave_children(struct manta_request *request)
+/* The last moment of it: calls made for it may outlive it and only lose their parent; what it kept
+ * on the heap is freed behind the answer, which may lie there. */
+static struct keep_block *request_leave(struct manta_request *request)
 {
     struct list_link *link;
     while ((link = list_first(&request->children)))
         list_remove(link);
+    ensure_tag(R1, request->replica->held_count > 0);
+    request->replica->held_count--;
+    return keep_detach(&request->keep);
 }
 
 static int request_send(struct manta_request *request, struct taker_answer *answer)
@@ -42,11 +51,10 @@ static int request_send(struct manta_request *request, struct taker_answer *answ
         request_abort(request, ERROR_ANSWERED, BYTES("answered while a streamed answer was open"));
         code = ERROR_ANSWERED;
     } else {
-        struct manta_pack *parsed = request->parsed; /* the answer may point into it */
         answer->headers = bytes_of(request->headers, request->header_size);
-        request_leave_children(request);
+        struct keep_block *kept = request_leave(request);
         code = taker_answer(replica->taker, request->taken, answer);
-        manta_pack_free(parsed);
+        keep_free(kept);
     }
     runner_flush(replica);
     runtime_leave(replica->runtime, nested);
@@ -56,15 +64,14 @@ static int request_send(struct manta_request *request, struct taker_answer *answ
 void request_abort(struct manta_request *request, int code, struct bytes text)
 {
     struct manta_replica *replica = request->replica;
-    struct manta_pack *parsed = request->parsed;
-    request_leave_children(request);
+    struct keep_block *kept = request_leave(request);
     if (request->state == REQUEST_BEGUN)
         taker_break(replica->taker, request->taken, code, text);
     else
         taker_answer(replica->taker, request->taken,
                      &(struct taker_answer){
                          .code = code, .status = (uint16_t)error_http_status(code), .text = text});
-    manta_pack_free(parsed);
+    keep_free(kept);
 }
 
 int manta_request_fail(struct manta_request *request, int code, const char *format, ...)
@@ -86,6 +93,13 @@ int manta_request_fail(struct manta_request *request, int code, const char *form
     return 0;
 }
 
+/* An answer that cannot be sent is the deployment's failure, whoever asked; `code` goes to it. */
+static int request_refuse_answer(struct manta_request *request, int code, const char *text)
+{
+    manta_request_fail(request, ERROR_USER, "%s", text);
+    return code;
+}
+
 /* ---- whole answers
  * ---------------------------------------------------------------------------------- */
 
@@ -97,8 +111,11 @@ int manta_request_reply_http(struct manta_request *request, int status, const ch
                                   .body = bytes_of(body, size),
                                   .content_type = bytes_of_string(content_type)};
     if (status < 200 || status > 599)
-        return manta_request_fail(request, ERROR_INVALID,
-                                  "the answer has status %d, not one of 200 to 599", status);
+        return request_refuse_answer(request, MANTA_EINVALID,
+                                     "the answer has a status that is not one of 200 to 599");
+    if (answer.content_type.size > CONTENT_TYPE_LIMIT)
+        return request_refuse_answer(request, MANTA_EINVALID,
+                                     "the answer has a content type of more than 1 KiB");
     return request_send(request, &answer);
 }
 
@@ -128,7 +145,7 @@ static int reply_http_document(struct manta_request *request, struct bytes docum
     value_print(document, &json);
     int code =
         json.failed
-            ? manta_request_fail(request, ERROR_MEMORY, "no memory for the JSON of the answer")
+            ? request_refuse_answer(request, MANTA_EMEMORY, "no memory for the JSON of the answer")
             : manta_request_reply_http(request, 200, "application/json", json.at, json.size);
     text_done(&json);
     return code;
@@ -179,8 +196,8 @@ int manta_request_reply_arg(struct manta_request *request, struct manta_arg arg)
     text_init(&text, PACK_LIMIT);
     int code = args_write_one(&text, &arg, &error);
     if (code < 0 || text.failed)
-        code = manta_request_fail(request, code < 0 ? code : ERROR_MEMORY, "%s",
-                                  code < 0 ? error.text : "no memory for the answer");
+        code = request_refuse_answer(request, code < 0 ? code : MANTA_EMEMORY,
+                                     code < 0 ? error.text : "no memory for the answer");
     else
         code = http ? reply_http_document(request, text_bytes(&text))
                     : reply_document(request, text_bytes(&text));
@@ -193,7 +210,7 @@ int manta_request_reply_pack(struct manta_request *request, const struct manta_p
     struct manta_value value;
     struct manta_error error = {0};
     if (manta_pack_value(pack, &value, &error) < 0)
-        return manta_request_fail(request, error.code, "%s", error.text);
+        return request_refuse_answer(request, error.code, error.text);
     struct bytes document = bytes_of(value.at, value.size);
     return manta_request_is_http(request) ? reply_http_document(request, document)
                                           : reply_document(request, document);
@@ -253,9 +270,11 @@ static bool header_is_valid(struct bytes name, struct bytes value)
 static bool header_append(struct manta_request *request, struct bytes name, struct bytes value)
 {
     size_t needed = request->header_size + name.size + value.size + 4;
+    if (needed > HEADERS_LIMIT)
+        return false;
     if (needed > request->header_capacity) {
         size_t capacity = needed * 2;
-        uint8_t *block = arena_try(&request->taken->arena, capacity);
+        uint8_t *block = keep_memory(&request->keep, capacity);
         if (!block)
             return false;
         if (request->header_size)
@@ -275,7 +294,8 @@ int manta_request_add_header(struct manta_request *request, const char *name, co
     struct bytes name_bytes = bytes_of_string(name), value_bytes = bytes_of_string(value);
     if (!header_is_valid(name_bytes, value_bytes))
         return manta_error_set(reterr, MANTA_EINVALID,
-                               "'%s' cannot be a header field with that value (RFC 9110 5)", name);
+                               "'%.100s' cannot be a header field with that value (RFC 9110 5)",
+                               name ? name : "");
     if (request->state == REQUEST_BEGUN)
         return manta_error_set(reterr, MANTA_EANSWERED, "the answer has begun");
     bool nested = runtime_enter(request->replica->runtime);
@@ -283,7 +303,7 @@ int manta_request_add_header(struct manta_request *request, const char *name, co
     runtime_leave(request->replica->runtime, nested);
     return added ? 0
                  : manta_error_set(reterr, MANTA_ELIMIT,
-                                   "the header fields of the answer are too large");
+                                   "the header fields of the answer have more than 64 KiB");
 }
 
 /* ---- streamed answers
@@ -298,6 +318,8 @@ int manta_request_begin(struct manta_request *request, int status, const char *c
                                status);
     if (request->state == REQUEST_BEGUN)
         return manta_error_set(reterr, MANTA_EANSWERED, "the answer has begun");
+    if (bytes_of_string(content_type).size > CONTENT_TYPE_LIMIT)
+        return manta_error_set(reterr, MANTA_EINVALID, "a content type of more than 1 KiB");
     bool nested = runtime_enter(replica->runtime);
     struct taker_answer answer = {.status = (uint16_t)status,
                                   .body_size = UINT64_MAX,
@@ -374,16 +396,14 @@ static bool request_has_room(void *owner)
 int manta_request_wait_room(struct manta_request *request, double timeout_s)
 {
     struct runtime *runtime = request->replica->runtime;
-    int64_t due = 0;
     bool nested = runtime_enter(runtime);
     if (nested) {
         runtime_leave(runtime, nested);
         return MANTA_EINVALID;
     }
-    if (timeout_s >= 0 && timeout_s < 1e9)
-        due = loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s * 1e9) + 1;
     channel_set_flush(&runtime->channels);
-    bool room = helm_wait(runtime->helm, request_has_room, request, due);
+    bool room =
+        helm_wait(runtime->helm, request_has_room, request, runtime_due_ns(runtime, timeout_s));
     bool gone = request->taken->cancelled;
     runtime_leave(runtime, nested);
     return gone ? MANTA_ECANCELLED : room ? 0 : MANTA_ETIMEOUT;
@@ -396,10 +416,9 @@ int manta_request_finish(struct manta_request *request)
         return manta_request_reply_nil(request);
     bool nested = runtime_enter(replica->runtime);
     bool gone = request->taken->cancelled;
-    struct manta_pack *parsed = request->parsed;
-    request_leave_children(request);
-    manta_pack_free(parsed);
+    struct keep_block *kept = request_leave(request);
     taker_finish(replica->taker, request->taken, 0, (struct bytes){0});
+    keep_free(kept);
     runner_flush(replica);
     runtime_leave(replica->runtime, nested);
     return gone ? MANTA_ECANCELLED : 0;

@@ -128,11 +128,11 @@ int manta_args_string(const struct manta_args *args, size_t index, const char **
     if ((code = manta_value_string(&value, &at, &size, &error)) < 0)
         return name_argument(index, code, &error, reterr);
     bool nested = runtime_enter(args->runtime);
-    char *string = arena_copy_string(args->arena, bytes_of(at, size));
+    const char *string = keep_string(args->keep, bytes_of(at, size));
     runtime_leave(args->runtime, nested);
     if (!string)
-        return manta_error_set(reterr, MANTA_ELIMIT,
-                               "argument %zu: no room for a string of %zu bytes", index, size);
+        return manta_error_set(reterr, MANTA_EMEMORY,
+                               "argument %zu: no memory for a string of %zu bytes", index, size);
     *ret_value = string;
     return 0;
 }

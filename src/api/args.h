@@ -13,16 +13,16 @@
 #include <manta/request.h>
 #include <manta/value.h>
 
-#include "arena.h"
 #include "bytes.h"
 #include "error.h"
+#include "keep.h"
 #include "runtime.h"
 #include "text.h"
 
 struct manta_args {
     struct bytes document;   /* a checked array; empty: no arguments */
-    struct runtime *runtime; /* for handles and for its helm, which guards `arena` */
-    struct arena *arena;     /* for zero-terminated strings */
+    struct runtime *runtime; /* for handles and for its helm, which guards `keep` */
+    struct keep *keep;       /* for zero-terminated strings */
 };
 
 /* Appends one arg as a value; ERROR_INVALID for a bound deployment (see bind.c) or a bad type. */

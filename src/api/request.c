@@ -27,9 +27,11 @@ struct manta_request *request_new(struct manta_replica *replica, struct taker_re
         return NULL;
     request->taken = taken;
     request->replica = replica;
-    request->args = (struct manta_args){.runtime = replica->runtime, .arena = &taken->arena};
+    request->keep = (struct keep){.arena = &taken->arena};
+    request->args = (struct manta_args){.runtime = replica->runtime, .keep = &request->keep};
     list_init(&request->children);
     taken->owner = request;
+    replica->held_count++;
     return request;
 }
 
@@ -38,8 +40,11 @@ static const char *request_string(struct manta_request *request, struct bytes by
 {
     if (!bytes.size)
         return "";
+    const char *string = keep_find(&request->keep, bytes);
+    if (string)
+        return string;
     bool nested = runtime_enter(request->replica->runtime);
-    char *string = arena_copy_string(&request->taken->arena, bytes);
+    string = keep_string(&request->keep, bytes);
     runtime_leave(request->replica->runtime, nested);
     return string ? string : "";
 }
@@ -105,13 +110,24 @@ bool manta_request_header_at(struct manta_request *request, size_t index, const 
     return false;
 }
 
+static bool is_array(struct bytes document)
+{
+    struct value_reader reader;
+    struct value value;
+    size_t offset;
+    if (value_check(document, &offset) < 0)
+        return false;
+    value_read_init(&reader, document);
+    return value_next(&reader, &value) && value.type == VALUE_ARRAY;
+}
+
 /* The body of a call is checked once, when its arguments are first asked for. */
 const struct manta_args *manta_request_args(struct manta_request *request)
 {
-    size_t offset;
+    struct bytes body = request->taken->body;
     if (request->taken->kind == WIRE_KIND_CALL && !request->args.document.size &&
-        value_check(request->taken->body, &offset) == 0)
-        request->args.document = request->taken->body;
+        request->taken->body_ended && is_array(body))
+        request->args.document = body;
     return &request->args;
 }
 
@@ -119,7 +135,10 @@ const void *manta_request_body(struct manta_request *request, size_t *ret_size)
 {
     struct taker_request *taken = request->taken;
     bool nested = runtime_enter(request->replica->runtime);
-    struct bytes body = taken->body_ended ? taken->body : (struct bytes){0};
+    /* A streamed body whose sender is gone has ended, but is not whole. */
+    bool whole = taken->body_ended && !taken->body_error &&
+                 !(taken->cancelled && request->replica->target.stream_body);
+    struct bytes body = whole ? taken->body : (struct bytes){0};
     runtime_leave(request->replica->runtime, nested);
     *ret_size = body.size;
     return body.at;
@@ -133,10 +152,10 @@ static bool content_is(struct bytes content_type, struct bytes wanted)
     return bytes_equal_nocase(bytes_trim(content_type), wanted);
 }
 
-/* The parsed copy is kept on the heap: it may be much larger than what a request's arena holds. */
-static int request_parse_json(struct manta_request *request, struct manta_error *reterr)
+static int request_parse_json(struct manta_request *request, struct bytes body,
+                              struct manta_error *reterr)
 {
-    struct bytes body = request->taken->body;
+    struct manta_value packed;
     if (body.size > REQUEST_JSON_LIMIT)
         return manta_error_set(reterr, MANTA_ETOOLARGE,
                                "the body has %zu bytes, JSON has at most %d MiB: send MessagePack",
@@ -146,31 +165,37 @@ static int request_parse_json(struct manta_request *request, struct manta_error 
         return manta_error_set(reterr, MANTA_EMEMORY, "no memory for the body");
     int code = manta_pack_json(pack, (const char *)body.at, body.size, reterr);
     if (code == 0)
-        code = manta_pack_value(pack, &request->value, reterr);
-    if (code < 0)
-        manta_pack_free(pack);
-    else
-        request->parsed = pack;
+        code = manta_pack_value(pack, &packed, reterr);
+    if (code == 0) {
+        bool nested = runtime_enter(request->replica->runtime);
+        void *copy = keep_memory(&request->keep, packed.size);
+        runtime_leave(request->replica->runtime, nested);
+        if (copy)
+            request->value =
+                (struct manta_value){memcpy(copy, packed.at, packed.size), packed.size};
+        else
+            code = manta_error_set(reterr, MANTA_EMEMORY, "no memory for a body of %zu bytes",
+                                   body.size);
+    }
+    manta_pack_free(pack);
     return code;
 }
 
 int manta_request_value(struct manta_request *request, struct manta_value *ret_value,
                         struct manta_error *reterr)
 {
-    struct bytes body = request->taken->body;
-    size_t offset;
+    size_t offset, size;
     int code = 0;
-    if (request->value.at) {
-        *ret_value = request->value;
-        return 0;
-    }
-    if (content_is(request->taken->content_type, BYTES(VALUE_CONTENT_TYPE))) {
-        if (value_check(body, &offset) < 0)
-            return manta_error_set(reterr, MANTA_EINVALID, "the body is no MessagePack at byte %zu",
+    if (!request->value.at) {
+        const void *at = manta_request_body(request, &size);
+        struct bytes body = bytes_of(at, size);
+        if (!content_is(request->taken->content_type, BYTES(VALUE_CONTENT_TYPE)))
+            code = request_parse_json(request, body, reterr);
+        else if (value_check(body, &offset) < 0)
+            code = manta_error_set(reterr, MANTA_EINVALID, "the body is no MessagePack at byte %zu",
                                    offset);
-        request->value = (struct manta_value){body.at, body.size};
-    } else {
-        code = request_parse_json(request, reterr);
+        else
+            request->value = (struct manta_value){body.at, body.size};
     }
     if (code == 0)
         *ret_value = request->value;
@@ -184,13 +209,6 @@ static bool request_can_read(void *owner)
 {
     struct taker_request *taken = ((struct manta_request *)owner)->taken;
     return taken->body.size || taken->body_ended || taken->cancelled;
-}
-
-static int64_t request_due(struct runtime *runtime, double timeout_s)
-{
-    if (timeout_s < 0 || timeout_s > 1e9)
-        return 0;
-    return loop_refresh_now_ns(runtime->loop) + (int64_t)(timeout_s / NS) + 1;
 }
 
 static int64_t request_read(struct manta_request *request, void *at, size_t room,
@@ -221,7 +239,8 @@ int64_t manta_request_read(struct manta_request *request, void *at, size_t room,
         error_set(&error, ERROR_INVALID, "a callback may not wait");
     else if (!request_can_read(request)) {
         channel_set_flush(&runtime->channels);
-        if (!helm_wait(runtime->helm, request_can_read, request, request_due(runtime, timeout_s)))
+        if (!helm_wait(runtime->helm, request_can_read, request,
+                       runtime_due_ns(runtime, timeout_s)))
             error_set(&error, ERROR_TIMEOUT, "no more of the body came in %g s", timeout_s);
     }
     if (!error.code)
@@ -244,24 +263,33 @@ bool manta_request_cancelled(struct manta_request *request)
 void manta_request_on_cancel(struct manta_request *request, void (*cancelled)(void *owner),
                              void *owner)
 {
-    bool nested = runtime_enter(request->replica->runtime);
+    struct runtime *runtime = request->replica->runtime;
+    bool nested = runtime_enter(runtime);
     request->cancelled = cancelled;
     request->cancelled_owner = owner;
     if (request->taken->cancelled)
         request_on_cancelled(request);
-    runtime_leave(request->replica->runtime, nested);
+    runtime_leave(runtime, nested);
 }
 
 void request_on_cancelled(struct manta_request *request)
 {
-    struct list_link *link, *after;
-    list_each_safe (link, after, &request->children)
-        call_cancel(list_entry(link, struct manta_call, parent_link), ERROR_CANCELLED);
-    if (request->cancelled) {
-        void (*cancelled)(void *) = request->cancelled;
-        request->cancelled = NULL;
+    void (*cancelled)(void *) = request->cancelled;
+    struct list_link *link;
+    struct list children;
+    list_init(&children);
+    while ((link = list_pop_front(&request->children)))
+        list_push_back(&children, link);
+    request->cancelled = NULL;
+    if (cancelled)
         cancelled(request->cancelled_owner);
-    }
+    /* A writer that waits for room learns it from its next write. */
+    if (request->room_wanted)
+        request_on_room(request);
+    /* Not a word of the request from here on: it may be answered already, or by `done` of a call.
+     */
+    while ((link = list_pop_front(&children)))
+        call_cancel(list_entry(link, struct manta_call, parent_link), ERROR_CANCELLED);
 }
 
 double manta_request_time_left_s(struct manta_request *request)

@@ -2,7 +2,8 @@
 /*
  * request_inner: the inner face of <manta/request.h>: a taken request with what its answer needs.
  *
- * Lives in the arena of its taker_request and dies with it.  Everything mutable is touched with the
+ * Lives in the arena of its taker_request and dies with it, in the answering function of the
+ * taker.  Everything mutable is touched with the
  * helm held.
  */
 #ifndef MANTA_API_REQUEST_INNER_H
@@ -28,10 +29,10 @@ struct manta_request {
     enum request_state state;
     struct list children; /* calls made for it (parent_link) */
     struct manta_args args;
+    struct keep keep; /* strings, and the body as a value: gone with the answer */
     uint8_t *headers; /* field block of the answer, in the arena */
     size_t header_size, header_capacity;
     struct manta_value value;  /* the body as a value, once asked for */
-    struct manta_pack *parsed; /* holds `value` when the body was JSON; ends with the request */
     void (*cancelled)(void *owner);
     void *cancelled_owner;
     void (*room)(void *owner);
@@ -45,7 +46,7 @@ struct manta_request *request_new(struct manta_replica *replica, struct taker_re
  * (helm held). */
 int request_adopt(struct manta_request *parent, struct manta_call *call,
                   struct dispatch_request *request);
-/* Events of the taker (helm held). */
+/* Events of the taker (helm held).  The request may be gone afterwards: callbacks may answer it. */
 void request_on_cancelled(struct manta_request *request);
 void request_on_room(struct manta_request *request);
 /* Ends it with an error, whatever its state (helm held). */

@@ -14,6 +14,7 @@
 
 #include "arena.h"
 #include "args.h"
+#include "instance.h"
 #include "runtime.h"
 #include "taker.h"
 #include "target.h"
@@ -39,15 +40,19 @@ struct manta_replica {
     void *state;                        /* what open made */
     bool opened;
     struct arena_blocks arena_blocks;
-    struct arena arena; /* constructor arguments' strings */
+    struct arena arena;
+    struct keep keep; /* constructor arguments' strings */
     struct manta_args args;
-    char app[128], name[128], id[32];
-    char *user_config; /* JSON */
+    char app[136], name[136], id[32];
+    char socket[INSTANCE_PATH_SIZE]; /* where senders come; empty: it does not listen yet */
+    char *user_config;               /* JSON */
     struct runner_thread *threads;
     uint32_t thread_count;
     int64_t average_ns;   /* moving average of a call of user code */
     int64_t unflushed_ns; /* when the oldest unflushed answer was given; 0: none */
+    uint32_t held_count;  /* requests that user code has and has not answered */
     bool stopping;        /* drained: workers leave */
+    bool check_hangs;     /* a check_health did not return: the state is in its hands */
     pthread_t health_thread;
     bool health_running;
 };

@@ -3,9 +3,10 @@
  * runner_health: calls check_health in Ray Serve's rhythm.
  *
  * A thread of its own, so that a check that hangs delays no request; a check that runs longer than
- * health_check_timeout counts as failed, once.  Three failures in a row are reported; what follows
- * is the controller's decision.  Deployments without check_health have no such thread: their life
- * signs are pongs.
+ * health_check_timeout counts as failed, and again each time that passes.  The third failure in a
+ * row is reported, and every further one, since a report may be lost; what follows is the
+ * controller's decision.  Deployments without check_health have no such thread: their life signs
+ * are pongs.
  */
 #include "runner_health.h"
 
@@ -17,7 +18,7 @@
 #include "ensure.h"
 #include "log.h"
 
-enum { FAILURE_LIMIT = 3 };
+enum { FAILURE_LIMIT = 3, END_WAIT_MS = 1000 };
 
 /* Guards what the checker and the watcher of its time limit share. */
 struct health {
@@ -28,7 +29,6 @@ struct health {
     int64_t begun_ns;  /* the running check began; 0: none runs */
     bool counted;      /* the running check was already counted as failed */
     int failure_count; /* in a row */
-    bool reported;
 };
 
 static struct health health = {.lock = PTHREAD_MUTEX_INITIALIZER}; /* one replica per process */
@@ -62,9 +62,8 @@ static void health_count(bool good, const char *text)
         return;
     }
     log_print(LOG_WARNING, "health check failed (%d in a row): %s", health.failure_count + 1, text);
-    if (++health.failure_count < FAILURE_LIMIT || health.reported)
+    if (++health.failure_count < FAILURE_LIMIT || health.stopping)
         return;
-    health.reported = true;
     pthread_mutex_unlock(&health.lock);
     health_report(false, text);
     pthread_mutex_lock(&health.lock);
@@ -161,14 +160,26 @@ void runner_health_start(struct manta_replica *replica)
         log_print(LOG_WARNING, "no thread for health checks");
 }
 
-void runner_health_stop(struct manta_replica *replica)
+/* A check that is inside user code holds the state: nothing may be taken apart under it. */
+bool runner_health_stop(struct manta_replica *replica)
 {
+    struct timespec due;
     if (!replica->health_running)
-        return;
+        return true;
     pthread_mutex_lock(&health.lock);
     health.stopping = true;
     pthread_cond_broadcast(&health.changed);
     pthread_mutex_unlock(&health.lock);
     pthread_join(replica->health_thread, NULL);
     replica->health_running = false;
+
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    add_us(&due, END_WAIT_MS * 1000);
+    pthread_mutex_lock(&health.lock);
+    while (health.begun_ns &&
+           pthread_cond_timedwait(&health.changed, &health.lock, &due) != ETIMEDOUT)
+        ;
+    bool ended = !health.begun_ns;
+    pthread_mutex_unlock(&health.lock);
+    return ended;
 }

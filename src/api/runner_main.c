@@ -125,7 +125,7 @@ static void name_replica(struct manta_replica *replica, uint64_t id)
 /* Bytes that are not safe in a file name become '_' (Ray Serve's rule). */
 static void open_log(const struct manta_replica *replica, const struct runner_options *options)
 {
-    char component[260], path[4200], file[320];
+    char component[280], path[4200], file[340];
     struct error error = {0};
     snprintf(component, sizeof component, "%s_%s", replica->app, replica->name);
     snprintf(file, sizeof file, "replica_%s_%s.log", component, replica->id);
@@ -232,11 +232,10 @@ static int listen_and_report(struct manta_replica *replica, const struct runner_
                              struct error *reterr)
 {
     struct instance instance = {0};
-    char path[INSTANCE_PATH_SIZE];
     snprintf(instance.directory, sizeof instance.directory, "%s", options->directory);
-    instance_replica_socket(&instance, options->replica, path);
+    instance_replica_socket(&instance, options->replica, replica->socket);
     helm_take(replica->runtime->helm);
-    int code = taker_listen(replica->taker, path, reterr);
+    int code = taker_listen(replica->taker, replica->socket, reterr);
     if (code == 0) {
         taker_report_ready(replica->taker);
         channel_set_flush(&replica->runtime->channels);
@@ -283,6 +282,14 @@ static void node_ended(void *owner)
     parent_follow();
 }
 
+static bool is_stopping(struct manta_replica *replica)
+{
+    helm_take(replica->runtime->helm);
+    bool stopping = replica->stopping;
+    helm_give(replica->runtime->helm);
+    return stopping;
+}
+
 static int run(struct manta_replica *replica, const struct runner_options *options,
                struct error *reterr)
 {
@@ -299,30 +306,52 @@ static int run(struct manta_replica *replica, const struct runner_options *optio
     static struct parent parent; /* one per process */
     parent_watch(&parent, replica->runtime->loop, options->parent_descriptor, node_ended, replica);
     helm_give(replica->runtime->helm);
-    if (construct(replica, reterr) < 0 || listen_and_report(replica, options, reterr) < 0)
+    if (construct(replica, reterr) < 0)
+        return reterr->code;
+    if (is_stopping(replica))
+        return 0; /* it was told to end while it was being constructed */
+    if (listen_and_report(replica, options, reterr) < 0)
         return reterr->code;
     log_print(LOG_INFO, "ready: deployment '%s' of application '%s'", replica->name, replica->app);
     runner_health_start(replica);
     int code = runner_serve(replica, reterr);
-    runner_health_stop(replica);
+    replica->check_hangs = !runner_health_stop(replica);
     return code;
 }
 
-static void end(struct manta_replica *replica)
+/*
+ * Calls that are out end first, while the state that their callbacks use is there.  When user code
+ * has not answered a request in the time it had, or hangs in a check, it may still touch what is
+ * its: the process then ends without taking anything apart.
+ */
+static void end(struct manta_replica *replica, int status)
 {
-    if (replica->opened && replica->deployment.close)
+    struct helm *helm = replica->runtime->helm;
+    helm_take(helm);
+    runtime_close(replica->runtime);
+    helm_give(helm);
+    if (replica->opened && replica->deployment.close && !replica->check_hangs)
         replica->deployment.close(replica->state);
-    if (replica->runtime) {
-        helm_take(replica->runtime->helm);
-        runtime_close(replica->runtime);
+    helm_take(helm);
+    bool held = replica->held_count > 0 || replica->check_hangs;
+    if (held) {
+        log_print(LOG_WARNING, "ends with %u requests not answered%s", replica->held_count,
+                  replica->check_hangs ? " and check_health running" : "");
+        channel_set_flush(&replica->runtime->channels);
+        unlink(replica->socket);
+    } else {
         taker_free(replica->taker);
+        keep_free(keep_detach(&replica->keep));
         arena_clear(&replica->arena);
-        helm_give(replica->runtime->helm);
-        runtime_unref(replica->runtime);
     }
+    helm_give(helm);
+    if (!held)
+        runtime_unref(replica->runtime);
     log_print(LOG_INFO, "ended");
     log_close();
     metrics_close();
+    if (held)
+        _exit(status);
 }
 
 int manta_replica_main(int argument_count, char **arguments)
@@ -346,8 +375,9 @@ int manta_replica_main(int argument_count, char **arguments)
         fprintf(stderr, "manta-replica: %s\n", error.text);
         return 1;
     }
+    replica.keep = (struct keep){.arena = &replica.arena};
     replica.args = (struct manta_args){
-        .document = replica.target.args, .runtime = replica.runtime, .arena = &replica.arena};
+        .document = replica.target.args, .runtime = replica.runtime, .keep = &replica.keep};
     open_log(&replica, &options);
     char page[64];
     snprintf(page, sizeof page, "replica-%s", replica.id);
@@ -355,6 +385,6 @@ int manta_replica_main(int argument_count, char **arguments)
     int code = run(&replica, &options, &error);
     if (code < 0)
         report_failure(&replica, &error);
-    end(&replica);
+    end(&replica, code < 0 ? 1 : 0);
     return code < 0 ? 1 : 0;
 }
