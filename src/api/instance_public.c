@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@
 #include "socket.h"
 #include "wire.h"
 
-enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000 };
+enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000, STATUS_WAIT_MS = 10000 };
 
 struct manta_instance {
     struct instance place;
@@ -165,24 +166,77 @@ static int await_node(struct manta_instance *instance, struct error *reterr)
     return error_set(reterr, ERROR_PROTOCOL, "the node said '%.100s'", line);
 }
 
-static void reap_node(struct manta_instance *instance, int wait_ms)
+/* ---- ending
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The link ends when the node does.  False: not within `wait_ms`. */
+static bool await_end(struct manta_instance *instance, int wait_ms)
 {
-    struct pollfd gone = {.fd = instance->link, .events = POLLIN};
-    char rest[256];
+    struct pollfd link = {.fd = instance->link, .events = POLLIN};
     int64_t due = control_now_ns() + wait_ms * 1000000LL;
-    if (!instance->node)
-        return;
-    /* The link ends when the node does. */
-    while (wait_ms > 0 && control_now_ns() < due) {
-        poll(&gone, 1, (int)((due - control_now_ns()) / 1000000) + 1);
-        if (socket_read(instance->link, rest, sizeof rest) == 0)
-            break;
+    char rest[256];
+    for (;;) {
+        ssize_t got = socket_read(instance->link, rest, sizeof rest);
+        if (got == 0 || (got < 0 && got != -EAGAIN))
+            return true;
+        int64_t left_ms = (due - control_now_ns()) / 1000000;
+        if (left_ms <= 0)
+            return false;
+        poll(&link, 1, (int)left_ms + 1);
     }
-    socket_close(instance->link);
+}
+
+/* The node has ended, or is about to. */
+static void reap_node(pid_t node, const struct instance *place, bool owned)
+{
+    waitpid(node, NULL, 0);
+    if (owned)
+        instance_remove(place); /* in case the node was killed */
+}
+
+struct reaper {
+    pid_t node;
+    bool owned;
+    struct instance place;
+};
+
+static void *reap_main(void *owner)
+{
+    struct reaper *reaper = owner;
+    reap_node(reaper->node, &reaper->place, reaper->owned);
+    mem_free(reaper);
+    return NULL;
+}
+
+/* A thread that nobody waits for and that no signal of the program's interrupts.  False: there is
+ * none to be had. */
+static bool start_thread(void *(*main)(void *owner), void *owner)
+{
+    pthread_attr_t detached;
+    pthread_t thread;
+    sigset_t before;
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    helm_block_signals(&before);
+    bool started = pthread_create(&thread, &detached, main, owner) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&detached);
+    return started;
+}
+
+/* A private node ends when its link is closed.  Its last status is taken whenever that is, without
+ * anybody waiting for it. */
+static void leave_node(struct manta_instance *instance)
+{
+    if (instance->link >= 0)
+        socket_close(instance->link);
     instance->link = -1;
-    waitpid(instance->node, NULL, 0);
-    if (instance->owned)
-        instance_remove(&instance->place); /* in case the node was killed */
+    struct reaper *reaper = instance->node ? mem_try(sizeof *reaper) : NULL;
+    if (reaper) {
+        *reaper = (struct reaper){instance->node, instance->owned, instance->place};
+        if (!start_thread(reap_main, reaper))
+            mem_free(reaper); /* its status waits for the end of the program */
+    }
     instance->node = 0;
 }
 
@@ -195,10 +249,27 @@ static struct manta_instance *instance_free(struct manta_instance *instance)
         helm_give(instance->runtime->helm);
         runtime_unref(instance->runtime);
     }
-    if (instance->link >= 0)
-        socket_close(instance->link);
+    leave_node(instance);
     return mem_free(instance);
 }
+
+static void *free_main(void *instance)
+{
+    return instance_free(instance);
+}
+
+/* Is this thread inside a callback?  Then the instance cannot end under it, but behind it, on
+ * another thread. */
+static bool instance_ends_behind(struct manta_instance *instance)
+{
+    if (!instance->runtime || !helm_held(instance->runtime->helm))
+        return false;
+    start_thread(free_main, instance);
+    return true;
+}
+
+/* ---- opening
+ * --------------------------------------------------------------------------------------------- */
 
 static int open_runtime(struct manta_instance *instance, struct error *reterr)
 {
@@ -258,11 +329,8 @@ int manta_start(const struct manta_start_options *given, struct manta_instance *
             return 0;
         }
     }
-    if (instance->node && instance->link >= 0) {
-        socket_close(instance->link);
-        instance->link = -1;
-        waitpid(instance->node, NULL, 0);
-    }
+    if (instance->node)
+        kill(instance->node, SIGTERM); /* what did not come up as a service would stay otherwise */
     instance_free(instance);
     return runtime_error(reterr, &error);
 }
@@ -320,10 +388,8 @@ int manta_connect(const char *name, struct manta_instance **ret_instance,
 
 struct manta_instance *manta_disconnect(struct manta_instance *instance)
 {
-    if (!instance)
+    if (!instance || instance_ends_behind(instance))
         return NULL;
-    if (instance->node && instance->owned)
-        reap_node(instance, 0);
     return instance_free(instance);
 }
 
@@ -348,13 +414,21 @@ int manta_shutdown(struct manta_instance *instance, struct manta_error *reterr)
     struct control_question question = {.type = WIRE_SHUTDOWN_FRAME};
     if (!instance)
         return 0;
+    if (instance_ends_behind(instance))
+        return manta_error_set(reterr, MANTA_EINVALID, "a callback may not wait for the end");
     question.frame = bytes_of(room, wire_shutdown_write(&frame, 0, 0, false, room));
     int code = control_ask(instance->place.controller_socket, &question, 0, NULL, &error);
     /* The controller may be gone before its word arrives: what counts is that the node has ended.
      */
     if (code == ERROR_CLOSED)
         code = 0;
-    reap_node(instance, END_WAIT_MS);
+    if (code == 0 && instance->node && !await_end(instance, END_WAIT_MS))
+        code = error_set(&error, ERROR_TIMEOUT, "the instance has not ended within %d s",
+                         END_WAIT_MS / 1000);
+    if (code == 0 && instance->node) {
+        reap_node(instance->node, &instance->place, instance->owned);
+        instance->node = 0;
+    }
     instance_free(instance);
     return code < 0 ? runtime_error(reterr, &error) : 0;
 }
@@ -387,6 +461,8 @@ int manta_run(struct manta_instance *instance, const char *target,
     struct error error = {0};
     struct text document;
     take_options(&options, sizeof options, given, given ? given->size : 0);
+    if (!target)
+        return manta_error_set(reterr, MANTA_EINVALID, "no path/to/lib.so:application is given");
     if (!options.name || !*options.name)
         return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
     text_init(&document, 256 << 20);
@@ -418,9 +494,18 @@ int manta_status(struct manta_instance *instance, struct manta_pack *pack,
     struct error error = {0};
     uint8_t room[64];
     struct control_question question = {.type = WIRE_STATUS_FRAME};
+    struct manta_pack found = {0};
+    text_init(&found.document, PACK_LIMIT);
     question.frame = bytes_of(room, wire_status_write(&frame, 0, 0, false, room));
     int code = control_ask(instance->place.controller_socket, &question,
-                           control_now_ns() + 10000000000LL, &pack->document, &error);
+                           control_now_ns() + STATUS_WAIT_MS * 1000000LL, &found.document, &error);
+    if (code == 0 && found.document.failed)
+        code = error_set(&error, ERROR_MEMORY, "no memory for the status");
+    /* What the caller had stays if this fails. */
+    struct manta_pack spare = code < 0 ? found : *pack;
+    if (code == 0)
+        *pack = found;
+    text_done(&spare.document);
     return code < 0 ? runtime_error(reterr, &error) : 0;
 }
 
