@@ -371,3 +371,7 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "quick: one of the few that ./dev test --quick runs")

@@ -408,6 +408,7 @@ Test(node, with_its_parent_everything_of_a_private_instance_ends)
 {
     struct line line = ready();
     uint32_t replica = start_replica(&line, 1);
+    wait_until(controllers_reached, 1, "the controller runs");
     long controller = last_number("controllers");
     socket_close(scene.link);
     scene.link = -1;
@@ -450,6 +451,7 @@ Test(node, a_second_signal_ends_it_at_once)
     write_script("manta-replica", "trap '' TERM; while :; do sleep 100; done");
     struct line line = ready();
     uint32_t replica = start_replica(&line, 1);
+    wait_until(controllers_reached, 1, "the controller runs");
     long controller = last_number("controllers");
     kill(scene.node, SIGTERM);
     wait_until(process_gone, controller, "the controller is gone");
