@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ SETTLE_S = 1.0  # between the first answer and the look at memory
 # figure, words, unit, target for Manta with one C replica
 TARGETS = [
     ("start_ms", "exec to first 200", "ms", 50),
+    ("replica_ms", "C replica, exec to first answer", "ms", 2),
     ("replace_ms", "replica killed to next 200", "ms", 100),
     ("processes", "processes", "", 5),
     ("pss_mib", "memory (PSS)", "MiB", 15),
@@ -83,6 +85,15 @@ def replace_ms(system):
     return (time.monotonic() - started) * 1e3
 
 
+def replica_ms(build):
+    """Medians over many starts of one C replica, by a program that plays node, controller and caller."""
+    program = pathlib.Path(build, "bench/micro/replica_start_bench").resolve()
+    library = pathlib.Path(build, "examples/libnoop.so").resolve()
+    libexec = pathlib.Path(build, "libexec/manta").resolve()
+    done = subprocess.run([program, libexec, library, "noop"], capture_output=True, text=True, check=True)
+    return statistics.median(float(line) for line in done.stdout.split())
+
+
 def measure(kind, arguments, cpus):
     starts, replacements = [], []
     for turn in range(arguments.times):
@@ -96,6 +107,8 @@ def measure(kind, arguments, cpus):
     figures = {"system": kind.name, "start_ms": statistics.median(starts), "start_worst_ms": max(starts)}
     if replacements:
         figures["replace_ms"] = statistics.median(replacements)
+    if kind.name == "manta":
+        figures["replica_ms"] = replica_ms(arguments.build)
     return figures | rest
 
 
