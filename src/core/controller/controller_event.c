@@ -122,7 +122,9 @@ static void running_lost(struct controller *controller, struct controller_deploy
     controller_progress(controller, deployment->app, "%.*s: replica %llu %.*s",
                         BYTES_PRINT(deployment->name), (unsigned long long)replica->id.v,
                         BYTES_PRINT(controller_last_line(text)));
-    controller_replica_want(controller, deployment, attempt, backoff_ns(controller, attempt));
+    /* A version that has proven itself is replaced at once the first time. */
+    uint32_t pauses = attempt > 0 && deployment->goal.proven ? attempt - 1 : attempt;
+    controller_replica_want(controller, deployment, attempt, backoff_ns(controller, pauses));
 }
 
 static void unhealthy(struct controller *controller, struct controller_replica *replica,
