@@ -2,9 +2,9 @@
 /*
  * io_sim: loop.h on the simulated kernel.
  *
- * A turn is that of io/loop.c: the clock is read, watchers whose descriptors are ready are told, due
- * timers fire in the order of their due times, the turn functions are called.  What differs is only
- * who waits: the kernel asks each loop when it would have something to do (sim_loop_ready_ns).
+ * A turn is that of io/loop.c: the clock is read, watchers whose descriptors are ready are told,
+ * due timers fire in the order of their due times, the turn functions are called.  What differs is
+ * only who waits: the kernel asks each loop when it would have something to do (sim_loop_ready_ns).
  *
  * Ready watchers are told in an order that chance decides: nobody may rely on the kernel's.
  */

@@ -7,11 +7,13 @@
  * reads and writes, the order in which ready descriptors are told) comes from one seed.
  *
  * A process owns descriptors and at most one loop.  sim_step lets the process whose turn is due
- * next take one turn, or an event of the world happen.  Whatever calls into a role outside of a turn
- * stands between sim_enter and sim_leave, so that descriptors and the story know whose they are.
+ * next take one turn, or an event of the world happen.  Whatever calls into a role outside of a
+ * turn stands between sim_enter and sim_leave, so that descriptors and the story know whose they
+ * are.
  *
- *     io_sim.c          processes, the clock, loops: loop.h
- *     io_sim_socket.c   descriptors, listeners, accept and connect: socket.h
+ *     io_sim_kernel.c   the clock, processes, whose turn it is
+ *     io_sim.c          loop.h
+ *     io_sim_socket.c   socket.h: descriptors, listeners, accept and connect
  *     io_sim_stream.c   the bytes of a connection on their way
  *     io_sim_page.c     pages of memory that processes share, and log lines: page.h, log.h
  */
@@ -47,16 +49,16 @@ struct sim_config {
 
 struct sim_process {
     char name[SIM_NAME_SIZE];
-    struct list_link link;       /* on the kernel's list, in order of birth */
-    struct loop *loop;           /* null: none */
-    uint32_t number;             /* its process id */
-    uint32_t descriptor_count;   /* open */
-    uint32_t descriptor_limit;   /* at most; UINT32_MAX: none */
-    int64_t stopped_until_ns;    /* takes no turn before */
-    int64_t busy_until_ns;       /* the last turn lasts until then */
-    int64_t latency_ns;          /* of its next turn */
-    bool doomed;                 /* ends with this turn: what it still writes is lost */
-    bool ended;                  /* wants to end (after loop_stop, or by its own will) */
+    struct list_link link;     /* on the kernel's list, in order of birth */
+    struct loop *loop;         /* null: none */
+    uint32_t number;           /* its process id */
+    uint32_t descriptor_count; /* open */
+    uint32_t descriptor_limit; /* at most; UINT32_MAX: none */
+    int64_t stopped_until_ns;  /* takes no turn before */
+    int64_t busy_until_ns;     /* the last turn lasts until then */
+    int64_t latency_ns;        /* of its next turn */
+    bool doomed;               /* ends with this turn: what it still writes is lost */
+    bool ended;                /* wants to end (after loop_stop, or by its own will) */
 };
 
 /* ---- the kernel ---- */
@@ -111,7 +113,6 @@ void sim_reset(int descriptor);
  * none. */
 bool sim_stall(struct sim_process *process, int64_t until_ns);
 void sim_stall_descriptor(int descriptor, int64_t until_ns);
-uint32_t sim_descriptor_count(void); /* of all processes */
 /* "proxy-1>r4" for a stream that the tap was told of. */
 const char *sim_stream_name(const void *stream);
 /* A number of the connection, never used again. */

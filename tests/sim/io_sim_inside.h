@@ -26,19 +26,21 @@ struct sim_object {
 };
 struct sim_object *sim_object_ref(struct sim_object *object);
 void sim_object_unref(struct sim_object *object);
-/* Lowest free number; -EMFILE past the process's limit (then the reference is the caller's still). */
+/* Lowest free number; -EMFILE past the process's limit (then the reference is the caller's still).
+ */
 int sim_descriptor_open(struct sim_object *object, struct sim_process *process);
 /* Null: not open, or not this process's. */
 struct sim_object *sim_descriptor_object(int descriptor, enum sim_kind kind);
 void sim_descriptor_close(int descriptor);
-/* When it is ready for any of `events` (enum loop_events), and for which; SIM_NEVER: not yet known. */
+/* When it is ready for any of `events` (enum loop_events), and for which; SIM_NEVER: not yet known.
+ */
 int64_t sim_descriptor_ready_ns(int descriptor, int events, int *ret_events);
 
 /* ---- streams: one end of a connection each ---- */
 
 struct sim_segment {
-    struct list_link link; /* on stream->in */
-    int64_t at_ns;         /* when it arrives */
+    struct list_link link;     /* on stream->in */
+    int64_t at_ns;             /* when it arrives */
     struct sim_object *passed; /* a descriptor that travels with its first byte; null: none */
     size_t start, size;
     uint8_t at[];
@@ -56,8 +58,8 @@ struct sim_stream {
     int64_t delay_ns;            /* longest usual */
     int end_error;               /* 0: end of file, or -errno behind what is readable */
     bool local, connector;
-    bool write_shut;             /* by socket_shutdown_write */
-    uint32_t number;             /* of the connection, both ends */
+    bool write_shut; /* by socket_shutdown_write */
+    uint32_t number; /* of the connection, both ends */
     char name[2 * SIM_NAME_SIZE + 4];
 };
 /* A connected pair, one reference each; the connector's end. */
@@ -84,7 +86,6 @@ struct sim_page {
 
 const struct sim_config *sim_configuration(void);
 bool sim_one_in(uint32_t count); /* false when count is 0 */
-struct sim_process *sim_process_at(uint32_t index); /* in order of birth; null behind the last */
 void sim_sockets_begin(void);
 void sim_sockets_end(void);
 

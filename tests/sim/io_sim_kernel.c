@@ -109,15 +109,6 @@ void sim_process_end(struct sim_process *process)
     list_remove(&process->link);
 }
 
-struct sim_process *sim_process_at(uint32_t index)
-{
-    struct list_link *link;
-    list_each (link, &sim.processes)
-        if (index-- == 0)
-            return list_entry(link, struct sim_process, link);
-    return NULL;
-}
-
 void sim_enter(struct sim_process *process)
 {
     ensure(!sim.current && process);

@@ -33,7 +33,7 @@ struct listener {
     char path[SIM_PATH_SIZE];
     uint16_t port;
     int backlog;
-    struct list queue; /* struct waiting */
+    struct list queue;        /* struct waiting */
     char name[SIM_NAME_SIZE]; /* of the process that made it */
 };
 
@@ -63,11 +63,6 @@ void sim_sockets_end(void)
     ensure_tag(M1, sockets.open_count == 0);
     ensure_tag(M1, list_empty(&sockets.listeners));
     sockets.rows = mem_free(sockets.rows);
-}
-
-uint32_t sim_descriptor_count(void)
-{
-    return sockets.open_count;
 }
 
 struct sim_object *sim_object_ref(struct sim_object *object)
@@ -323,8 +318,7 @@ int socket_accept(int descriptor)
         return -EMFILE;
     if (listener_ready_ns(listener) > sim_now_ns())
         return -EAGAIN;
-    struct waiting *waiting =
-        list_entry(list_pop_front(&listener->queue), struct waiting, link);
+    struct waiting *waiting = list_entry(list_pop_front(&listener->queue), struct waiting, link);
     int accepted = sim_descriptor_open(&waiting->stream->object, process);
     ensure(accepted >= 0);
     mem_free(waiting);
@@ -348,7 +342,8 @@ int socket_check_peer(int descriptor, pid_t *ret_pid)
 
 int socket_pair(int ret_descriptors[2])
 {
-    struct sim_stream *stream = sim_stream_pair(true, ++sockets.connection_count, sim_current()->name);
+    struct sim_stream *stream =
+        sim_stream_pair(true, ++sockets.connection_count, sim_current()->name);
     ret_descriptors[0] = sim_descriptor_open(&stream->object, sim_current());
     ret_descriptors[1] = sim_descriptor_open(&stream->peer->object, sim_current());
     ensure(ret_descriptors[0] >= 0 && ret_descriptors[1] >= 0);

@@ -8,10 +8,10 @@
  *     end A: in <- [....][..] arrival times <- writes of B        (and the other way round)
  *
  * What Linux does at the ends of life is done here too: bytes written before an end still arrive;
- * who is closed with unread bytes leaves ECONNRESET behind them to the peer of a connection, else an
- * end of file; writing to somebody who is gone is EPIPE, at once between processes of one machine,
- * over TCP only once the news has arrived; a descriptor travels with a byte, and a read stops before
- * the bytes of the next one.
+ * who is closed with unread bytes leaves ECONNRESET behind them to the peer of a connection, else
+ * an end of file; writing to somebody who is gone is EPIPE, at once between processes of one
+ * machine, over TCP only once the news has arrived; a descriptor travels with a byte, and a read
+ * stops before the bytes of the next one.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -53,6 +53,11 @@ uint32_t story_compare(const struct story *story, const struct story *other)
     return story->count == other->count ? 0 : common + 1;
 }
 
+uint64_t story_hash(const struct story *story)
+{
+    return bytes_hash(bytes_of(story->hashes, story->count * sizeof(*story->hashes)));
+}
+
 void story_done(struct story *story)
 {
     free(story->hashes);

@@ -58,7 +58,7 @@ static void hang(struct run *run, const char *why)
                     client->number, client->made, client->wanted, client->sent_count,
                     (unsigned long long)client->body_left);
     }
-    world_fail(world, "no %s: %s", run->what, why ? why : "it does not end");
+    world_fail(world, "%s, so there is no %s", why ? why : "R1: it does not end", run->what);
 }
 
 static void step(struct run *run)

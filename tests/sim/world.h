@@ -9,7 +9,7 @@
  *     world_process.c    the proxies' and the controller's processes
  *     world_replica.c    a replica's process: the real taker and a runner
  *     world_user.c       user code: does with a request what its plan says
- *     world_body.c       user code that reads streamed bodies; what bodies look like
+ *     world_body.c       what bodies look like
  *     world_command.c    deploys and deletes, as a command would
  *     world_client.c     clients: what they send, how fast, and when they leave
  *     world_answer.c     clients: what comes back
@@ -17,6 +17,7 @@
  *     world_fault.c      faults
  *     world_tap.c        reads along on local connections
  *     world_check.c      invariants, after every step and at rest
+ *     trial.c            one seed in a process of its own
  *     world_main.c       the program
  *
  * The roles are the real ones; only user code, clients, the node and the store are the world's own.
@@ -40,10 +41,11 @@
 
 enum {
     WORLD_PROXIES = 2,
-    WORLD_APPS = 4,        /* one deployment each; the last is reached by calls alone */
+    WORLD_APPS = 4, /* one deployment each; the last is reached by calls alone */
     WORLD_PORT = 8000,
-    WORLD_BATCH = 16,      /* most requests of one call of user code */
-    WORLD_PIPELINE = 8,    /* most requests of a client that are out */
+    WORLD_BATCH = 16,        /* most requests of one call of user code */
+    WORLD_PIPELINE = 8,      /* most requests of a client that are out */
+    WORLD_ANSWER_KEY = 7919, /* added to the number of a request: the key of its answer's body */
 };
 #define WORLD_CONTROLLER_PATH "/sim/controller"
 static const int64_t WORLD_MS = 1000000;
@@ -110,7 +112,7 @@ struct world_request {
     enum world_crash crash;
     uint32_t parts; /* of PLAN_STREAM and PLAN_BREAK */
     bool heeds_cancel;
-    bool answers_early; /* before its body is whole, where bodies are streamed */
+    bool answers_early;           /* before its body is whole, where bodies are streamed */
     int64_t service_ns, pause_ns; /* pause: between parts */
     /* What became of it. */
     int64_t made_ns;
@@ -123,7 +125,7 @@ struct world_request {
 
 /* ---- processes ---- */
 
-struct world_call { /* user code that runs: for one request, or for a batch */
+struct world_call {        /* user code that runs: for one request, or for a batch */
     struct list_link link; /* on replica->calls */
     struct world_replica *replica;
     struct taker_request *requests[WORLD_BATCH];
@@ -133,7 +135,7 @@ struct world_call { /* user code that runs: for one request, or for a batch */
     struct loop_timer timer;
     struct dispatch_call *nested;
     uint32_t parts_left;
-    uint64_t written, read; /* bytes of the answer, of a streamed body */
+    uint64_t written, read;          /* bytes of the answer, of a streamed body */
     bool begun, waits_for_room, due; /* due: the service time is over */
 };
 
@@ -148,10 +150,10 @@ struct world_replica {
     struct taker *taker;       /* null: not constructed yet */
     struct dispatch *dispatch; /* null: its user code calls nobody */
     struct list calls;
-    uint32_t running;       /* calls of user code */
-    uint32_t taken;         /* requests in them */
-    uint32_t allowed;       /* R2: most that may be accepted now */
-    bool woken;             /* the taker has something */
+    uint32_t running; /* calls of user code */
+    uint32_t taken;   /* requests in them */
+    uint32_t allowed; /* R2: most that may be accepted now */
+    bool woken;       /* the taker has something */
     bool fails_to_start, reported_failure;
     int64_t report_until_ns;
     struct loop_turn turn;
@@ -230,6 +232,7 @@ struct world {
     struct settings settings;
     bool fault_on[FAULT_COUNT];
     int64_t fault_pause_ns, faults_end_ns;
+    bool busy; /* many clients that ask much: limits, batches and windows fill */
     bool calm; /* no more faults */
     bool ending;
     struct world_app apps[WORLD_APPS];
@@ -242,8 +245,8 @@ struct world {
     int listener, controller_listener; /* the node's descriptors */
     struct world_proxy proxies[WORLD_PROXIES];
     struct world_controller controller;
-    struct list replicas;  /* struct world_replica: processes that run */
-    struct list starts;    /* struct world_start: asked for, not there yet */
+    struct list replicas;        /* struct world_replica: processes that run */
+    struct list starts;          /* struct world_start: asked for, not there yet */
     struct world_engine *engine; /* of the living controller; null: none */
     struct world_store *store;
     struct world_command *command;
@@ -253,7 +256,7 @@ struct world {
     uint32_t client_count, clients_done;
     uint32_t answers_good, answers_other, answers_none; /* of clients, for the last line */
     struct sim_event fault_event, calm_event;
-    int64_t descriptors_ns; /* last moment when a proxy was short of descriptors */
+    int64_t descriptors_ns;   /* last moment when a proxy was short of descriptors */
     int64_t replica_ended_ns; /* last moment when a replica's process ended */
 };
 
@@ -305,9 +308,8 @@ void world_user_nested(struct world_replica *replica, const struct dispatch_even
 void world_user_free(struct world_call *call); /* its replica ends */
 
 /* world_body.c */
-uint8_t world_body_byte(uint32_t number, uint64_t at);
-void world_body_fill(uint32_t number, uint64_t at, uint8_t *to, size_t size);
-bool world_body_equal(uint32_t number, uint64_t at, struct bytes bytes);
+void world_body_fill(uint32_t key, uint64_t at, uint8_t *to, size_t size);
+bool world_body_equal(uint32_t key, uint64_t at, struct bytes bytes);
 
 /* world_command.c */
 void world_command_begin(struct world *world);
@@ -325,7 +327,7 @@ void world_client_excuse(struct world_client *client, const char *excuse);
 void world_clients_lose(struct world *world, const struct sim_process *server);
 
 /* world_answer.c */
-void world_answer_take(struct world_client *client); /* what is in client->in */
+void world_answer_take(struct world_client *client);   /* what is in client->in */
 bool world_answer_at_end(struct world_client *client); /* does the end of the connection end it? */
 
 /* world_judge.c: null, or what is wrong. */
@@ -357,8 +359,8 @@ uint32_t world_check_limit(const struct world_replica *replica);
 /* Notes which applications, from `first_app` on, this sender could not reach lately. */
 void world_check_missing(struct world *world, const struct dispatch *dispatch,
                          const struct sim_process *process, uint32_t first_app);
-/* A reader was told which replicas a snapshot holds, and the ids of the applications' deployments (0
- * where there is none that is available). */
+/* A reader was told which replicas a snapshot holds, and the ids of the applications' deployments
+ * (0 where there is none that is available). */
 void world_check_snapshot(struct world *world, uint64_t version, const uint64_t apps[WORLD_APPS],
                           const uint64_t *replicas, uint32_t count);
 /* Null when the world is at rest (M1, C5), else what is not. */
@@ -367,5 +369,7 @@ const char *world_check_rest(struct world *world);
 /* world_store.c */
 struct world_store *world_store_new(void);
 struct world_store *world_store_free(struct world_store *store);
+/* Whether the application's target with this version is in it. */
+bool world_store_has(const struct world_store *store, const char *app, uint64_t version);
 
 #endif

@@ -12,8 +12,6 @@
 #include "ensure.h"
 #include "world.h"
 
-enum { ANSWER_KEY = 7919 };
-
 static const struct http1_limits limits = {
     .line_size = 65536, .head_size = 262144, .header_count = 100, .body_size = UINT64_MAX};
 
@@ -39,8 +37,8 @@ static void answer_over(struct world_client *client)
     char how[48];
     bool good = is_good(client, request);
     if (good && !request->head_only && client->body_seen != request->answer_size)
-        world_fail(world, "client %u, request %u: %llu bytes of an answer of %llu", client->number,
-                   request->number, (unsigned long long)client->body_seen,
+        world_fail(world, "W2: client %u, request %u: %llu bytes of an answer of %llu",
+                   client->number, request->number, (unsigned long long)client->body_seen,
                    (unsigned long long)request->answer_size);
     *(good ? &world->answers_good : &world->answers_other) += 1;
     snprintf(how, sizeof how, "answered with %d", client->head.status);
@@ -73,7 +71,7 @@ static bool take_head(struct world_client *client)
     case HTTP1_MORE:
         return false;
     case HTTP1_REFUSED:
-        world_fail(world, "client %u, request %u: the answer is no HTTP: %s", client->number,
+        world_fail(world, "W3: client %u, request %u: the answer is no HTTP: %s", client->number,
                    request->number, refusal.reason);
     default:
         break;
@@ -85,7 +83,7 @@ static bool take_head(struct world_client *client)
     }
     const char *wrong = world_judge_status(client, request, client->head.status);
     if (wrong)
-        world_fail(world, "client %u, request %u: an answer of %d: %s", client->number,
+        world_fail(world, "W1: client %u, request %u: an answer of %d: %s", client->number,
                    request->number, client->head.status, wrong);
     http1_body_init_answer(&client->body, &client->head, &limits);
     client->in_answer = true;
@@ -97,8 +95,8 @@ static void check_body(struct world_client *client, struct bytes part)
 {
     const struct world_request *request = client->sent[0];
     if (is_good(client, request) &&
-        !world_body_equal(request->number + ANSWER_KEY, client->body_seen, part))
-        world_fail(client->world, "client %u, request %u: another body than user code gave",
+        !world_body_equal(request->number + WORLD_ANSWER_KEY, client->body_seen, part))
+        world_fail(client->world, "W2: client %u, request %u: another body than user code gave",
                    client->number, request->number);
     client->body_seen += part.size;
 }
@@ -123,8 +121,8 @@ static bool take_body(struct world_client *client)
         answer_over(client);
         return client->in.size > 0;
     case HTTP1_BODY_REFUSED:
-        world_fail(client->world, "client %u, request %u: the body is no HTTP: %s", client->number,
-                   client->sent[0]->number, refusal.reason);
+        world_fail(client->world, "W3: client %u, request %u: the body is no HTTP: %s",
+                   client->number, client->sent[0]->number, refusal.reason);
     default:
         skip(client, consumed);
         return false;

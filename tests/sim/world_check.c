@@ -2,8 +2,8 @@
 /*
  * world_check: invariants, after every turn and at rest.
  *
- * The roles' own checks walk their structures; what stands here looks from outside, from what passed
- * on the wire and what user code had, and at what only holds between turns: that whoever has
+ * The roles' own checks walk their structures; what stands here looks from outside, from what
+ * passed on the wire and what user code had, and at what only holds between turns: that whoever has
  * something to do will be called.
  */
 #include <stdio.h>
@@ -18,15 +18,15 @@
 
 enum { VERSIONS_MOST = 1 << 20, SENDERS_MOST = 1 << 16 };
 
-struct snapshot { /* R3: which replicas a version holds */
+struct snapshot {              /* R3: which replicas a version holds */
     uint64_t apps[WORLD_APPS]; /* ids of their deployments; 0: none that is available */
     uint32_t count;
     uint64_t replicas[];
 };
 
-struct sender { /* somebody with a dispatch */
-    uint64_t version; /* R4: the newest that it had */
-    uint64_t noted;   /* up to which its snapshots were looked at for missing applications */
+struct sender {         /* somebody with a dispatch */
+    uint64_t version;   /* R4: the newest that it had */
+    uint64_t noted;     /* up to which its snapshots were looked at for missing applications */
     struct map leaving; /* replica -> 1 + requests in flight there when it left the snapshot */
 };
 
@@ -172,8 +172,7 @@ static void check_dispatch(struct world *world, const struct dispatch *dispatch,
     dispatch_check(dispatch);
     if (router_version(router) < sender->version)
         world_fail(world, "R4: %s went back from snapshot %llu to %llu", process->name,
-                   (unsigned long long)sender->version,
-                   (unsigned long long)router_version(router));
+                   (unsigned long long)sender->version, (unsigned long long)router_version(router));
     sender->version = router_version(router);
     if (sender->version)
         check_leaving(world, sender, dispatch, process);
@@ -234,9 +233,9 @@ void world_check_turn(struct world *world, struct sim_process *process)
 
 /* ---- rest ---- */
 
-static const char *say_why(struct world *world, const char *who, const char *what)
+static const char *say_why(struct world *world, const char *tag, const char *who, const char *what)
 {
-    snprintf(world->check->why, sizeof world->check->why, "%s %s", who, what);
+    snprintf(world->check->why, sizeof world->check->why, "%s: %s %s", tag, who, what);
     return world->check->why;
 }
 
@@ -254,7 +253,7 @@ static const char *proxy_rest(struct world *world, const struct world_proxy *own
     const struct proxy *proxy = own->proxy;
     const char *why = NULL;
     if (!own->living)
-        return say_why(world, own->process.name, "is away");
+        return say_why(world, "C5", own->process.name, "is away");
     if (proxy->connections.used_count || proxy->exchanges.used_count)
         why = "has connections";
     else if (buffer_store_live_bytes(proxy->buffers) ||
@@ -262,7 +261,7 @@ static const char *proxy_rest(struct world *world, const struct world_proxy *own
         why = "keeps buffers";
     else
         why = dispatch_rest(proxy->dispatch);
-    return why ? say_why(world, own->process.name, why) : NULL;
+    return why ? say_why(world, "M1", own->process.name, why) : NULL;
 }
 
 static const char *replica_rest(struct world *world, const struct world_replica *replica)
@@ -276,7 +275,7 @@ static const char *replica_rest(struct world *world, const struct world_replica 
         why = "keeps buffers";
     else if (replica->dispatch)
         why = dispatch_rest(replica->dispatch);
-    return why ? say_why(world, replica->process.name, why) : NULL;
+    return why ? say_why(world, "M1", replica->process.name, why) : NULL;
 }
 
 /* C5: what runs is what is wanted. */
@@ -285,17 +284,38 @@ static const char *target_rest(struct world *world)
     struct controller_deployment_view view;
     size_t wanted = 0, apps = 0;
     if (!world->controller.living)
-        return "the controller is away";
+        return "C5: the controller is away";
     for (uint32_t i = 0; controller_deployment_at(world->controller.conduct->mind, i, &view); i++) {
         wanted += view.target_replicas;
         if (view.status != DEPLOYMENT_STATUS_HEALTHY)
-            return say_why(world, deployment_status_word(view.status), "is a deployment's status");
+            return say_why(world, "C5", deployment_status_word(view.status),
+                           "is a deployment's status");
     }
     for (uint32_t i = 0; i < WORLD_APPS; i++)
         if (world->apps[i].wanted)
             apps += world->apps[i].replicas;
     if (!list_empty(&world->starts) || world->replicas.length != wanted || wanted != apps)
-        return "other replicas run than are wanted";
+        return "C5: other replicas run than are wanted";
+    return NULL;
+}
+
+static bool is_behind(const struct world *world, const struct dispatch *dispatch)
+{
+    return router_version(dispatch_router(dispatch)) < world->controller.conduct->snapshot_version;
+}
+
+/* C5: every reader has the newest snapshot. */
+static const char *readers_rest(struct world *world)
+{
+    struct list_link *link;
+    for (uint32_t i = 0; i < world->proxy_count; i++)
+        if (is_behind(world, world->proxies[i].proxy->dispatch))
+            return say_why(world, "C5", world->proxies[i].process.name, "has an old snapshot");
+    list_each (link, &world->replicas) {
+        const struct world_replica *replica = list_entry(link, struct world_replica, link);
+        if (replica->dispatch && is_behind(world, replica->dispatch))
+            return say_why(world, "C5", replica->process.name, "has an old snapshot");
+    }
     return NULL;
 }
 
@@ -304,14 +324,14 @@ const char *world_check_rest(struct world *world)
     struct list_link *link;
     const char *why = NULL;
     if (world->clients_done < world->client_count)
-        return "some clients are not done";
+        return "R1: some clients are not done";
     if (!world_command_idle(world))
-        return "an operation has no outcome";
+        return "C5: an operation has no outcome";
     for (uint32_t i = 0; !why && i < world->proxy_count; i++)
         why = proxy_rest(world, &world->proxies[i]);
     if (!why)
         why = target_rest(world);
     for (link = world->replicas.head.next; !why && link != &world->replicas.head; link = link->next)
         why = replica_rest(world, list_entry(link, struct world_replica, link));
-    return why;
+    return why ? why : readers_rest(world);
 }

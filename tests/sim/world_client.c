@@ -70,8 +70,9 @@ static void lose(struct world_client *client, int error)
         client->excuse = "the answer said so";
     const char *wrong = client->sent_count ? world_judge_loss(client, client->sent[0]) : NULL;
     if (wrong)
-        world_fail(world, "client %u, request %u: the connection ended (%s): %s", client->number,
-                   client->sent[0]->number, error ? strerror(-error) : "end of file", wrong);
+        world_fail(world, "R1: client %u, request %u: the connection ended (%s): %s",
+                   client->number, client->sent[0]->number,
+                   error ? strerror(-error) : "end of file", wrong);
     disconnect(client, "the connection ended");
 }
 
@@ -97,8 +98,7 @@ static void send_malformed(struct world_client *client, struct world_request *re
                                         "POST /plain HTTP/1.1\r\nHost: a\r\n"
                                         "Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
                                         "GET /plain HTTP/1.1\r\nHost: a\r\nBad Name: b\r\n\r\n"};
-    uint32_t which =
-        (uint32_t)world_between(client->world, 0, sizeof texts / sizeof texts[0] - 1);
+    uint32_t which = (uint32_t)world_between(client->world, 0, sizeof texts / sizeof texts[0] - 1);
     request->kind = WORLD_MALFORMED;
     request->body_size = 0;
     request->head_only = false;
@@ -162,9 +162,8 @@ static void make_request(struct world_client *client)
     struct world_request *request = world_plan_request(world, client->number, app);
     client->sent[client->sent_count++] = request;
     client->made++;
-    client->next_request_ns = sim_now_ns() + (client->sent_count < client->depth
-                                                  ? 0
-                                                  : client->think_ns);
+    client->next_request_ns =
+        sim_now_ns() + (client->sent_count < client->depth ? 0 : client->think_ns);
     if (world_one_in(world, client->malformed_one_in))
         send_malformed(client, request);
     else
@@ -317,7 +316,7 @@ static void arm(struct world_client *client)
     bool reads = client->next_read_ns <= sim_now_ns();
     if (wants_request(client))
         earliest(&due_ns, client->next_request_ns > sim_now_ns() ? client->next_request_ns
-                                                                  : sim_now_ns() + 1);
+                                                                 : sim_now_ns() + 1);
     if (writes)
         earliest(&due_ns, client->next_write_ns);
     if (writes && client->continue_ns)
@@ -328,8 +327,7 @@ static void arm(struct world_client *client)
     if (client->patience_ns && client->sent_count)
         earliest(&due_ns, client->sent[0]->made_ns + client->patience_ns);
     loop_timer_set(&client->timer, due_ns);
-    loop_watch_change(&client->watch,
-                      (reads ? LOOP_READ : 0) | (client->blocked ? LOOP_WRITE : 0));
+    loop_watch_change(&client->watch, (reads ? LOOP_READ : 0) | (client->blocked ? LOOP_WRITE : 0));
 }
 
 static void client_done(struct world_client *client)

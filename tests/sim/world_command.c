@@ -22,6 +22,7 @@ enum { RETRY_MS = 30, SHUTDOWN = WORLD_APPS, OPERATIONS, FRAME_MOST = 1 << 20 };
 struct operation {
     uint32_t wanted, sent, done; /* how often something else was wanted, asked for, settled */
     int64_t again_ns;            /* not before */
+    uint64_t version;            /* that was asked for; 0: none */
 };
 
 struct world_command {
@@ -113,6 +114,8 @@ static void ask(struct world_command *command)
             operation->again_ns > sim_now_ns())
             continue;
         operation->sent = operation->wanted;
+        operation->version =
+            i != SHUTDOWN && command->world->apps[i].wanted ? command->world->apps[i].version : 0;
         uint64_t stream = (uint64_t)(i + 1) << 32 | operation->sent;
         if (i == SHUTDOWN)
             put_shutdown(command, stream);
@@ -131,12 +134,19 @@ static void ask_again(struct operation *operation)
     operation->again_ns = sim_now_ns() + RETRY_MS * WORLD_MS;
 }
 
+static void check_stored(const struct world *world, uint32_t app, uint64_t version)
+{
+    if (!world_store_has(world->store, world->apps[app].name, version))
+        world_fail(world, "C1: %s version %llu is said to run, and is not stored",
+                   world->apps[app].name, (unsigned long long)version);
+}
+
 static void take_outcome(struct world_command *command, uint64_t stream, struct bytes payload)
 {
     struct wire_outcome outcome;
     uint32_t index = (uint32_t)(stream >> 32) - 1;
     if (wire_outcome_read(&outcome, payload) < 0 || index >= OPERATIONS)
-        world_fail(command->world, "an outcome that nobody waits for");
+        world_fail(command->world, "R1: an outcome that nobody waits for");
     struct operation *operation = &command->operations[index];
     sim_say("outcome for %s: %s %.*s",
             index == SHUTDOWN ? "the instance" : command->world->apps[index].name,
@@ -144,11 +154,14 @@ static void take_outcome(struct world_command *command, uint64_t stream, struct 
     if ((uint32_t)stream != operation->sent || operation->sent == operation->done)
         world_fail(command->world, "R1: a second outcome of one operation");
     if (outcome.code == ERROR_INVALID || outcome.code == ERROR_EXISTS)
-        world_fail(command->world, "a good target was refused: %.*s", BYTES_PRINT(outcome.text));
+        world_fail(command->world, "W3: a good target was refused: %.*s",
+                   BYTES_PRINT(outcome.text));
     if (outcome.code == ERROR_SYSTEM)
         ask_again(operation);
     else
         operation->done = operation->sent;
+    if (outcome.code == 0 && operation->version != 0)
+        check_stored(command->world, index, operation->version);
 }
 
 static void command_event(void *owner, struct channel *channel, int events)
@@ -189,9 +202,8 @@ static void timer_fired(void *owner)
     struct world_command *command = owner;
     if (!command->open && has_wish(command)) {
         int descriptor = socket_connect_unix(WORLD_CONTROLLER_PATH);
-        command->open = descriptor >= 0 &&
-                        channel_open(&command->channel, &command->channels, descriptor,
-                                     command_event, command) == 0;
+        command->open = descriptor >= 0 && channel_open(&command->channel, &command->channels,
+                                                        descriptor, command_event, command) == 0;
         if (command->open)
             put_hello(command);
     }

@@ -252,13 +252,20 @@ static const struct {
     enum world_fault fault;
     void (*strike)(struct world *world);
 } strikes[] = {
-    {FAULT_REPLICA_CRASH, crash_replica},     {FAULT_REPLICA_HANG, hang_replica},
-    {FAULT_LINK_STALL, stall_link},           {FAULT_CLIENT_STALL, stall_client},
-    {FAULT_CLIENT_RESET, reset_client},       {FAULT_CONTROLLER_LOST, lose_controller},
-    {FAULT_CONTROLLER_HANG, hang_controller}, {FAULT_PROXY_CRASH, crash_proxy},
-    {FAULT_PROXY_RESTART, restart_proxy},     {FAULT_PROXY_HANG, hang_proxy},
-    {FAULT_CLOCK_STALL, stall_clock},         {FAULT_REDEPLOY, redeploy},
-    {FAULT_RESCALE, rescale},                 {FAULT_DELETE, delete_or_bring_back},
+    {FAULT_REPLICA_CRASH, crash_replica},
+    {FAULT_REPLICA_HANG, hang_replica},
+    {FAULT_LINK_STALL, stall_link},
+    {FAULT_CLIENT_STALL, stall_client},
+    {FAULT_CLIENT_RESET, reset_client},
+    {FAULT_CONTROLLER_LOST, lose_controller},
+    {FAULT_CONTROLLER_HANG, hang_controller},
+    {FAULT_PROXY_CRASH, crash_proxy},
+    {FAULT_PROXY_RESTART, restart_proxy},
+    {FAULT_PROXY_HANG, hang_proxy},
+    {FAULT_CLOCK_STALL, stall_clock},
+    {FAULT_REDEPLOY, redeploy},
+    {FAULT_RESCALE, rescale},
+    {FAULT_DELETE, delete_or_bring_back},
     {FAULT_DESCRIPTORS, take_descriptors},
 };
 enum { STRIKES = sizeof strikes / sizeof strikes[0] };

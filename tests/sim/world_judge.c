@@ -75,7 +75,7 @@ const char *world_judge_status(const struct world_client *client,
     if (request->kind != WORLD_NORMAL)
         return judge_local(request, status);
     if (status == request->status)
-        return request->taken_count == 1 ? NULL : "R1: user code never saw it";
+        return request->taken_count == 1 ? NULL : "user code never saw it";
     switch (status) {
     case 404:
         return was_missing(world, request) ? NULL : "the application was there";
@@ -90,8 +90,7 @@ const char *world_judge_status(const struct world_client *client,
     }
 }
 
-const char *world_judge_loss(const struct world_client *client,
-                             const struct world_request *request)
+const char *world_judge_loss(const struct world_client *client, const struct world_request *request)
 {
     const struct world *world = client->world;
     if (client->excuse)
@@ -109,7 +108,7 @@ const char *world_judge_nested(const struct world *world, const struct world_req
 {
     switch (code) {
     case 0:
-        return request->taken_count == 1 ? NULL : "R1: user code never saw it";
+        return request->taken_count == 1 ? NULL : "user code never saw it";
     case ERROR_REPLICA_DIED:
         return died(request) ? NULL : "no replica died that had it";
     case ERROR_USER:

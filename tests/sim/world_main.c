@@ -1,155 +1,166 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * world_main: the program.
+ * world_main: the program: which seeds are tried, and what is said about them.
  *
- *     world --seed N [--story]         one seed; with its story on standard output
- *     world --seeds N [--from M]       N seeds, from M (or 1) on
- *     world --file FILE                the seeds of a file: a number at the begin of each line
- *     world --list-faults              what may happen in a world
- *
- * Each seed is lived through twice, in a process of its own, since what is wrong may end the
- * process: both stories must be the same, byte for byte (D1).  Of a seed that fails the end of its
- * story is printed, and the exit status is 1.
+ * Each seed is lived through twice (trial.c).  Of one that fails the end of its story is printed,
+ * and the exit status is 1; it is 2 when the question was wrong.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include <strings.h>
 
-#include "defects.h"
+#include "trial.h"
 #include "world.h"
 
-enum { LAST_LINES = 60, LINE_SIZE = 1100, SEED_SECONDS = 240 };
+enum { LINE_SIZE = 512, SEEDS = 200, HUNT_SEEDS = 40, FILE_SEEDS = 4096, STORIES_SHOWN = 3 };
 
-static void tell_difference(uint64_t seed, uint32_t line)
-{
-    fprintf(stderr, "seed %llu: D1: two lives differ from line %u of the story on\n",
-            (unsigned long long)seed, line);
-    exit(1);
-}
+struct order {
+    uint64_t seed, from, count; /* count 0: not said */
+    const char *path;
+    enum defect defect;
+    bool one, all_defects, quiet, hashes;
+};
 
-/* In a child. */
-static _Noreturn void live(uint64_t seed, FILE *out)
-{
-    struct story first, second;
-    alarm(SEED_SECONDS); /* a turn that does not end */
-    world_run(seed, out, &first);
-    if (!out) {
-        world_run(seed, NULL, &second);
-        uint32_t line = story_compare(&first, &second);
-        if (line)
-            tell_difference(seed, line);
-        story_done(&second);
-    }
-    story_done(&first);
-    exit(0);
-}
+struct tally {
+    uint64_t tried, failed;
+};
 
-/* 0: it went well.  With `out` the story is written there. */
-static int run_child(uint64_t seed, FILE *out, bool quiet)
-{
-    int status;
-    fflush(NULL);
-    pid_t child = fork();
-    if (child < 0) {
-        perror("fork");
-        exit(2);
-    }
-    if (child == 0) {
-        if (quiet && !freopen("/dev/null", "w", stderr))
-            _exit(2);
-        live(seed, out);
-    }
-    if (waitpid(child, &status, 0) < 0) {
-        perror("waitpid");
-        exit(2);
-    }
-    return status;
-}
+/* ---- seeds ---- */
 
-/* The lines before the failure, from a second life that writes them down. */
-static void print_end(uint64_t seed)
+static void try_seed(const struct order *order, uint64_t seed, struct tally *tally)
 {
-    static char lines[LAST_LINES][LINE_SIZE];
-    uint32_t count = 0;
-    FILE *story = tmpfile();
-    if (!story)
+    struct trial trial = {
+        .seed = seed, .defect = order->defect, .twice = true, .tells_hash = order->hashes};
+    struct trial_verdict verdict;
+    trial_run(&trial, &verdict);
+    tally->tried++;
+    if (verdict.good)
         return;
-    setvbuf(story, NULL, _IOLBF, LINE_SIZE);
-    run_child(seed, story, true);
-    rewind(story);
-    while (fgets(lines[count % LAST_LINES], LINE_SIZE, story))
-        count++;
-    for (uint32_t i = count > LAST_LINES ? count - LAST_LINES : 0; i < count; i++)
-        fprintf(stderr, "    %s", lines[i % LAST_LINES]);
-    fclose(story);
-}
-
-static bool try_seed(uint64_t seed, bool shows_end)
-{
-    int status = run_child(seed, NULL, false);
-    if (status == 0)
-        return true;
-    if (WIFSIGNALED(status))
-        fprintf(stderr, "seed %llu: ended by signal %d (%s)\n", (unsigned long long)seed,
-                WTERMSIG(status), strsignal(WTERMSIG(status)));
-    if (shows_end) {
-        print_end(seed);
-        fprintf(stderr, "seed %llu fails; its whole story: world --seed %llu --story\n",
+    fputs(verdict.words, stderr);
+    fprintf(stderr, "    %s: %s\n", invariant_tag(verdict.broken),
+            invariant_sentence(verdict.broken));
+    if (tally->failed++ < STORIES_SHOWN) {
+        trial_print_end(&trial, stderr);
+        fprintf(stderr, "seed %llu fails; its whole story: world --seed %llu\n",
                 (unsigned long long)seed, (unsigned long long)seed);
     }
+}
+
+/* A seed stands at the begin of its line; other lines are comments.  All are read before the first
+ * is tried: a child that exits would move the place in the file. */
+static int try_file(const struct order *order, struct tally *tally)
+{
+    static uint64_t seeds[FILE_SEEDS];
+    char line[LINE_SIZE], *end;
+    uint32_t count = 0;
+    FILE *file = fopen(order->path, "r");
+    if (!file) {
+        perror(order->path);
+        return -1;
+    }
+    while (count < FILE_SEEDS && fgets(line, sizeof line, file)) {
+        seeds[count] = strtoull(line, &end, 10);
+        count += end != line;
+    }
+    fclose(file);
+    if (count == FILE_SEEDS)
+        fprintf(stderr, "world: of %s only the first %d seeds are tried\n", order->path,
+                FILE_SEEDS);
+    for (uint32_t i = 0; i < count; i++)
+        try_seed(order, seeds[i], tally);
+    return 0;
+}
+
+static int try_seeds(const struct order *order)
+{
+    struct tally tally = {0};
+    uint64_t count = order->count || order->path || order->one ? order->count : SEEDS;
+    if (order->path && try_file(order, &tally) < 0)
+        return 2;
+    if (order->one)
+        try_seed(order, order->seed, &tally);
+    for (uint64_t i = 0; i < count; i++)
+        try_seed(order, order->from + i, &tally);
+    printf("%llu seeds, %llu failed\n", (unsigned long long)tally.tried,
+           (unsigned long long)tally.failed);
+    return tally.failed ? 1 : 0;
+}
+
+static int narrate(const struct order *order)
+{
+    struct trial trial = {
+        .seed = order->seed, .defect = order->defect, .story = stdout, .twice = true};
+    struct trial_verdict verdict;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* an abort loses no line */
+    trial_run(&trial, &verdict);
+    fputs(verdict.words, stderr);
+    if (!verdict.good)
+        fprintf(stderr, "    %s: %s\n", invariant_tag(verdict.broken),
+                invariant_sentence(verdict.broken));
+    return verdict.good ? 0 : 1;
+}
+
+/* ---- defects ---- */
+
+/* The seed goes well when no mistake is made; else the world's word on the defect is worth nothing.
+ */
+static bool is_clean(uint64_t seed)
+{
+    static uint64_t clean_from, clean_to; /* known already */
+    struct trial_verdict verdict;
+    if (seed >= clean_from && seed < clean_to)
+        return true;
+    trial_run(&(struct trial){.seed = seed, .twice = true}, &verdict);
+    if (!verdict.good) {
+        fprintf(stderr, "without any defect:\n%s", verdict.words);
+        return false;
+    }
+    if (seed != clean_to)
+        clean_from = seed;
+    clean_to = seed + 1;
+    return true;
+}
+
+/* True: some seed breaks the invariant that the defect is about. */
+static bool hunt(const struct order *order, enum defect defect)
+{
+    struct trial_verdict verdict;
+    uint64_t count = order->count ? order->count : HUNT_SEEDS, others = 0;
+    const char *tag = invariant_tag(defect_invariant(defect));
+    for (uint64_t seed = order->from; seed < order->from + count; seed++) {
+        struct trial trial = {.seed = seed, .defect = defect, .twice = true};
+        if (!is_clean(seed))
+            return false;
+        trial_run(&trial, &verdict);
+        others += !verdict.good && verdict.broken != defect_invariant(defect);
+        if (verdict.good || verdict.broken != defect_invariant(defect))
+            continue;
+        printf("%-16s %s\n    %s\n", defect_name(defect), defect_sentence(defect), verdict.line);
+        if (!order->all_defects && !order->quiet) {
+            trial_print_end(&trial, stdout);
+            printf("%s: %s\n", tag, invariant_sentence(defect_invariant(defect)));
+        }
+        return true;
+    }
+    printf("%-16s %s\n    NOT CAUGHT: of %llu seeds none broke %s, %llu broke something else\n",
+           defect_name(defect), defect_sentence(defect), (unsigned long long)count, tag,
+           (unsigned long long)others);
     return false;
 }
 
-static int try_range(uint64_t from, uint64_t count)
+static int hunt_all(const struct order *order)
 {
-    uint64_t failed = 0;
-    for (uint64_t seed = from; seed < from + count; seed++)
-        failed += !try_seed(seed, failed < 3);
-    printf("%llu seeds, %llu failed\n", (unsigned long long)count, (unsigned long long)failed);
-    return failed ? 1 : 0;
+    int missed = 0;
+    for (int defect = DEFECT_NONE + 1; defect < DEFECT_COUNT; defect++)
+        missed += !hunt(order, (enum defect)defect);
+    printf("%d defects, %d not caught\n", DEFECT_COUNT - 1, missed);
+    return missed ? 1 : 0;
 }
 
-static int try_file(const char *path)
-{
-    char line[LINE_SIZE];
-    uint64_t count = 0, failed = 0;
-    FILE *file = fopen(path, "r");
-    if (!file) {
-        perror(path);
-        return 2;
-    }
-    while (fgets(line, sizeof line, file)) {
-        char *end;
-        uint64_t seed = strtoull(line, &end, 10);
-        if (end == line)
-            continue; /* a comment */
-        count++;
-        failed += !try_seed(seed, true);
-    }
-    fclose(file);
-    printf("%llu seeds, %llu failed\n", (unsigned long long)count, (unsigned long long)failed);
-    return failed ? 1 : 0;
-}
-
-/* A world with a defect must be caught within `count` seeds. */
-static int hunt(const char *name, uint64_t from, uint64_t count)
-{
-    if (!defects_choose(name)) {
-        fprintf(stderr, "world: there is no defect '%s' in this program\n", name);
-        return 2;
-    }
-    for (uint64_t seed = from; seed < from + count; seed++)
-        if (!try_seed(seed, false)) {
-            printf("%s is caught by seed %llu\n", name, (unsigned long long)seed);
-            return 0;
-        }
-    printf("%s is not caught by %llu seeds\n", name, (unsigned long long)count);
-    return 1;
-}
+/* ---- lists ---- */
 
 static int list_faults(void)
 {
@@ -158,62 +169,161 @@ static int list_faults(void)
     return 0;
 }
 
-static int usage(void)
+static int list_defects(void)
 {
-    fprintf(stderr, "usage: world --seed N [--story] | --seeds N [--from M] | --file FILE |\n"
-                    "       --list-faults | --defect NAME [--seeds N] | --list-defects\n");
+    for (int i = DEFECT_NONE + 1; i < DEFECT_COUNT; i++)
+        printf("%-17s %s  %s\n", defect_name((enum defect)i),
+               invariant_tag(defect_invariant((enum defect)i)), defect_sentence((enum defect)i));
+    return 0;
+}
+
+static int list_invariants(void)
+{
+    for (int i = INVARIANT_NONE + 1; i < INVARIANT_COUNT; i++)
+        printf("%s  %s\n", invariant_tag((enum invariant)i), invariant_sentence((enum invariant)i));
+    return 0;
+}
+
+static int help(void)
+{
+    fputs(
+        "world: a whole Manta in one thread, on a simulated clock, kernel and disk, with faults\n"
+        "\n"
+        "A seed decides everything that happens: the settings, the applications, the clients and\n"
+        "what they ask, when which process crashes.  After the faults have stopped everybody must\n"
+        "be answered and what runs must be what is wanted.  A seed that fails fails always.\n"
+        "\n"
+        "Which seeds (default: --seeds 200); each is lived through twice, and the stories "
+        "compared:\n"
+        "  --seed N            this one, with its story on standard output\n"
+        "  --seeds N           so many, one after the other\n"
+        "  --from N            the first of them (default: 1)\n"
+        "  --file FILE         those of a file: a number at the begin of a line, then a reason\n"
+        "  --quiet             with --seed or --defect: no story\n"
+        "  --hashes            tells length and hash of each story\n"
+        "\n"
+        "Mistakes made on purpose, to see that the world notices (program world_with_defects):\n"
+        "  --defect NAME       looks for a seed that catches it, and prints the end of that "
+        "story;\n"
+        "                      with --seed the story of that seed with the defect\n"
+        "  --defects           all of them; each must be caught by one of 40 seeds (or --seeds N)\n"
+        "\n"
+        "Lists:\n"
+        "  --list-faults       what may happen in a world\n"
+        "  --list-invariants   what must be true in every world\n"
+        "  --list-defects      the mistakes, and the invariant that each of them breaks\n"
+        "\n"
+        "Exit status: 0 all is well, 1 something failed or was not caught, 2 the options are "
+        "wrong.\n"
+        "tests/sim/README.md explains the story.\n",
+        stdout);
+    return 0;
+}
+
+/* ---- options ---- */
+
+static int refuse(const char *what, const char *word)
+{
+    fprintf(stderr, "world: %s '%s'; --help tells what there is\n", what, word);
     return 2;
+}
+
+static bool read_number(const char *text, uint64_t *ret_number)
+{
+    char *end;
+    errno = 0;
+    *ret_number = strtoull(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' && *text != '-';
+}
+
+static enum defect find_defect(const char *name)
+{
+    for (int i = DEFECT_NONE + 1; i < DEFECT_COUNT; i++)
+        if (strcasecmp(defect_name((enum defect)i), name) == 0)
+            return (enum defect)i;
+    return DEFECT_NONE;
+}
+
+static int obey(const struct order *order)
+{
+    bool makes_mistakes = order->all_defects || order->defect != DEFECT_NONE;
+    if (makes_mistakes && !defects_linked()) {
+        fputs("world: this program makes no mistakes; world_with_defects does\n", stderr);
+        return 2;
+    }
+    if (order->all_defects)
+        return hunt_all(order);
+    if (order->one && !order->quiet && !order->hashes)
+        return narrate(order);
+    if (makes_mistakes && !order->one)
+        return hunt(order, order->defect) ? 0 : 1;
+    return try_seeds(order);
+}
+
+static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+                                        {"seeds", required_argument, NULL, 'n'},
+                                        {"from", required_argument, NULL, 'f'},
+                                        {"file", required_argument, NULL, 'F'},
+                                        {"quiet", no_argument, NULL, 'q'},
+                                        {"hashes", no_argument, NULL, 'H'},
+                                        {"defect", required_argument, NULL, 'd'},
+                                        {"defects", no_argument, NULL, 'D'},
+                                        {"list-faults", no_argument, NULL, 'l'},
+                                        {"list-defects", no_argument, NULL, 'L'},
+                                        {"list-invariants", no_argument, NULL, 'I'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {NULL, 0, NULL, 0}};
+
+/* False: it is no good option. */
+static bool take_option(struct order *order, int option)
+{
+    switch (option) {
+    case 's':
+        order->one = true;
+        return read_number(optarg, &order->seed);
+    case 'n':
+        return read_number(optarg, &order->count) && order->count > 0;
+    case 'f':
+        return read_number(optarg, &order->from);
+    case 'F':
+        order->path = optarg;
+        return true;
+    case 'd':
+        order->defect = find_defect(optarg);
+        return order->defect != DEFECT_NONE;
+    case 'D':
+        return order->all_defects = true;
+    case 'q':
+        return order->quiet = true;
+    case 'H':
+        return order->hashes = true;
+    default:
+        return false;
+    }
 }
 
 int main(int argument_count, char **arguments)
 {
-    static const struct option table[] = {{"seed", required_argument, NULL, 's'},
-                                          {"story", no_argument, NULL, 't'},
-                                          {"seeds", required_argument, NULL, 'n'},
-                                          {"from", required_argument, NULL, 'f'},
-                                          {"file", required_argument, NULL, 'F'},
-                                          {"defect", required_argument, NULL, 'd'},
-                                          {"list-faults", no_argument, NULL, 'l'},
-                                          {"list-defects", no_argument, NULL, 'L'},
-                                          {NULL, 0, NULL, 0}};
-    uint64_t seed = 0, count = 0, from = 1;
-    const char *path = NULL, *defect = NULL;
-    bool one = false, story = false;
+    struct order order = {.from = 1};
     int option;
-    while ((option = getopt_long(argument_count, arguments, "", table, NULL)) != -1) {
+    while ((option = getopt_long(argument_count, arguments, "h", options, NULL)) != -1) {
         switch (option) {
-        case 's':
-            seed = strtoull(optarg, NULL, 10);
-            one = true;
-            break;
-        case 't':
-            story = true;
-            break;
-        case 'n':
-            count = strtoull(optarg, NULL, 10);
-            break;
-        case 'f':
-            from = strtoull(optarg, NULL, 10);
-            break;
-        case 'F':
-            path = optarg;
-            break;
-        case 'd':
-            defect = optarg;
-            break;
         case 'l':
             return list_faults();
         case 'L':
-            return defects_list();
+            return list_defects();
+        case 'I':
+            return list_invariants();
+        case 'h':
+            return help();
+        case '?':
+            return 2;
         default:
-            return usage();
+            if (!take_option(&order, option))
+                return refuse(option == 'd' ? "there is no defect" : "this is no number:", optarg);
         }
     }
-    if (defect)
-        return hunt(defect, from, count ? count : 100);
-    if (path)
-        return try_file(path);
-    if (one)
-        return story ? run_child(seed, stdout, false) != 0 : !try_seed(seed, true);
-    return count ? try_range(from, count) : usage();
+    if (optind < argument_count)
+        return refuse("there is no argument", arguments[optind]);
+    return obey(&order);
 }

@@ -18,7 +18,7 @@
 
 struct world *world_now;
 
-struct world_start { /* asked for, its process is not there yet */
+struct world_start {       /* asked for, its process is not there yet */
     struct list_link link; /* on world->starts */
     struct world *world;
     uint64_t id;
@@ -132,7 +132,7 @@ static int engine_start(struct engine *engine, const struct engine_start *order,
     start->id = order->replica;
     read_document(world, order->body, start);
     if (start->options.version != order->version)
-        world_fail(world, "replica %llu is started with another version than it is to say",
+        world_fail(world, "W2: replica %llu is started with another version than it is to say",
                    (unsigned long long)order->replica);
     list_push_back(&world->starts, &start->link);
     int64_t most_ns = slow ? 3 * WORLD_SECOND : 20 * WORLD_MS;
@@ -178,10 +178,9 @@ static void engine_list(struct engine *engine)
     list_each (link, &world->starts) {
         const struct world_start *start = list_entry(link, struct world_start, link);
         struct bytes name = bytes_of_string(world->apps[start->app].name);
-        tell(world, (struct engine_event){.type = ENGINE_HERE,
-                                          .replica = start->id,
-                                          .app = name,
-                                          .deployment = name});
+        tell(world,
+             (struct engine_event){
+                 .type = ENGINE_HERE, .replica = start->id, .app = name, .deployment = name});
     }
     tell(world, (struct engine_event){.type = ENGINE_LISTED});
 }

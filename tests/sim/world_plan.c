@@ -3,8 +3,8 @@
  * world_plan: what chance decides before something happens: which faults a world has, its settings,
  * its applications, its clients, and what user code does with each request.
  *
- * Plans come from a generator of their own, so that a change of the roles, which shifts what happens
- * on the simulated kernel, leaves the plans of a seed as they are.
+ * Plans come from a generator of their own, so that the first plans of a seed stay what they are
+ * however often the kernel asks for chance.
  */
 #include "mem.h"
 #include "world.h"
@@ -74,8 +74,8 @@ static void plan_app(struct world *world, uint32_t index)
 {
     static const struct {
         const char *name, *route;
-    } names[WORLD_APPS] = {{"plain", "/plain"}, {"batch", "/batch"}, {"stream", "/s/tream"},
-                           {"inner", ""}};
+    } names[WORLD_APPS] = {
+        {"plain", "/plain"}, {"batch", "/batch"}, {"stream", "/s/tream"}, {"inner", ""}};
     struct world_app *app = &world->apps[index];
     *app = (struct world_app){
         .name = names[index].name,
@@ -88,12 +88,21 @@ static void plan_app(struct world *world, uint32_t index)
         .batched = index == 1,
         .streams_body = index == 2,
         .calls = index == 0,
-        .batch_size = index == 1 ? (uint32_t)world_between(world, 2, 8) : 1,
+        .batch_size = 1,
         .batch_concurrency = (uint32_t)world_between(world, 1, 2),
-        .batch_wait_ns = world_between(world, 0, 20) * WORLD_MS,
         .wanted = true,
     };
     app->slots = (uint32_t)world_between(world, 1, app->max_ongoing);
+}
+
+/* Batches are small and wait long enough that many become full. */
+static void plan_batches(struct world *world, struct world_app *app)
+{
+    app->replicas = (uint32_t)world_between(world, 1, 2);
+    app->max_ongoing = (uint32_t)world_between(world, 2, WORLD_BATCH);
+    app->slots = (uint32_t)world_between(world, 1, 4);
+    app->batch_size = (uint32_t)world_between(world, 2, world_one_in(world, 3) ? 8 : 3);
+    app->batch_wait_ns = world_between(world, 0, 60) * WORLD_MS;
 }
 
 void world_plan(struct world *world)
@@ -102,13 +111,16 @@ void world_plan(struct world *world)
     plan_settings(world);
     for (uint32_t i = 0; i < WORLD_APPS; i++)
         plan_app(world, i);
+    plan_batches(world, &world->apps[1]);
     /* Two of them need not be there. */
     if (world_one_in(world, 3))
         world->apps[1].wanted = false;
     if (world_one_in(world, 3))
         world->apps[2].wanted = false;
     world->proxy_count = (uint32_t)world_between(world, 1, WORLD_PROXIES);
-    world->client_count = (uint32_t)world_between(world, 1, 16);
+    world->busy = world_one_in(world, 4);
+    world->client_count =
+        (uint32_t)world_between(world, world->busy ? 8 : 1, world->busy ? 24 : 16);
     world->faults_end_ns = world_between(world, 300, 6000) * WORLD_MS;
 }
 
@@ -119,9 +131,9 @@ void world_plan_client(struct world *world, struct world_client *client)
     bool slow = world->fault_on[FAULT_CLIENT_SLOW] && world_one_in(world, 2);
     bool leaves = world->fault_on[FAULT_CLIENT_LEAVES] && world_one_in(world, 2);
     bool malformed = world->fault_on[FAULT_CLIENT_MALFORMED] && world_one_in(world, 2);
-    client->wanted = (uint32_t)world_between(world, 1, 12);
+    client->wanted = (uint32_t)world_between(world, 1, world->busy ? 30 : 12);
     client->depth = world_one_in(world, 2) ? 1 : (uint32_t)world_between(world, 1, WORLD_PIPELINE);
-    client->think_ns = world_between(world, 0, 100) * WORLD_MS;
+    client->think_ns = world_between(world, 0, world->busy ? 10 : 100) * WORLD_MS;
     client->patience_ns = world_one_in(world, 3) ? world_between(world, 50, 3000) * WORLD_MS : 0;
     client->write_piece = slow ? (size_t)world_between(world, PIECE_LEAST, 4096) : 0;
     client->read_piece = slow ? (size_t)world_between(world, PIECE_LEAST, 4096) : 0;
@@ -170,6 +182,8 @@ static void plan_user(struct world *world, struct world_request *request)
     request->heeds_cancel = !world_one_in(world, 3);
     request->answers_early = world_one_in(world, 6);
     request->plan = world_one_in(world, 4) ? PLAN_STREAM : PLAN_WHOLE;
+    if (request->plan == PLAN_STREAM && world_one_in(world, 3)) /* more than a window */
+        request->answer_size = (uint64_t)world_between(world, BODY_MOST / 2, BODY_MOST);
     if (world->fault_on[FAULT_USER_FAILS] && world_one_in(world, 6))
         request->plan = world_one_in(world, 2) ? PLAN_FAIL : PLAN_BREAK;
     if (world->fault_on[FAULT_USER_SILENT] && world_one_in(world, 20))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * world_process: the processes of the proxies and of the controller: the real roles, begun and ended
- * as the node would do it.
+ * world_process: the processes of the proxies and of the controller: the real roles, begun and
+ * ended as the node would do it.
  *
  * A killed process closes its descriptors and says nothing more; the functions that give its memory
  * back run in a doomed process, whose writes are lost.  The listening sockets are the node's, so
@@ -37,13 +37,14 @@ void world_proxy_start(struct world_proxy *proxy)
     struct proxy_options options = {.directory = "/sim",
                                     .controller = WORLD_CONTROLLER_PATH,
                                     .number = (int)proxy->number,
-                                    .listen_descriptor = sim_share(world->listener, &proxy->process),
+                                    .listen_descriptor =
+                                        sim_share(world->listener, &proxy->process),
                                     .parent_descriptor = -1,
                                     .trace = &proxy->trace};
     sim_enter(&proxy->process);
     sim_say("begins");
     if (proxy_open(proxy->proxy, &options, rng_next(sim_rng()), &error) < 0)
-        world_fail(world, "a proxy cannot begin: %s", error.text);
+        world_fail(world, "W3: a proxy cannot begin: %s", error.text);
     sim_leave();
 }
 
@@ -100,7 +101,7 @@ void world_controller_start(struct world *world)
     sim_enter(&controller->process);
     sim_say("begins its life %u", controller->lives);
     if (conduct_open(controller->conduct, &options, rng_next(sim_rng()), &error) < 0)
-        world_fail(world, "the controller cannot begin: %s", error.text);
+        world_fail(world, "W3: the controller cannot begin: %s", error.text);
     sim_leave();
 }
 

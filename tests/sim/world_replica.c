@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * world_replica: a replica's process: the real taker (and dispatch, where user code calls others)
- * and a runner that does what the C runner does, without threads: it takes while fewer calls of user
- * code run than it has slots, and asks again only when it was woken or a call has ended.
+ * and a runner that does what the C runner does, without threads: it takes while fewer calls of
+ * user code run than it has slots, and asks again only when it was woken or a call has ended.
  *
  *     begin -> constructor (a timer) -> ready, or failed and gone -> drained, killed or crashed
  */
@@ -118,7 +118,7 @@ static void constructed(void *owner)
         return;
     }
     if (taker_listen(replica->taker, replica->path, &error) < 0)
-        world_fail(replica->world, "%s cannot listen: %s", replica->process.name, error.text);
+        world_fail(replica->world, "W3: %s cannot listen: %s", replica->process.name, error.text);
     taker_report_ready(replica->taker);
 }
 

@@ -73,6 +73,18 @@ static struct kept *find(struct world_store *store, struct application_id id)
     return NULL;
 }
 
+bool world_store_has(const struct world_store *store, const char *app, uint64_t version)
+{
+    struct list_link *link;
+    list_each (link, &store->apps) {
+        const struct kept *kept = list_entry(link, struct kept, link);
+        if (bytes_equal(kept->target.name, bytes_of_string(app)) &&
+            kept->rows[0].version == version)
+            return true;
+    }
+    return false;
+}
+
 static bool refuses(struct error *reterr)
 {
     if (!world_now->fault_on[FAULT_STORE_FAILS] || world_now->calm || !world_one_in(world_now, 3))

@@ -16,7 +16,12 @@
 #include "wire.h"
 #include "world.h"
 
-enum { PAYLOAD_SEEN = 64, SEEN_SIZE = WIRE_HEADER_SIZE + PAYLOAD_SEEN, CONNECTIONS_MOST = 1 << 20, ROWS_MOST = 256 };
+enum {
+    PAYLOAD_SEEN = 64,
+    SEEN_SIZE = WIRE_HEADER_SIZE + PAYLOAD_SEEN,
+    CONNECTIONS_MOST = 1 << 20,
+    ROWS_MOST = 256
+};
 
 enum answer_state { ANSWER_AWAITED = 1, ANSWER_BEGUN };
 
@@ -129,8 +134,8 @@ static void note_deployment(struct world_tap *tap, struct tapped *tapped, const 
             tapped->apps[i] = row.id;
 }
 
-static void on_snapshot_frame(struct world_tap *tap, struct tapped *tapped,
-                              const struct side *side, uint8_t type)
+static void on_snapshot_frame(struct world_tap *tap, struct tapped *tapped, const struct side *side,
+                              uint8_t type)
 {
     if (type == WIRE_SNAPSHOT_FRAME) {
         tapped->version = number_at(side, 8);

@@ -16,7 +16,7 @@
 #include "mem.h"
 #include "world.h"
 
-enum { PART_MOST = 60000 /* a stream's window holds it */, ANSWER_KEY = 7919 };
+enum { PART_MOST = 100000 /* may be more than a stream's window surely grants */ };
 
 static void step(struct world_call *call);
 
@@ -49,11 +49,10 @@ static struct world_request *know(struct world_replica *replica,
     unsigned number = 0;
     struct bytes from = request->kind == WIRE_KIND_HTTP ? request->query : request->request_id;
     snprintf(text, sizeof text, "%.*s", BYTES_PRINT(bytes_head(from, sizeof text - 1)));
-    struct world_request *known = sscanf(text, "n=%u", &number) == 1
-                                      ? world_request_at(replica->world, number)
-                                      : NULL;
+    struct world_request *known =
+        sscanf(text, "n=%u", &number) == 1 ? world_request_at(replica->world, number) : NULL;
     if (!known)
-        world_fail(replica->world, "user code got a request that nobody made: '%s'", text);
+        world_fail(replica->world, "W2: user code got a request that nobody made: '%s'", text);
     return known;
 }
 
@@ -61,12 +60,13 @@ static void check_whole_body(struct world_replica *replica, const struct taker_r
                              const struct world_request *known)
 {
     if (!request->body_ended || request->body_error)
-        world_fail(replica->world, "request %u was taken before its body was whole", known->number);
+        world_fail(replica->world, "W2: request %u was taken before its body was whole",
+                   known->number);
     if (request->body.size != known->body_size)
-        world_fail(replica->world, "request %u has a body of %zu bytes, %llu were sent",
+        world_fail(replica->world, "W2: request %u has a body of %zu bytes, %llu were sent",
                    known->number, request->body.size, (unsigned long long)known->body_size);
     if (!world_body_equal(known->number, 0, request->body))
-        world_fail(replica->world, "request %u has another body than was sent", known->number);
+        world_fail(replica->world, "W2: request %u has another body than was sent", known->number);
 }
 
 static void note_taken(struct world_replica *replica, const struct taker_request *request,
@@ -81,7 +81,7 @@ static void note_taken(struct world_replica *replica, const struct taker_request
                    (unsigned long long)known->taken_by);
     known->taken_by = replica->id;
     if (strcmp(world->apps[known->app].name, replica->options.name) != 0)
-        world_fail(world, "request %u for %s was given to %s", known->number,
+        world_fail(world, "W2: request %u for %s was given to %s", known->number,
                    world->apps[known->app].name, replica->options.name);
     if (!replica->options.streams_body)
         check_whole_body(replica, request, known);
@@ -94,14 +94,14 @@ static void read_body(struct world_call *call)
     const struct world_request *known = call->known[0];
     struct world_replica *replica = call->replica;
     if (!world_body_equal(known->number, call->read, request->body))
-        world_fail(replica->world, "request %u has another body than was sent, near byte %llu",
+        world_fail(replica->world, "W2: request %u has another body than was sent, near byte %llu",
                    known->number, (unsigned long long)call->read);
     call->read += request->body.size;
     if (request->body.size)
         taker_consume(replica->taker, request, request->body.size);
     if (request->body_ended && !request->body_error && !request->cancelled &&
         call->read != known->body_size)
-        world_fail(replica->world, "request %u has a body of %llu bytes, %llu were sent",
+        world_fail(replica->world, "W2: request %u has a body of %llu bytes, %llu were sent",
                    known->number, (unsigned long long)call->read,
                    (unsigned long long)known->body_size);
 }
@@ -140,7 +140,7 @@ static void begin_nested(struct world_call *call)
     if (!call->nested) {
         const char *wrong = world_judge_nested(world, nested, error.code);
         if (wrong)
-            world_fail(world, "call %u: %s (%s)", nested->number, wrong, error.text);
+            world_fail(world, "W1: call %u: %s (%s)", nested->number, wrong, error.text);
         known->nested_failed = true;
     }
 }
@@ -149,8 +149,8 @@ static void begin_nested(struct world_call *call)
 static void check_nested_body(struct world_call *call, const struct world_request *nested,
                               struct bytes body)
 {
-    if (!world_body_equal(nested->number + ANSWER_KEY, call->written, body))
-        world_fail(call->replica->world, "call %u has another answer than was given",
+    if (!world_body_equal(nested->number + WORLD_ANSWER_KEY, call->written, body))
+        world_fail(call->replica->world, "W2: call %u has another answer than was given",
                    nested->number);
     call->written += body.size;
 }
@@ -161,11 +161,11 @@ static void end_nested(struct world_call *call, struct world_request *nested, in
     const char *wrong = world_judge_nested(world, nested, code);
     sim_say("call %u ends: %s", nested->number, code ? error_name(code) : "OK");
     if (nested->over)
-        wrong = "R1: it ends twice";
+        world_fail(world, "R1: call %u ends twice", nested->number);
     if (!wrong && code == 0 && call->written != nested->answer_size)
         wrong = "its answer has another length";
     if (wrong)
-        world_fail(world, "call %u, code %d: %s", nested->number, code, wrong);
+        world_fail(world, "W1: call %u, code %d: %s", nested->number, code, wrong);
     nested->over = true;
     call->known[0]->nested_failed |= code < 0;
     call->nested = NULL;
@@ -192,7 +192,7 @@ void world_user_nested(struct world_replica *replica, const struct dispatch_even
 
 static void fill_answer(const struct world_request *known, uint64_t at, uint8_t *to, size_t size)
 {
-    world_body_fill(known->number + ANSWER_KEY, at, to, size);
+    world_body_fill(known->number + WORLD_ANSWER_KEY, at, to, size);
 }
 
 static void answer_one(struct world_call *call, uint32_t index)
@@ -245,8 +245,8 @@ static void write_part(struct world_call *call)
     uint64_t size = call->parts_left > 1 ? left / call->parts_left : left;
     size = size < PART_MOST ? size : PART_MOST;
     fill_answer(known, call->written, part, (size_t)size);
-    int code = size ? taker_write(replica->taker, call->requests[0], bytes_of(part, (size_t)size))
-                    : 0;
+    int code =
+        size ? taker_write(replica->taker, call->requests[0], bytes_of(part, (size_t)size)) : 0;
     if (code == ERROR_AGAIN) {
         sim_say("user code of %u waits for room for %llu bytes", known->number,
                 (unsigned long long)size);
@@ -274,8 +274,7 @@ static void begin_answer(struct world_call *call)
     const struct world_request *known = call->known[0];
     struct taker_answer answer = {.status = known->status,
                                   .content_type = BYTES("application/octet-stream"),
-                                  .body_size =
-                                      known->number % 2 ? known->answer_size : UINT64_MAX};
+                                  .body_size = known->number % 2 ? known->answer_size : UINT64_MAX};
     sim_say("user code begins its answer to %u", known->number);
     taker_begin(call->replica->taker, call->requests[0], &answer);
     call->begun = true;

@@ -8,28 +8,39 @@ sim_help()
 ./dev sim: runs the simulated world: all roles in one thread, with seeded faults
 usage: ./dev sim [--sanitize] [options of the world]
 
-The world runs the minds on a simulated clock, network, disk and engine; a seed decides every fault, so a
-seed that fails once fails always.  Options are the world's own and go through unchanged, among them
+The world runs the real roles on a simulated clock, kernel, disk and engine; a seed decides every fault, so
+a seed that fails once fails always.  Without options: the seeds of tests/sim/seeds.txt, and 200 more.
+Options are the world's own and go through unchanged, among them
 
-  --seeds N    this many seeds
-  --seed N     this one seed, narrated
+  --seed N        this one seed, narrated
+  --seeds N       this many seeds; --from M: the first of them
+  --defects       mistakes made on purpose: each must be caught; --defect NAME: one of them, narrated
+  --list-faults, --list-invariants, --list-defects
+                  what may happen, what must be true, what may be broken
 
-  --sanitize   the world of build/sanitize instead of build/release (must come first)
+  --sanitize      the world of build/sanitize instead of build/release (must come first)
 
-A seed that showed something belongs into tests/sim/seeds.txt; `./dev test` runs those.
+All options: build/release/tests/sim/world --help.  How to read a story, and how to add a fault or a defect:
+tests/sim/README.md.  A seed that showed something belongs into tests/sim/seeds.txt; `./dev test` runs those.
 END
 }
 
 sim_main()
 {
-    local name=release
+    local name=release program=world argument
     if [ "${1:-}" = --sanitize ]; then
         name=sanitize
         shift
     fi
+    for argument in "$@"; do
+        case "$argument" in
+            --defect | --defect=* | --defects) program=world_with_defects ;;
+        esac
+    done
+    [ $# -gt 0 ] || set -- --file tests/sim/seeds.txt --seeds 200
     need build
-    compile_build "$name" || exit 1
-    local world=build/$name/tests/sim/world
+    compile_build "$name" "tests/sim/$program" || exit 1
+    local world=build/$name/tests/sim/$program
     [ -x "$world" ] || die "there is no $world"
     exec "$world" "$@"
 }

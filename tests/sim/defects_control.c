@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * defects_control: mistakes of the controller, of its store, and of chance.  How they come in
+ * between stands in defects_taker.c.
+ */
+#include <time.h>
+
+#include "conduct.h"
+#include "defects.h"
+#include "rng.h"
+#include "store.h"
+
+bool defects_linked(void)
+{
+    return true;
+}
+
+/* ---- the store ---- */
+
+int __real_store_open(struct store *store, const char *directory, size_t size_limit,
+                      struct error *reterr);
+int __wrap_store_open(struct store *store, const char *directory, size_t size_limit,
+                      struct error *reterr);
+int __wrap_store_open(struct store *store, const char *directory, size_t size_limit,
+                      struct error *reterr)
+{
+    int code = __real_store_open(store, directory, size_limit, reterr);
+    if (defect_is(DEFECT_OLD_NUMBERS))
+        store->life = 0;
+    return code;
+}
+
+int __real_store_save_app(const struct store *store, const struct controller_app_target *target,
+                          struct error *reterr);
+int __wrap_store_save_app(const struct store *store, const struct controller_app_target *target,
+                          struct error *reterr);
+int __wrap_store_save_app(const struct store *store, const struct controller_app_target *target,
+                          struct error *reterr)
+{
+    return defect_now(DEFECT_FORGOTTEN_TARGET, 5) ? 0
+                                                  : __real_store_save_app(store, target, reterr);
+}
+
+/* ---- the mind ---- */
+
+/* FORGOTTEN_ORPHAN: those of which the controller hears nothing any more. */
+static struct {
+    uint32_t life, count;
+    uint64_t ids[64];
+} orphans;
+
+/* What runs when a controller begins is told by the engine, and by the replicas themselves. */
+static bool is_forgotten(const struct controller_event *event)
+{
+    uint32_t room = sizeof orphans.ids / sizeof orphans.ids[0];
+    if (orphans.life != defects_life())
+        orphans.count = 0;
+    orphans.life = defects_life();
+    if (event->type == CONTROLLER_ADOPT && event->replica.v % 2 == 0 && orphans.count < room)
+        orphans.ids[orphans.count++] = event->replica.v;
+    for (uint32_t i = 0; i < orphans.count; i++)
+        if (orphans.ids[i] == event->replica.v)
+            return true;
+    return false;
+}
+
+void __real_controller_step(struct controller *controller, int64_t now_ns,
+                            const struct controller_event *event,
+                            struct controller_effects *effects);
+void __wrap_controller_step(struct controller *controller, int64_t now_ns,
+                            const struct controller_event *event,
+                            struct controller_effects *effects);
+void __wrap_controller_step(struct controller *controller, int64_t now_ns,
+                            const struct controller_event *event,
+                            struct controller_effects *effects)
+{
+    struct controller_event other = *event;
+    bool unheard = event->type == CONTROLLER_GONE && defect_now(DEFECT_UNSEEN_DEATH, 5);
+    if (defect_is(DEFECT_FORGOTTEN_ORPHAN))
+        unheard = is_forgotten(event);
+    if (unheard)
+        other = (struct controller_event){.type = CONTROLLER_TIME};
+    __real_controller_step(controller, now_ns, &other, effects);
+}
+
+/* ---- chance ---- */
+
+void __real_rng_init(struct rng *rng, uint64_t seed);
+void __wrap_rng_init(struct rng *rng, uint64_t seed);
+void __wrap_rng_init(struct rng *rng, uint64_t seed)
+{
+    struct timespec now = {0};
+    if (defect_is(DEFECT_REAL_CLOCK))
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    __real_rng_init(rng, seed ^ (uint64_t)now.tv_nsec);
+}
