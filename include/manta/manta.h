@@ -24,11 +24,13 @@
 #ifndef MANTA_MANTA_H
 #define MANTA_MANTA_H
 
+#include <manta/buffer.h>
 #include <manta/deployment.h>
 #include <manta/error.h>
 #include <manta/handle.h>
 #include <manta/instance.h>
 #include <manta/request.h>
+#include <manta/tensor.h>
 #include <manta/value.h>
 
 #endif

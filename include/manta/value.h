@@ -29,14 +29,16 @@ extern "C" {
 enum manta_type {
     MANTA_NIL, MANTA_BOOL, MANTA_INT, MANTA_FLOAT, MANTA_STRING, MANTA_BINARY, MANTA_ARRAY, MANTA_MAP,
     MANTA_HANDLE,    /* a handle to a deployment, as a constructor argument */
-    MANTA_EXTENSION  /* any other MessagePack extension */
+    MANTA_EXTENSION, /* any other MessagePack extension */
+    MANTA_TENSOR     /* <manta/tensor.h> */
 };
 
 /* ---- in: arguments ---------------------------------------------------------------------------- */
 
 /* What an arg is. */
 enum manta_arg_type { MANTA_ARG_END, MANTA_ARG_NIL, MANTA_ARG_BOOL, MANTA_ARG_INT, MANTA_ARG_FLOAT, MANTA_ARG_STRING,
-                      MANTA_ARG_BINARY, MANTA_ARG_VALUE /* a document of MessagePack */, MANTA_ARG_BOUND /* a bound deployment */ };
+                      MANTA_ARG_BINARY, MANTA_ARG_VALUE /* a document of MessagePack */, MANTA_ARG_BOUND /* a bound deployment */,
+                      MANTA_ARG_BUFFER /* <manta/buffer.h> */, MANTA_ARG_TENSOR /* <manta/tensor.h> */ };
 
 /* One value on its way in, made by the functions below. */
 struct manta_arg { /* 24 bytes for ever */

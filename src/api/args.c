@@ -5,6 +5,7 @@
 #include "args.h"
 
 #include "call.h"
+#include "shared.h"
 #include "value.h"
 
 int args_write_one(struct text *out, const struct manta_arg *arg, struct error *reterr)
@@ -34,6 +35,10 @@ int args_write_one(struct text *out, const struct manta_arg *arg, struct error *
             return error_set(reterr, ERROR_INVALID, "an argument is not exactly one packed value");
         text_add(out, bytes_of(arg->u.at, arg->size));
         break;
+    case MANTA_ARG_BUFFER:
+        return shared_write_buffer(out, arg, reterr);
+    case MANTA_ARG_TENSOR:
+        return shared_write_tensor(out, arg, reterr);
     case MANTA_ARG_BOUND:
         return error_set(reterr, ERROR_INVALID,
                          "a bound deployment can only be a constructor argument");

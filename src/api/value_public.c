@@ -14,6 +14,7 @@
 #include "bytes.h"
 #include "ensure.h"
 #include "error.h"
+#include "shared.h"
 #include "text.h"
 #include "value.h"
 
@@ -127,6 +128,10 @@ enum manta_type manta_value_type(const struct manta_value *value)
     struct value item = item_of(value);
     if (item.type == VALUE_EXTENSION && item.extension == VALUE_EXTENSION_HANDLE)
         return MANTA_HANDLE;
+    struct manta_buffer *buffer;
+    struct value_place place;
+    if (item.type == VALUE_EXTENSION && shared_place(item.raw, &place, &buffer) == 0)
+        return item.extension == VALUE_EXTENSION_TENSOR ? MANTA_TENSOR : MANTA_BINARY;
     return TYPES[item.type];
 }
 
@@ -187,6 +192,12 @@ int manta_value_binary(const struct manta_value *value, const void **ret_at, siz
                        struct manta_error *reterr)
 {
     struct value item = item_of(value);
+    struct manta_buffer *buffer;
+    struct value_place place;
+    if (item.type == VALUE_EXTENSION && item.extension == VALUE_EXTENSION_BUFFER &&
+        shared_place(item.raw, &place, &buffer) == 0)
+        item = (struct value){.type = VALUE_BINARY,
+                              .bytes = bytes_of(buffer->at + place.offset, (size_t)place.size)};
     if (item.type != VALUE_BINARY)
         return wrong_type(&item, "binary", reterr);
     *ret_at = item.bytes.at;

@@ -251,6 +251,19 @@ bool value_next(struct value_reader *reader, struct value *ret_value)
     return true;
 }
 
+bool value_next_outside(struct value_reader *reader, struct value *ret_value)
+{
+    struct value value;
+    while (item_read(&reader->rest, &value)) {
+        if (value.type == VALUE_EXTENSION && (value.extension == VALUE_EXTENSION_BUFFER ||
+                                              value.extension == VALUE_EXTENSION_TENSOR)) {
+            *ret_value = value;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool value_skip(struct value_reader *reader)
 {
     struct bytes rest = reader->rest;

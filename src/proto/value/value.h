@@ -4,7 +4,8 @@
  *
  * The writer appends to a text; the reader is a cursor over a slice: value_check looks at the
  * whole document once (nesting, lengths, trailing bytes), and then it is walked without allocation.
- * Extension type 1 is a tensor (dtype, shape, strides, data).  A deployment's call arguments are an
+ * Extensions of our own: a handle, and values whose bytes lie outside the document, a buffer and a
+ * tensor (value_tensor.h).  A deployment's call arguments are an
  * array of positional values, or an array [positional array, keyword map] marked by content type
  * (see VALUE_CONTENT_TYPE).
  */
@@ -19,7 +20,12 @@
 #include "text.h"
 
 #define VALUE_CONTENT_TYPE "application/msgpack"
-enum { VALUE_DEPTH_LIMIT = 64, VALUE_EXTENSION_TENSOR = 1, VALUE_EXTENSION_HANDLE = 2 };
+enum {
+    VALUE_DEPTH_LIMIT = 64,
+    VALUE_EXTENSION_TENSOR = 1,
+    VALUE_EXTENSION_HANDLE = 2,
+    VALUE_EXTENSION_BUFFER = 3,
+};
 
 enum value_type {
     VALUE_NIL,
@@ -80,6 +86,8 @@ void value_read_init(struct value_reader *reader, struct bytes document); /* che
 bool value_next(struct value_reader *reader, struct value *ret_value);
 /* The next item with everything inside it. */
 bool value_skip(struct value_reader *reader);
+/* The next buffer or tensor at any depth; false when there is none. */
+bool value_next_outside(struct value_reader *reader, struct value *ret_value);
 /* Looks a string key up in a map document; the first one counts; false when absent or not a map. */
 bool value_map_find(struct bytes map_document, struct bytes key, struct value *ret_value);
 /* The item at an index of an array document; false beyond its end or when it is not an array. */
