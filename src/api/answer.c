@@ -85,8 +85,9 @@ int manta_request_fail(struct manta_request *request, int code, const char *form
         code = ERROR_USER;
     struct manta_replica *replica = request->replica;
     bool nested = runtime_enter(replica->runtime);
-    log_request(LOG_ERROR, request->taken->request_id, "%.*s failed: %s",
-                BYTES_PRINT(request->taken->method), text);
+    /* What the caller did wrong is no fault of the deployment's. */
+    log_request(error_http_status(code) < 500 ? LOG_INFO : LOG_ERROR, request->taken->request_id,
+                "%.*s failed: %s", BYTES_PRINT(request->taken->method), text);
     request_abort(request, code, bytes_of_string(text));
     runner_flush(replica);
     runtime_leave(replica->runtime, nested);
