@@ -126,7 +126,7 @@ def test_a_rollout_that_fails_leaves_the_old_one_serving(manta_service):
         assert failed.returncode == 1 and "no model today" in failed.stderr
         answer = get(service.port, "/still")
         assert (answer.status, answer.field("x-path")) == (200, "/still")
-        assert service.processes("manta-replica") == before
+        wait_until(lambda: service.processes("manta-replica") == before, "what failed is gone, what served is not")
 
 
 @contextlib.contextmanager
