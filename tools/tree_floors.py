@@ -23,7 +23,7 @@ PURE = (
     "src/core/replica",
     "src/core/controller",
 )
-_BELOW_ROLES = PURE + ("src/io", "src/dispatch", "src/engine")
+_BELOW_ROLES = PURE + ("src/io", "src/parcel", "src/dispatch", "src/engine")
 
 FLOORS = {
     "src/base": (),
@@ -34,7 +34,8 @@ FLOORS = {
     "src/core/replica": ("src/base",),
     "src/core/controller": ("src/base",),
     "src/io": ("src/base",),
-    "src/dispatch": ("src/base", "src/io", "src/proto/wire", "src/core/router"),
+    "src/parcel": ("src/base", "src/io", "src/proto/wire"),
+    "src/dispatch": ("src/base", "src/io", "src/proto/wire", "src/core/router", "src/parcel"),
     "src/engine": ("src/base", "src/io", "src/proto/wire"),
     "src/role/replica": (
         "src/base",
@@ -42,6 +43,7 @@ FLOORS = {
         "src/proto/wire",
         "src/proto/value",
         "src/core/replica",
+        "src/parcel",
         "src/dispatch",
     ),
     "src/role/node": _BELOW_ROLES,

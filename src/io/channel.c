@@ -18,6 +18,10 @@
  *
  * Events are told from the readiness function, as its last act, or at the end of the turn from the
  * telling list: in both cases the channel may vanish in the call.
+ *
+ * Descriptors.  One travels with the first byte of its frame: a write ends before such a byte, or
+ * begins with it.  When too many are on their way between processes (ETOOMANYREFS) the channel is
+ * crowded and tries again after a moment; nothing behind it overtakes.
  */
 #include "channel.h"
 
@@ -36,12 +40,20 @@ enum {
     CHANNEL_OUT_FIRST = 4096,  /* first capacity of the output block */
     CHANNEL_OUT_KEPT = 256 * 1024, /* a larger block goes back when it is empty */
     CHANNEL_OVERDRAFT = 64 * 1024, /* of control frames, beyond queue_limit */
-    DESCRIPTOR_NONE = -1,
 };
+static const int64_t CROWD_PAUSE_NS = 10 * 1000000;
 
 /* ---- the set ---- */
 
 static void end_turn(void *owner);
+
+static void crowd_leaves(void *owner)
+{
+    struct channel_set *set = owner;
+    struct list_link *link;
+    while ((link = list_pop_front(&set->crowded)) != NULL)
+        list_push_back(&set->dirty, link);
+}
 
 int channel_set_init(struct channel_set *set, struct loop *loop,
                      const struct channel_config *config)
@@ -57,6 +69,8 @@ int channel_set_init(struct channel_set *set, struct loop *loop,
     list_init(&set->dirty);
     list_init(&set->telling);
     list_init(&set->resting);
+    list_init(&set->crowded);
+    loop_timer_init(loop, &set->crowd_timer, crowd_leaves, set);
     set->flush_turn = (struct loop_turn){.turn = end_turn, .owner = set};
     loop_turn_add_last(loop, &set->flush_turn);
     return 0;
@@ -66,7 +80,9 @@ void channel_set_done(struct channel_set *set)
 {
     if (!set->loop)
         return;
-    ensure(list_empty(&set->dirty) && list_empty(&set->telling) && list_empty(&set->resting));
+    ensure(list_empty(&set->dirty) && list_empty(&set->telling) && list_empty(&set->resting) &&
+           list_empty(&set->crowded));
+    loop_timer_clear(&set->crowd_timer);
     loop_turn_remove(&set->flush_turn);
     set->buffers = buffer_store_free(set->buffers);
     set->loop = NULL;
@@ -160,12 +176,8 @@ int channel_open(struct channel *channel, struct channel_set *set, int descripto
                  void (*event)(void *owner, struct channel *channel, int events), void *owner)
 {
     ensure(event && descriptor >= 0);
-    *channel = (struct channel){.set = set,
-                                .descriptor = descriptor,
-                                .in_descriptor = DESCRIPTOR_NONE,
-                                .out_descriptor = DESCRIPTOR_NONE,
-                                .event = event,
-                                .owner = owner};
+    *channel =
+        (struct channel){.set = set, .descriptor = descriptor, .event = event, .owner = owner};
     int rc =
         loop_watch_open(set->loop, &channel->watch, descriptor, LOOP_READ, channel_ready, channel);
     if (rc != 0) {
@@ -177,9 +189,9 @@ int channel_open(struct channel *channel, struct channel_set *set, int descripto
 
 static void drop_output(struct channel *channel)
 {
-    if (channel->out_descriptor >= 0)
-        socket_close(channel->out_descriptor);
-    channel->out_descriptor = DESCRIPTOR_NONE;
+    for (uint32_t i = 0; i < channel->out_descriptor_count; i++)
+        socket_close(channel->out_descriptors[i].descriptor);
+    channel->out_descriptor_count = 0;
     channel->out = mem_free(channel->out);
     channel->out_start = channel->out_end = channel->out_capacity = 0;
     channel->blocked = channel->was_full = false;
@@ -194,9 +206,9 @@ void channel_close(struct channel *channel)
     drop_output(channel);
     list_remove(&channel->telling_link);
     list_remove(&channel->resting_link);
-    if (channel->in_descriptor >= 0)
-        socket_close(channel->in_descriptor);
-    channel->in_descriptor = DESCRIPTOR_NONE;
+    for (uint32_t i = 0; i < channel->in_descriptor_count; i++)
+        socket_close(channel->in_descriptors[i]);
+    channel->in_descriptor_count = 0;
     channel->in = buffer_unref(channel->in);
     channel->in_start = channel->in_end = 0;
     channel->ended = true;
@@ -296,10 +308,10 @@ ssize_t channel_receive(struct channel *channel)
     ssize_t got = socket_read_with(channel->descriptor, channel->in->data + channel->in_end, room,
                                    &descriptor);
     if (descriptor >= 0) {
-        if (channel->in_descriptor < 0)
-            channel->in_descriptor = descriptor;
+        if (channel->in_descriptor_count < CHANNEL_DESCRIPTOR_LIMIT)
+            channel->in_descriptors[channel->in_descriptor_count++] = descriptor;
         else
-            socket_close(descriptor); /* one at a time: a peer cannot fill our table */
+            socket_close(descriptor); /* a peer cannot fill our table */
     }
     if (got > 0) {
         channel->in_end += (size_t)got;
@@ -339,8 +351,12 @@ struct buffer *channel_buffer(struct channel *channel)
 
 int channel_take_descriptor(struct channel *channel)
 {
-    int descriptor = channel->in_descriptor;
-    channel->in_descriptor = DESCRIPTOR_NONE;
+    if (channel->in_descriptor_count == 0)
+        return -1;
+    int descriptor = channel->in_descriptors[0];
+    channel->in_descriptor_count--;
+    memmove(channel->in_descriptors, channel->in_descriptors + 1,
+            channel->in_descriptor_count * sizeof(int));
     return descriptor;
 }
 
@@ -367,7 +383,8 @@ static void slide_output(struct channel *channel, uint8_t *to)
 {
     if (channel_unsent(channel) > 0)
         memmove(to, channel->out + channel->out_start, channel_unsent(channel));
-    channel->out_descriptor_at -= channel->out_start;
+    for (uint32_t i = 0; i < channel->out_descriptor_count; i++)
+        channel->out_descriptors[i].at -= channel->out_start;
     channel->out_end -= channel->out_start;
     channel->out_start = 0;
 }
@@ -428,32 +445,54 @@ void channel_put_done(struct channel *channel, size_t size)
         list_push_back(&channel->set->dirty, &channel->dirty_link);
 }
 
+bool channel_has_descriptor_room(const struct channel *channel)
+{
+    return channel->out_descriptor_count < CHANNEL_DESCRIPTOR_LIMIT;
+}
+
 void channel_put_descriptor(struct channel *channel, int descriptor)
 {
-    ensure(descriptor >= 0 && channel->out_descriptor < 0);
+    uint32_t count = channel->out_descriptor_count;
+    ensure(descriptor >= 0 && channel_has_descriptor_room(channel));
+    ensure(count == 0 || channel->out_descriptors[count - 1].at < channel->out_end);
     if (!channel_is_open(channel) || channel->ended || channel->deaf) {
         socket_close(descriptor);
         return;
     }
-    channel->out_descriptor = descriptor;
-    channel->out_descriptor_at = channel->out_end;
+    channel->out_descriptors[count] =
+        (struct channel_passed){.descriptor = descriptor, .at = channel->out_end};
+    channel->out_descriptor_count++;
 }
 
-/* One write: up to the byte that takes the descriptor along, or from it on. */
-static ssize_t write_output(struct channel *channel)
+/* Whether the next write takes a descriptor along. */
+static bool passes_now(const struct channel *channel)
 {
-    struct iovec part = {.iov_base = channel->out + channel->out_start,
-                         .iov_len = channel_unsent(channel)};
-    if (channel->out_descriptor < 0 || channel->out_descriptor_at >= channel->out_end)
+    return channel->out_descriptor_count > 0 &&
+           channel->out_descriptors[0].at == channel->out_start;
+}
+
+/* Bytes of the next write: up to the byte that takes the next descriptor along. */
+static size_t write_size(const struct channel *channel)
+{
+    uint32_t next = passes_now(channel) ? 1 : 0;
+    if (next < channel->out_descriptor_count &&
+        channel->out_descriptors[next].at < channel->out_end)
+        return channel->out_descriptors[next].at - channel->out_start;
+    return channel_unsent(channel);
+}
+
+static ssize_t write_output(struct channel *channel, size_t size)
+{
+    struct iovec part = {.iov_base = channel->out + channel->out_start, .iov_len = size};
+    if (!passes_now(channel))
         return socket_write(channel->descriptor, &part, 1);
-    if (channel->out_descriptor_at > channel->out_start) {
-        part.iov_len = channel->out_descriptor_at - channel->out_start;
-        return socket_write(channel->descriptor, &part, 1);
-    }
-    ssize_t sent = socket_write_with(channel->descriptor, &part, 1, channel->out_descriptor);
+    ssize_t sent =
+        socket_write_with(channel->descriptor, &part, 1, channel->out_descriptors[0].descriptor);
     if (sent > 0) {
-        socket_close(channel->out_descriptor);
-        channel->out_descriptor = DESCRIPTOR_NONE;
+        socket_close(channel->out_descriptors[0].descriptor);
+        channel->out_descriptor_count--;
+        memmove(channel->out_descriptors, channel->out_descriptors + 1,
+                channel->out_descriptor_count * sizeof *channel->out_descriptors);
     }
     return sent;
 }
@@ -474,7 +513,7 @@ static void write_failed(struct channel *channel, int error)
 /* Memory and news after bytes have left. */
 static void output_shrank(struct channel *channel)
 {
-    if (channel_unsent(channel) == 0 && channel->out_descriptor < 0) {
+    if (channel_unsent(channel) == 0 && channel->out_descriptor_count == 0) {
         channel->out_start = channel->out_end = 0;
         if (channel->out_capacity > CHANNEL_OUT_KEPT) {
             channel->out = mem_free(channel->out);
@@ -487,18 +526,27 @@ static void output_shrank(struct channel *channel)
     }
 }
 
+/* Too many descriptors are on their way: others must be received first. */
+static void wait_for_crowd(struct channel *channel)
+{
+    struct channel_set *set = channel->set;
+    list_push_back(&set->crowded, &channel->dirty_link);
+    if (!set->crowd_timer.due_ns)
+        loop_timer_set(&set->crowd_timer, loop_now_ns(set->loop) + CROWD_PAUSE_NS);
+}
+
 void channel_flush(struct channel *channel)
 {
     list_remove(&channel->dirty_link);
     if (!channel_is_open(channel) || channel->blocked)
         return;
     while (channel_unsent(channel) > 0 && !channel->blocked) {
-        size_t asked = channel->out_descriptor >= 0 &&
-                               channel->out_descriptor_at > channel->out_start &&
-                               channel->out_descriptor_at < channel->out_end
-                           ? channel->out_descriptor_at - channel->out_start
-                           : channel_unsent(channel);
-        ssize_t sent = write_output(channel);
+        size_t asked = write_size(channel);
+        ssize_t sent = write_output(channel, asked);
+        if (sent == -ETOOMANYREFS) {
+            wait_for_crowd(channel);
+            break;
+        }
         if (sent < 0 && sent != -EAGAIN) {
             write_failed(channel, (int)sent);
             return;

@@ -31,12 +31,16 @@
 #include "loop.h"
 
 /* What the channels of one loop share. */
+struct parcel_desk; /* src/parcel */
 struct channel_set {
     struct loop         *loop;
     struct buffer_store *buffers;     /* standard ones hold a frame with a body of 64 KiB */
     struct list          dirty;       /* channels with output to flush, first come first served */
     struct list          telling;     /* channels with events that are told at the end of the turn */
     struct list          resting;     /* channels that received in this turn */
+    struct list          crowded;     /* of dirty_link: too many descriptors are on their way for another */
+    struct loop_timer    crowd_timer; /* they try again */
+    struct parcel_desk  *parcels;     /* where bodies by reference are kept; null: none of these channels carries any */
     struct loop_turn     flush_turn;  /* among the loop's last ones: after every role's turn */
     size_t               frame_limit; /* payload bytes accepted */
     size_t               queue_limit; /* unsent bytes per channel */
@@ -53,6 +57,8 @@ void channel_set_done(struct channel_set *set); /* every channel is closed befor
 /* Flushes every dirty channel now (the helm does this before it polls; loop turns do it by themselves). */
 void channel_set_flush(struct channel_set *set);
 
+enum { CHANNEL_DESCRIPTOR_LIMIT = 8 }; /* that wait in a channel, in each direction */
+
 enum channel_event { CHANNEL_READABLE = 1, CHANNEL_CLOSED = 2, CHANNEL_ROOM = 4 };
 
 /* Zeroed before first use; the members are channel.c's, but for event and owner. */
@@ -66,11 +72,15 @@ struct channel {
     struct buffer      *in;              /* received bytes; null at rest */
     size_t              in_start, in_end;/* unread bytes of `in` */
     size_t              turn_room;       /* bytes that may still be received in this turn */
-    int                 in_descriptor;   /* came with the bytes, not yet taken; -1: none */
+    int                 in_descriptors[CHANNEL_DESCRIPTOR_LIMIT]; /* came with the bytes, not yet taken */
+    uint32_t            in_descriptor_count;
     uint8_t            *out;             /* unsent bytes, a block that grows */
     size_t              out_start, out_end, out_capacity;
-    int                 out_descriptor;  /* goes with the byte at out_descriptor_at; -1: none */
-    size_t              out_descriptor_at;
+    struct channel_passed {
+        int    descriptor;
+        size_t at;                       /* it goes with this byte of `out` */
+    } out_descriptors[CHANNEL_DESCRIPTOR_LIMIT]; /* in the order of their bytes */
+    uint32_t            out_descriptor_count;
     int                 told;            /* enum channel_event still to be told */
     int                 error;           /* why it ended: 0 by the peer, or -errno */
     bool                paused;          /* reads stopped by channel_pause */
@@ -101,7 +111,11 @@ enum channel_taken { CHANNEL_NO_FRAME = 0, CHANNEL_FRAME = 1, CHANNEL_BROKEN = -
 enum channel_taken channel_take(struct channel *channel, struct bytes *ret_frame);
 /* The buffer that holds the frame just taken, to keep it by buffer_ref. */
 struct buffer *channel_buffer(struct channel *channel);
-/* The descriptor that came along, now the caller's; -1 when none. */
+/*
+ * The oldest descriptor that came along, now the caller's; -1 when none.  A descriptor comes with the first byte of its
+ * frame and nothing is received behind it in the same call: whoever takes all whole frames before he receives again
+ * finds it when he takes its frame.
+ */
 int  channel_take_descriptor(struct channel *channel);
 /* Stops and resumes reading (back-pressure).  After resuming CHANNEL_READABLE comes for frames not yet taken, too. */
 void channel_pause(struct channel *channel, bool paused);
@@ -115,7 +129,12 @@ void channel_pause(struct channel *channel, bool paused);
 uint8_t *channel_put_room(struct channel *channel, size_t size);
 uint8_t *channel_put_room_always(struct channel *channel, size_t size);
 void     channel_put_done(struct channel *channel, size_t size);
-/* Sends a descriptor with the first byte that is put after this call; it is closed once sent. */
+/* False: as many descriptors as a channel holds wait to be sent. */
+bool     channel_has_descriptor_room(const struct channel *channel);
+/*
+ * Sends a descriptor with the first byte that is put after this call, of which there must be one before the next
+ * descriptor; it is closed once sent.
+ */
 void     channel_put_descriptor(struct channel *channel, int descriptor);
 size_t   channel_unsent(const struct channel *channel);
 /* Writes what the kernel takes now. */

@@ -16,6 +16,7 @@
  *     io_sim_socket.c   socket.h: descriptors, listeners, accept and connect
  *     io_sim_stream.c   the bytes of a connection on their way
  *     io_sim_page.c     pages of memory that processes share, and log lines: page.h, log.h
+ *     io_sim_region.c   larger pieces of it, for bodies: region.h
  */
 #ifndef MANTA_SIM_IO_SIM_H
 #define MANTA_SIM_IO_SIM_H

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -579,8 +580,53 @@ Test(channel, descriptors_that_nobody_takes_do_not_pile_up)
         turns_until_quiet(stage);
     }
     cr_assert_eq(stage->frame_count, 20);
-    cr_assert_eq(count_descriptors(), before + 1);
+    cr_assert_eq(count_descriptors(), before + CHANNEL_DESCRIPTOR_LIMIT);
     finish(stage);
+}
+
+/* Each frame's payload says the inode of the descriptor that goes with it. */
+Test(channel, descriptors_that_wait_together_come_with_their_frames_in_order)
+{
+    struct stage *left = begin(), *right = calloc(1, sizeof(*right));
+    uint32_t sum = 0;
+    ino_t inodes[CHANNEL_DESCRIPTOR_LIMIT];
+    struct stat file;
+    int before = count_descriptors();
+    cr_assert_eq(channel_open(&right->channel, &left->set, left->peer, on_event, right), 0);
+    left->peer = -1;
+    for (int round = 0; round < 3; round++) {
+        right->frame_count = 0;
+        for (int i = 0; i < CHANNEL_DESCRIPTOR_LIMIT; i++) {
+            int descriptor = memfd_create("order", MFD_CLOEXEC);
+            cr_assert_eq(fstat(descriptor, &file), 0);
+            inodes[i] = file.st_ino;
+            cr_assert(channel_has_descriptor_room(&left->channel));
+            if (i % 3 == 1)
+                cr_assert(put(&left->channel, 50, 1, &sum));
+            channel_put_descriptor(&left->channel, descriptor);
+            cr_assert(put(&left->channel, i == 5 ? 9000 : 4, 1, &sum));
+        }
+        cr_assert_not(channel_has_descriptor_room(&left->channel));
+        for (int i = 0; i < 20; i++)
+            loop_run_once(left->loop);
+        cr_assert_eq(right->frame_count, CHANNEL_DESCRIPTOR_LIMIT + 3);
+        for (int i = 0; i < CHANNEL_DESCRIPTOR_LIMIT; i++) {
+            int came = channel_take_descriptor(&right->channel);
+            cr_assert_geq(came, 0, "descriptor %d", i);
+            cr_assert_eq(fstat(came, &file), 0);
+            cr_assert_eq(file.st_ino, inodes[i], "descriptor %d", i);
+            socket_close(came);
+        }
+        cr_assert_eq(channel_take_descriptor(&right->channel), -1);
+        cr_assert(channel_has_descriptor_room(&left->channel));
+    }
+    channel_put_descriptor(&left->channel, memfd_create("left behind", MFD_CLOEXEC));
+    cr_assert(put(&left->channel, 1, 1, &sum));
+    channel_close(&left->channel);
+    cr_assert_eq(count_descriptors(), before - 1, "what was not sent is closed with the channel");
+    channel_close(&right->channel);
+    free(right);
+    finish(left);
 }
 
 static void on_event_close(void *owner, struct channel *channel, int events)

@@ -465,11 +465,12 @@ Test(wire_frame, the_bytes_of_a_hello_do_not_change)
 {
     /* clang-format off */
     static const uint8_t golden[] = {
-        0x34, 0, 0, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,      /* 52 bytes, hello, DESCRIPTOR */
+        0x40, 0, 0, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,      /* 64 bytes, hello, DESCRIPTOR */
         'M', 'n', 't', 'a', 1, 0, 1, 0, 4,                      /* magic, versions, replica */
         0x39, 0x30, 0, 0, 0x08, 7, 6, 5, 4, 3, 2, 1,            /* pid 12345, id */
         0, 0, 4, 0, 0, 0, 2, 0, 0x00, 0x40, 0, 0, 0xF0, 0, 0, 0, /* limits, taken_count */
         13, 0, 'a', 'p', 'p', '#', 'd', 'e', 'p', '#', 'a', 'b', 'c', 'd', 'e',
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                     /* regions: none */
     };
     /* clang-format on */
     uint8_t memory[128];
