@@ -82,17 +82,18 @@ static void step(struct run *run)
 static struct sim_config configuration(struct world *world)
 {
     bool slow = world->fault_on[FAULT_SLOW_NETWORK], small = world->fault_on[FAULT_SMALL_BUFFERS];
-    return (struct sim_config){
-        .capacity_least = small ? 2304 : 212992,
-        .capacity_most = small ? 16384 : 212992,
-        .local_delay_ns = slow ? world_between(world, 0, 5 * WORLD_MS) : 50000,
-        .client_delay_ns = slow ? world_between(world, 0, 50 * WORLD_MS) : WORLD_MS,
-        .turn_cost_ns = world_between(world, 1000, 200000),
-        .latency_ns = world_between(world, 1000, 100000),
-        .short_one_in = world->fault_on[FAULT_SHORT_IO] ? (uint32_t)world_between(world, 2, 8) : 0,
-        .story = &world->story,
-        .tap = world_tap_bytes,
-        .owner = world->tap};
+    struct sim_config config = {.capacity_least = small ? 2304 : 212992,
+                                .capacity_most = small ? 16384 : 212992,
+                                .story = &world->story,
+                                .tap = world_tap_bytes,
+                                .owner = world->tap};
+    config.local_delay_ns = slow ? world_between(world, 0, 5 * WORLD_MS) : 50000;
+    config.client_delay_ns = slow ? world_between(world, 0, 50 * WORLD_MS) : WORLD_MS;
+    config.turn_cost_ns = world_between(world, 1000, 200000);
+    config.latency_ns = world_between(world, 1000, 100000);
+    config.short_one_in =
+        world->fault_on[FAULT_SHORT_IO] ? (uint32_t)world_between(world, 2, 8) : 0;
+    return config;
 }
 
 static void say_faults(const struct world *world)
