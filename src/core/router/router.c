@@ -13,7 +13,8 @@
 
 struct router *router_new(const struct router_config *config, uint64_t seed)
 {
-    ensure(config->request_limit >= 1 && config->silence_limit_ns >= 0);
+    ensure(config->request_limit >= 1 && config->silence_limit_ns >= 0 &&
+           config->model_wait_ns >= 0);
     struct router *router = mem_try(sizeof(*router));
     if (!router)
         return NULL;
@@ -25,11 +26,14 @@ struct router *router_new(const struct router_config *config, uint64_t seed)
     }
     router->request_limit = config->request_limit;
     router->silence_limit_ns = config->silence_limit_ns;
+    router->model_wait_ns = config->model_wait_ns;
     router->trace = config->trace && config->trace->line ? config->trace : NULL;
     rng_init(&router->rng, seed);
     list_init(&router->deployments);
     list_init(&router->vanished);
     list_init(&router->leaving);
+    list_init(&router->spare_models);
+    list_init(&router->spare_holdings);
     return router;
 }
 
@@ -47,6 +51,7 @@ static void free_deployments(struct list *list)
         struct router_deployment *deployment = list_entry(link, struct router_deployment, link);
         for (int place = 0; place < ROUTER_PLACE_COUNT; place++)
             free_replicas(&deployment->places[place]);
+        heap_done(&deployment->wanted);
         mem_free(deployment);
     }
 }
@@ -55,14 +60,10 @@ struct router *router_free(struct router *router)
 {
     if (!router)
         return NULL;
-    for (uint32_t i = 0; i < router->chunk_capacity * ROUTER_CHUNK_COUNT; i++) {
-        struct router_request *request = router_slot(router, i);
-        if (request && request->model_id.size)
-            mem_free((void *)request->model_id.at);
-    }
     for (uint32_t i = 0; i < router->chunk_capacity; i++)
         mem_free(router->chunks[i]);
     mem_free(router->chunks);
+    router_models_done(router);
     free_replicas(&router->leaving);
     free_deployments(&router->deployments);
     free_deployments(&router->vanished);
@@ -103,7 +104,41 @@ static int refusal_of(const struct router *router, int64_t now_ns,
 static bool queue_full(const struct router_deployment *deployment)
 {
     int64_t limit = deployment->row->max_queued;
-    return limit >= 0 && deployment->waiting.length >= (uint64_t)limit;
+    return limit >= 0 && router_waits(deployment) >= (uint64_t)limit;
+}
+
+/* Who can take a request that is not yet on a line; null: it must wait. */
+static struct router_replica *room_for(struct router *router, int64_t now_ns,
+                                       const struct router_request *request)
+{
+    struct router_deployment *deployment = request->deployment;
+    if (!list_empty(&deployment->waiting.requests))
+        return NULL; /* those were before it */
+    if (request->model && !list_empty(&request->model->waiting.requests))
+        return NULL;
+    return router_choose(router, now_ns, deployment, request);
+}
+
+/* Nobody can take it now.  The first that waits sees that replicas are asked in time. */
+static void begin_to_wait(struct router *router, int64_t now_ns, struct router_request *request,
+                          struct router_effects *effects)
+{
+    struct router_deployment *deployment = request->deployment;
+    size_t before = router_waits(deployment);
+    router_wait(router, now_ns, request);
+    if (router->trace) {
+        struct router_name name = router_request_name(request->id);
+        if (request->model && !request->relaxed)
+            trace_print(router->trace, "wait %s behind %zu, for %.*s", name.text, before,
+                        (int)request->model->id_size, (const char *)request->model->id);
+        else
+            trace_print(router->trace, "wait %s behind %zu", name.text, before);
+    }
+    if (before > 0)
+        return;
+    router_hunt(router, now_ns, deployment, effects);
+    if (deployment->open_count > 0)
+        router_flush(router, now_ns, deployment, NULL, effects);
 }
 
 int router_submit(struct router *router, int64_t now_ns, const struct router_submit *submit,
@@ -113,34 +148,38 @@ int router_submit(struct router *router, int64_t now_ns, const struct router_sub
     router_unstick(router, now_ns, effects);
     struct router_deployment *deployment = find_deployment(router, submit->deployment);
     int code = refusal_of(router, now_ns, submit, deployment);
-    bool first = code == 0 && list_empty(&deployment->waiting);
-    if (first && deployment->open_count == 0)
-        router_hunt(router, now_ns, deployment, effects);
     if (router_effects_reserve(effects, 1) != 0)
         return ERROR_MEMORY;
-    bool at_once = first && deployment->open_count > 0;
-    if (code == 0 && !at_once && queue_full(deployment))
-        code = ERROR_BUSY;
     struct router_request *request = code == 0 ? router_remember(router, submit, deployment) : NULL;
+    struct router_replica *replica = NULL;
     if (code == 0 && !request)
         code = ERROR_MEMORY;
+    if (request) {
+        request->since_ns = now_ns;
+        replica = room_for(router, now_ns, request);
+    }
+    if (request && !replica && router_waits(deployment) == 0) {
+        router_hunt(router, now_ns, deployment, effects);
+        replica = room_for(router, now_ns, request);
+    }
+    bool reserved = router_effects_reserve(effects, 1) == 0; /* the hunt may have used it up */
+    if (request && !replica && queue_full(deployment))
+        code = ERROR_BUSY;
+    if (request && (code != 0 || !reserved))
+        router_forget(router, request);
+    if (!reserved)
+        return ERROR_MEMORY;
     if (code != 0) {
         bool said = router_say_refuse(router, submit->request, code, effects);
         ensure(said);
         return 0;
     }
-    if (at_once) {
-        bool sent = router_send(router, now_ns, request,
-                                router_choose(router, now_ns, deployment, request), effects);
-        ensure(sent);
+    if (!replica) {
+        begin_to_wait(router, now_ns, request, effects);
         return 0;
     }
-    if (router->trace)
-        trace_print(router->trace, "wait %s behind %zu", router_request_name(request->id).text,
-                    deployment->waiting.length);
-    router_wait(router, request);
-    if (first)
-        router_hunt(router, now_ns, deployment, effects);
+    bool sent = router_send(router, now_ns, request, replica, effects);
+    ensure(sent);
     return 0;
 }
 
@@ -160,7 +199,7 @@ void router_accepted(struct router *router, int64_t now_ns, struct request_id id
         return;
     router_learn(router, now_ns, request->replica, queue_length);
     router_settle(router, request->replica);
-    router_flush(router, now_ns, request->deployment, effects);
+    router_flush(router, now_ns, request->deployment, request->replica, effects);
 }
 
 void router_done(struct router *router, int64_t now_ns, struct request_id id, uint32_t queue_length,
@@ -175,7 +214,7 @@ void router_done(struct router *router, int64_t now_ns, struct request_id id, ui
     router_forget(router, request);
     router_learn(router, now_ns, replica, queue_length);
     router_settle(router, replica);
-    router_flush(router, now_ns, deployment, effects);
+    router_flush(router, now_ns, deployment, replica, effects);
     router_release(router, replica, effects);
     router_release_deployment(router, deployment);
 }
@@ -213,18 +252,18 @@ void router_rejected(struct router *router, int64_t now_ns, struct request_id id
         router_land(router, request);
     learn_rejection(router, now_ns, replica, queue_length, draining);
     if (!given_up) {
-        bool first = list_empty(&deployment->waiting);
-        router_wait(router, request);
+        bool first = router_waits(deployment) == 0;
+        router_wait(router, now_ns, request);
         if (router->trace)
             trace_print(router->trace, "back %s from r%llu", router_request_name(id).text,
                         (unsigned long long)replica->id.v);
         bool late = request->deadline_ns && request->deadline_ns <= now_ns;
         if (late)
             router_refuse(router, request, ERROR_TIMEOUT, effects);
-        else if (first && deployment->open_count == 0)
+        else if (first && (deployment->open_count == 0 || deployment->picky_count > 0))
             router_hunt(router, now_ns, deployment, effects);
     }
-    router_flush(router, now_ns, deployment, effects);
+    router_flush(router, now_ns, deployment, NULL, effects);
     router_release(router, replica, effects);
     router_release_deployment(router, deployment);
 }
@@ -253,10 +292,10 @@ void router_connected(struct router *router, int64_t now_ns, struct replica_id i
     struct router_replica *replica = find_replica(router, id);
     if (!replica)
         return;
-    router_reset(replica, now_ns);
+    router_reset(router, replica, now_ns);
     replica->connected = true;
     router_settle(router, replica);
-    router_flush(router, now_ns, replica->deployment, effects);
+    router_flush(router, now_ns, replica->deployment, replica, effects);
 }
 
 void router_replica_gone(struct router *router, int64_t now_ns, struct replica_id id,
@@ -268,9 +307,10 @@ void router_replica_gone(struct router *router, int64_t now_ns, struct replica_i
         return;
     if (router->trace)
         trace_print(router->trace, "lost r%llu", (unsigned long long)id.v);
-    router_reset(replica, now_ns);
+    router_reset(router, replica, now_ns);
     replica->connected = false;
     router_settle(router, replica);
+    router_flush(router, now_ns, replica->deployment, replica, effects);
 }
 
 void router_replica_alive(struct router *router, int64_t now_ns, struct replica_id id,
@@ -285,5 +325,16 @@ void router_replica_alive(struct router *router, int64_t now_ns, struct replica_
     router_settle(router, replica);
     if (replica->place == ROUTER_PLACE_CROWDED)
         router_lose_patience(replica);
-    router_flush(router, now_ns, replica->deployment, effects);
+    router_flush(router, now_ns, replica->deployment, replica, effects);
+}
+
+void router_models(struct router *router, int64_t now_ns, struct replica_id id,
+                   const struct bytes *ids, uint32_t count, struct router_effects *effects)
+{
+    router_unstick(router, now_ns, effects);
+    struct router_replica *replica = find_replica(router, id);
+    if (!replica || !replica->connected)
+        return;
+    router_hear_models(router, replica, ids, count);
+    router_flush(router, now_ns, replica->deployment, replica, effects);
 }

@@ -4,7 +4,8 @@
  *
  * Every owner of handles (a proxy, a program, a replica) has one.  It knows the newest routing
  * snapshot, how many requests it has out at each replica, the queue length that rode on each
- * replica's last answer, and its own queue per deployment in arrival order.  It decides with the
+ * replica's last answer, the models that each says it holds, and its own queue per deployment in
+ * arrival order.  It decides with the
  * power of two choices on those lengths, never lets its own in-flight count at a replica exceed
  * max_ongoing (R2), never sends to a replica that the newest snapshot does not hold (R3), and wakes
  * the first waiting request the moment a slot frees: there is no back-off and no polling.
@@ -34,11 +35,17 @@
 struct router;
 
 struct router_config {
-    uint32_t request_limit;    /* waiting and in flight together; past it LIMIT */
-    int64_t silence_limit_ns;  /* a replica that owes an answer or a pong for so long is not chosen
-                                  until it answers */
+    uint32_t request_limit;   /* waiting and in flight together; past it LIMIT */
+    int64_t silence_limit_ns; /* a replica that owes an answer or a pong for so long is not chosen
+                                 until it answers */
+    /* A request for a model waits up to once or twice this long (drawn at random) for a replica
+     * that holds the model, or that holds the fewest; then it takes any.  0: it does not wait. */
+    int64_t model_wait_ns;
     const struct trace *trace; /* null: off; must outlive the router */
 };
+
+/* What is believed of one replica; the wire has the same limits. */
+enum { ROUTER_MODELS_LIMIT = 1024, ROUTER_MODEL_ID_LIMIT = 200 };
 
 /* ---- the snapshot: what exists ---- */
 
@@ -119,7 +126,7 @@ struct router_submit {
     struct request_id request;
     struct deployment_id deployment;
     int64_t deadline_ns;   /* 0: none */
-    struct bytes model_id; /* empty: none; copied */
+    struct bytes model_id; /* empty: none, as is one longer than its limit; copied */
 };
 /*
  * Yields SEND or REFUSE for this request at once, or neither: it waits.  The index of the request's
@@ -160,8 +167,15 @@ void router_replica_gone(struct router *router, int64_t now_ns, struct replica_i
 /* A pong: the replica lives, and this is its queue length. */
 void router_replica_alive(struct router *router, int64_t now_ns, struct replica_id replica,
                           uint32_t queue_length, struct router_effects *effects);
-/* Deadlines of waiting requests; silence.  `late`: this turn came too late, nobody is judged
- * silent. */
+/*
+ * The replica says which models it holds now, all of them; with none it only says that it serves
+ * many models.  What it said is believed until its next word or the end of the connection.  A
+ * replica that never says anything is chosen without regard to models.
+ */
+void router_models(struct router *router, int64_t now_ns, struct replica_id replica,
+                   const struct bytes *ids, uint32_t count, struct router_effects *effects);
+/* Deadlines of waiting requests; how long they wait for their model; silence.  `late`: this turn
+ * came too late, nobody is judged silent. */
 void router_timer(struct router *router, int64_t now_ns, bool late, struct router_effects *effects);
 int64_t router_deadline_ns(const struct router *router); /* 0: none */
 

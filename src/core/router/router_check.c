@@ -15,6 +15,29 @@ struct tally {
     uint64_t waiting, in_flight, replicas, due; /* due: requests in `deadlines` */
 };
 
+static void check_holdings(const struct router_replica *replica)
+{
+    const struct list_link *link;
+    uint32_t told = 0, in_flight = 0, counted = 0;
+    list_each (link, &replica->holdings) {
+        const struct router_holding *holding = list_entry(link, struct router_holding, link);
+        ensure(holding->replica == replica && (holding->told || holding->in_flight > 0));
+        ensure(holding->model->deployment == replica->deployment && !holding->fresh);
+        ensure(holding->index < holding->model->holder_count &&
+               holding->model->holders[holding->index] == holding);
+        told += holding->told;
+        in_flight += holding->in_flight;
+    }
+    list_each (link, &replica->requests) {
+        const struct router_request *request = list_entry(link, struct router_request, link);
+        ensure(!request->holding ||
+               (request->holding->replica == replica && request->holding->model == request->model));
+        counted += request->holding != NULL;
+    }
+    ensure(told == replica->told_count && told <= ROUTER_MODELS_LIMIT && in_flight == counted);
+    ensure(replica->tells || told == 0);
+}
+
 static void check_replica(const struct router *router, const struct router_replica *replica,
                           const struct router_deployment *deployment)
 {
@@ -40,22 +63,70 @@ static void check_replica(const struct router *router, const struct router_repli
     }
     int64_t due = router_replica_due_ns(router, replica);
     ensure(due == 0 || (heap_linked(&replica->due) && replica->due.key <= due));
+    check_holdings(replica);
 }
 
-static void check_waiting(const struct router_deployment *deployment, struct tally *tally)
+/* One line; `model`: whose, null for the line of those whom any replica may serve. */
+static void check_line(const struct router_deployment *deployment, const struct router_line *line,
+                       const struct router_model *model, struct tally *tally)
 {
     const struct list_link *link;
     uint64_t before = 0;
-    list_each (link, &deployment->waiting) {
+    list_each (link, &line->requests) {
         const struct router_request *request = list_entry(link, struct router_request, link);
         ensure_tag(R1,
                    request->state == ROUTER_REQUEST_WAITING && request->deployment == deployment);
-        ensure(!request->replica && request->arrival > before);
-        ensure(heap_linked(&request->due) == (request->deadline_ns != 0));
+        ensure(!request->replica && !request->holding && request->arrival > before);
+        ensure(!model || (request->model == model && !request->relaxed && request->window_ns > 0));
+        ensure(model || !request->model || request->relaxed);
+        ensure(heap_linked(&request->due) == (model || request->deadline_ns != 0));
         before = request->arrival;
         tally->due += heap_linked(&request->due);
     }
-    tally->waiting += deployment->waiting.length;
+    tally->waiting += line->requests.length;
+}
+
+/* No request waits for a model beside an OPEN replica that holds it or holds the fewest. */
+static void check_wanted(const struct router *router, const struct router_deployment *deployment,
+                         struct tally *tally)
+{
+    size_t picky = 0;
+    heap_check(&deployment->wanted);
+    for (uint32_t i = 0; i < deployment->wanted.count; i++) {
+        const struct router_model *model =
+            heap_entry(deployment->wanted.at[i], struct router_model, wanted);
+        const struct list_link *first = model->waiting.requests.head.next;
+        ensure(model->deployment == deployment && model->waiting.requests.length > 0);
+        ensure(model->wanted.key ==
+               (int64_t)list_entry(first, struct router_request, link)->arrival);
+        check_line(deployment, &model->waiting, model, tally);
+        picky += model->waiting.requests.length;
+        for (uint32_t at = 0; at < model->holder_count && !router->stuck; at++)
+            ensure(model->holders[at]->replica->place != ROUTER_PLACE_OPEN);
+    }
+    ensure(picky == deployment->picky_count);
+    for (uint32_t i = 0; i < deployment->open_count && picky > 0 && !router->stuck; i++)
+        ensure(deployment->fewest_stale || deployment->open[i]->told_count > deployment->fewest);
+}
+
+static void check_models(const struct router *router)
+{
+    uint64_t models = 0, named = 0, expected = 0;
+    for (uint32_t i = 0; i < router->bucket_count; i++) {
+        const struct list_link *link;
+        list_each (link, &router->buckets[i]) {
+            const struct router_model *model = list_entry(link, struct router_model, link);
+            ensure(model->request_count > 0 || model->holder_count > 0);
+            ensure(model->id_size > 0 && model->id_size <= ROUTER_MODEL_ID_LIMIT);
+            named += model->request_count;
+            models++;
+        }
+    }
+    for (uint32_t i = 0; i < router->chunk_capacity * ROUTER_CHUNK_COUNT; i++) {
+        const struct router_request *request = router_slot(router, i);
+        expected += request && request->model;
+    }
+    ensure(models == router->model_count && named == expected);
 }
 
 static void check_deployment(const struct router *router,
@@ -76,14 +147,16 @@ static void check_deployment(const struct router *router,
     ensure(replicas <= deployment->replica_count);
     ensure(deployment->open_count == deployment->places[ROUTER_PLACE_OPEN].length);
     ensure(deployment->open_count <= deployment->open_capacity);
-    check_waiting(deployment, tally);
+    check_line(deployment, &deployment->waiting, NULL, tally);
+    check_wanted(router, deployment, tally);
     if (router->stuck)
         return;
-    ensure(list_empty(&deployment->waiting) || deployment->open_count == 0); /* no lost wake-up */
+    ensure(list_empty(&deployment->waiting.requests) ||
+           deployment->open_count == 0); /* no lost wake-up */
     if (deployment->row && deployment->row->max_queued >= 0) {
         uint64_t limit = (uint64_t)deployment->row->max_queued;
         limit = limit > deployment->overhang ? limit : deployment->overhang;
-        ensure_tag(R2, deployment->waiting.length <= limit);
+        ensure_tag(R2, router_waits(deployment) <= limit);
     }
 }
 
@@ -98,8 +171,10 @@ static uint64_t count_requests(const struct router *router)
         count++;
         ensure(pool_id_index(request->id.v) == i);
         const struct list *list =
-            request->replica ? &request->replica->requests : &request->deployment->waiting;
-        ensure_tag(R1, request->link.list == list);
+            request->replica ? &request->replica->requests : &request->deployment->waiting.requests;
+        const struct list *other = request->model ? &request->model->waiting.requests : list;
+        ensure_tag(R1, request->link.list == list ||
+                           (!request->replica && request->link.list == other));
     }
     return count;
 }
@@ -117,7 +192,7 @@ void router_check(const struct router *router)
     list_each (link, &router->vanished) {
         const struct router_deployment *deployment =
             list_entry(link, struct router_deployment, link);
-        ensure(!deployment->row && (router->stuck || list_empty(&deployment->waiting)));
+        ensure(!deployment->row && (router->stuck || router_waits(deployment) == 0));
         check_deployment(router, deployment, &tally);
     }
     list_each (link, &router->leaving) {
@@ -133,6 +208,7 @@ void router_check(const struct router *router)
     ensure(tally.waiting == router->waiting_count && tally.replicas == router->replica_count);
     ensure(tally.due == router->deadlines.count);
     ensure(router->known_count <= router->request_limit);
+    check_models(router);
     heap_check(&router->deadlines);
     heap_check(&router->replica_dues);
     if (router->known_count == 0 && !router->stuck) /* M1: at rest nothing is left over */
@@ -141,9 +217,18 @@ void router_check(const struct router *router)
 
 static void dump_replica(const struct router_replica *replica, struct text *out)
 {
-    text_print(out, "  r%llu %s, ours %u, others %u%s\n", (unsigned long long)replica->id.v,
+    const struct list_link *link;
+    text_print(out, "  r%llu %s, ours %u, others %u%s", (unsigned long long)replica->id.v,
                place_words[replica->place], router_held(replica), replica->others,
                replica->probed ? ", probed" : "");
+    if (replica->tells)
+        text_print(out, ", %u models:", replica->told_count);
+    list_each (link, &replica->holdings) {
+        const struct router_holding *holding = list_entry(link, struct router_holding, link);
+        text_print(out, holding->told ? " %.*s" : " (%.*s)", (int)holding->model->id_size,
+                   (const char *)holding->model->id);
+    }
+    text_add_byte(out, '\n');
 }
 
 void router_dump(const struct router *router, struct text *out)
@@ -156,7 +241,7 @@ void router_dump(const struct router *router, struct text *out)
             list_entry(link, struct router_deployment, link);
         text_print(out, "d%llu %.*s/%.*s, %zu waiting, %u in flight, limit %u each%s\n",
                    (unsigned long long)deployment->id.v, BYTES_PRINT(deployment->row->app),
-                   BYTES_PRINT(deployment->row->name), deployment->waiting.length,
+                   BYTES_PRINT(deployment->row->name), router_waits(deployment),
                    deployment->in_flight, deployment->max_ongoing,
                    deployment->row->available ? "" : ", unavailable");
         for (int place = 0; place < ROUTER_PLACE_COUNT; place++) {

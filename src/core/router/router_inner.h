@@ -16,7 +16,8 @@
  *
  * router_settle is the only function that moves a replica: it derives the place from the facts.  It
  * follows that no request waits while a replica of its deployment is OPEN (unless memory for an
- * effect lacked: `stuck`).
+ * effect lacked: `stuck`).  But a *picky* request, one that still insists on its model, waits on
+ * its model's line while no replica that holds the model is OPEN and none that holds the fewest is.
  *
  * What a replica said of others gets old while nobody of ours talks to it.  So while requests wait,
  * a CROWDED replica is asked again after a patience of 5 ms that doubles up to 80 ms each time it
@@ -42,21 +43,57 @@ static const int64_t ROUTER_KNOWLEDGE_NS = 1000 * 1000 * 1000;
 
 enum router_request_state {
     ROUTER_REQUEST_NONE,      /* the slot is free */
-    ROUTER_REQUEST_WAITING,   /* on deployment->waiting */
+    ROUTER_REQUEST_WAITING,   /* on deployment->waiting, or on model->waiting while it is picky */
     ROUTER_REQUEST_IN_FLIGHT, /* on replica->requests */
     ROUTER_REQUEST_GIVEN_UP,  /* on replica->requests; its client is gone */
 };
 
 struct router_request {
     struct list_link link; /* on the list of its state */
-    struct heap_link due;  /* in router->deadlines while it waits and has a deadline */
+    struct heap_link due;  /* in router->deadlines while it waits and has a deadline or is picky */
     struct request_id id;  /* whole id, as the owner knows it */
     enum router_request_state state;
     uint64_t arrival; /* order of submission; a returned request goes back to it */
     struct router_deployment *deployment;
     struct router_replica *replica; /* null while waiting */
     int64_t deadline_ns;            /* 0: none */
-    struct bytes model_id;          /* own copy; empty: none */
+    struct router_model *model;     /* null: none */
+    struct router_holding *holding; /* counts it while it is in flight; null: nobody does */
+    int64_t since_ns;               /* of submission */
+    int64_t window_ns;              /* until when it insists on its model; 0: not drawn yet */
+    bool relaxed;                   /* takes any replica */
+};
+
+/* Waiting requests in order of arrival. */
+struct router_line {
+    struct list requests;
+    struct router_request *returned; /* the last one put back, a hint where to look; may be null */
+};
+
+/* An id that somebody holds or some request names, of one deployment. */
+struct router_model {
+    struct list_link link;   /* in its bucket of the router, or on router->spare_models */
+    struct heap_link wanted; /* in deployment->wanted while its line is not empty; key: arrival of
+                                the first */
+    struct router_deployment *deployment;
+    struct router_line waiting; /* the picky ones */
+    struct router_holding **holders;
+    uint32_t holder_count, holder_capacity;
+    uint32_t request_count; /* requests that name it */
+    uint64_t hash;
+    uint8_t *id; /* own copy; its memory is kept with the model */
+    size_t id_size, id_capacity;
+};
+
+/* That a replica holds a model. */
+struct router_holding {
+    struct list_link link; /* on replica->holdings, or router->spare_holdings */
+    struct router_replica *replica;
+    struct router_model *model;
+    uint32_t index;     /* in model->holders */
+    uint32_t in_flight; /* our requests for the model there */
+    bool told;          /* the replica said so; else presumed because of in_flight */
+    bool fresh;         /* in the set that is being read */
 };
 
 enum router_place {
@@ -76,6 +113,8 @@ struct router_replica {
     struct replica_id id;
     struct router_deployment *deployment;
     struct list requests; /* ours, in flight there; its length is "in flight" */
+    struct list holdings; /* models that it holds */
+    uint32_t told_count;  /* of these, those it told */
     enum router_place place;
     uint32_t open_index; /* in deployment->open while OPEN */
     /* What it said. */
@@ -85,6 +124,7 @@ struct router_replica {
     int64_t quiet_ns;  /* its last sign of life, or when it began to owe one, whichever is later */
     int64_t probed_ns; /* when the last probe was sent */
     /* Facts. */
+    bool tells;       /* it said which models it holds, perhaps none */
     bool asked;       /* while CROWDED: by a probe or a request, and it has not said yet */
     bool probed;      /* a probe was sent since its last sign of life */
     bool in_snapshot; /* the newest */
@@ -102,9 +142,14 @@ struct router_deployment {
     uint32_t in_flight;                           /* requests on `requests` of its replicas */
     uint32_t replica_count;                       /* replicas that point here */
     struct list places[ROUTER_PLACE_COUNT];       /* its replicas in the newest snapshot */
-    struct list waiting;                          /* its requests that no replica has, by arrival */
-    struct router_request
-        *returned; /* the last one put back among the waiting, a hint where to look; may be null */
+    struct router_line waiting;   /* its requests that no replica has and any may get */
+    struct heap wanted;           /* models with picky requests, by the arrival of their first */
+    uint32_t picky_count;         /* requests that wait on the lines of models */
+    uint32_t model_count;         /* models that point here */
+    uint32_t teller_count;        /* replicas that tell their models */
+    uint32_t fewest;              /* models told by the routable replica that told the fewest */
+    bool fewest_stale;            /* and it must be counted anew */
+    bool shifted;                 /* since the last flush who holds the fewest may have changed */
     struct router_replica **open; /* the OPEN replicas, in any order; in the block */
     uint32_t open_count, open_capacity;
     uint64_t overhang; /* requests that waited when a snapshot lowered max_queued; they stay */
@@ -144,6 +189,7 @@ struct router_block {
 struct router {
     uint32_t request_limit;
     int64_t silence_limit_ns;
+    int64_t model_wait_ns;
     const struct trace *trace;
     struct rng rng;
     struct router_block *block; /* null: no snapshot yet */
@@ -156,10 +202,13 @@ struct router {
     struct list vanished;                  /* not in the snapshot, requests still out */
     struct list leaving;                   /* replicas */
     uint32_t waiting_count, replica_count; /* of all deployments; of all replicas known */
-    struct heap deadlines;                 /* of waiting requests */
+    struct heap deadlines;                 /* of waiting requests, and the ends of pickiness */
     struct heap replica_dues;              /* when to look at a replica again */
-    int64_t sign_ns;                       /* the last sign of life of any replica */
-    bool stuck;                            /* an effect found no memory: go on at the next event */
+    struct list *buckets;                  /* models by hash; null: none yet */
+    uint32_t bucket_count, model_count;
+    struct list spare_models, spare_holdings;
+    int64_t sign_ns; /* the last sign of life of any replica */
+    bool stuck;      /* an effect found no memory: go on at the next event */
 };
 
 struct router_name {
@@ -191,17 +240,13 @@ static inline uint32_t router_held(const struct router_replica *replica)
 /* Moves a replica to the place that the facts say, and arms its timer. */
 void router_settle(struct router *router, struct router_replica *replica);
 /* A new connection, or none: what the replica said before means nothing. */
-void router_reset(struct router_replica *replica, int64_t now_ns);
+void router_reset(struct router *router, struct router_replica *replica, int64_t now_ns);
 /* The replica said its number: a sign of life.  Nothing happens when nobody said one, or the
  * connection is lost. */
 void router_learn(struct router *router, int64_t now_ns, struct router_replica *replica,
                   uint32_t queue_length);
 /* Its last word was "full": when it was asked for it, the next question comes twice as late. */
 void router_lose_patience(struct router_replica *replica);
-/* The better of two that are OPEN; null when none is. */
-struct router_replica *router_choose(struct router *router, int64_t now_ns,
-                                     struct router_deployment *deployment,
-                                     const struct router_request *request);
 /* The last word of a CROWDED replica is too old: asks again. */
 void router_ask(struct router *router, int64_t now_ns, struct router_replica *replica,
                 struct router_effects *effects);
@@ -213,6 +258,33 @@ void router_hunt(struct router *router, int64_t now_ns, struct router_deployment
 void router_release(struct router *router, struct router_replica *replica,
                     struct router_effects *effects);
 
+/* router_choose.c: the better of two that are OPEN and fit the request's model; null when none
+ * does. */
+struct router_replica *router_choose(struct router *router, int64_t now_ns,
+                                     struct router_deployment *deployment,
+                                     const struct router_request *request);
+
+/* router_holding.c: which replica holds which model */
+/* Made when it is not there; null when memory lacks. */
+struct router_model *router_model_for(struct router *router, struct router_deployment *deployment,
+                                      struct bytes id);
+/* When nobody holds it and no request names it. */
+void router_model_release(struct router *router, struct router_model *model);
+/* The request goes to this replica: it will hold the model. */
+void router_presume(struct router *router, struct router_request *request,
+                    struct router_replica *replica);
+/* It is there no longer: what the replica told counts again. */
+void router_presume_no_more(struct router *router, struct router_request *request);
+void router_hear_models(struct router *router, struct router_replica *replica,
+                        const struct bytes *ids, uint32_t count);
+/* What it told means nothing any more. */
+void router_forget_models(struct router *router, struct router_replica *replica);
+/* Who is routable, or how many models one told, has changed. */
+void router_shift(struct router_deployment *deployment);
+/* Told models of the routable replica that has the fewest; UINT32_MAX when none is routable. */
+uint32_t router_fewest(struct router_deployment *deployment);
+void router_models_done(struct router *router);
+
 /* router_queue.c: requests and where they wait */
 struct router_request *router_slot(const struct router *router,
                                    uint32_t index); /* null: no memory there yet */
@@ -221,8 +293,15 @@ struct router_request *router_find(const struct router *router, struct request_i
 struct router_request *router_remember(struct router *router, const struct router_submit *submit,
                                        struct router_deployment *deployment);
 void router_forget(struct router *router, struct router_request *request);
-void router_wait(struct router *router,
-                 struct router_request *request); /* at its place of arrival */
+/* At its place of arrival, on the line where it belongs. */
+void router_wait(struct router *router, int64_t now_ns, struct router_request *request);
+/* It has insisted on its model long enough. */
+void router_relax(struct router *router, int64_t now_ns, struct router_request *request,
+                  struct router_effects *effects);
+static inline size_t router_waits(const struct router_deployment *deployment)
+{
+    return deployment->waiting.requests.length + deployment->picky_count;
+}
 /* False when memory lacks: then it waits or is as it was. */
 bool router_send(struct router *router, int64_t now_ns, struct router_request *request,
                  struct router_replica *replica, struct router_effects *effects);
@@ -231,9 +310,10 @@ void router_land(struct router *router,
 /* Ends a waiting request; false when memory lacks. */
 bool router_refuse(struct router *router, struct router_request *request, int code,
                    struct router_effects *effects);
-/* Derives what should happen to the waiting requests of a deployment from the facts. */
+/* Derives what should happen to the waiting requests of a deployment from the facts.  `replica`:
+ * the only one that may have become better; null: any may have. */
 void router_flush(struct router *router, int64_t now_ns, struct router_deployment *deployment,
-                  struct router_effects *effects);
+                  struct router_replica *replica, struct router_effects *effects);
 /* Goes on where an effect found no memory. */
 void router_unstick(struct router *router, int64_t now_ns, struct router_effects *effects);
 

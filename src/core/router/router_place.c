@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * router_place: where each replica stands, what it said, and which of the open ones gets a request.
+ * router_place: where each replica stands and what it said.
  *
  * The load of a replica is what we have there plus what others have there by its last word.  With
  * each word `others` is computed anew (its number less our own requests), so that our sends and
@@ -43,6 +43,12 @@ static void open_place(struct router_replica *replica)
     deployment->open[deployment->open_count++] = replica;
 }
 
+static bool routable(enum router_place place)
+{
+    return place == ROUTER_PLACE_OPEN || place == ROUTER_PLACE_FULL ||
+           place == ROUTER_PLACE_CROWDED;
+}
+
 void router_settle(struct router *router, struct router_replica *replica)
 {
     enum router_place place = place_of(replica);
@@ -53,6 +59,8 @@ void router_settle(struct router *router, struct router_replica *replica)
             close_place(replica);
         list_remove(&replica->link);
         list_push_back(target, &replica->link);
+        if (routable(place) != routable(replica->place))
+            router_shift(replica->deployment);
         replica->place = place;
         if (place == ROUTER_PLACE_OPEN)
             open_place(replica);
@@ -60,8 +68,9 @@ void router_settle(struct router *router, struct router_replica *replica)
     router_arm(router, replica);
 }
 
-void router_reset(struct router_replica *replica, int64_t now_ns)
+void router_reset(struct router *router, struct router_replica *replica, int64_t now_ns)
 {
+    router_forget_models(router, replica);
     replica->others = 0;
     replica->told_ns = now_ns;
     replica->quiet_ns = now_ns;
@@ -96,31 +105,6 @@ void router_lose_patience(struct router_replica *replica)
         patience = replica->asked ? 2 * replica->patience_ns : replica->patience_ns;
     replica->patience_ns = patience < ROUTER_PATIENCE_MOST_NS ? patience : ROUTER_PATIENCE_MOST_NS;
     replica->asked = false;
-}
-
-static uint64_t load_of(const struct router_replica *replica, int64_t now_ns)
-{
-    bool known = now_ns - replica->told_ns < ROUTER_KNOWLEDGE_NS;
-    uint64_t load = router_held(replica);
-    return known ? load + replica->others : load;
-}
-
-/* `request` has no say yet: its model id will prefer replicas that hold the model. */
-struct router_replica *router_choose(struct router *router, int64_t now_ns,
-                                     struct router_deployment *deployment,
-                                     const struct router_request *request)
-{
-    uint32_t count = deployment->open_count;
-    if (count == 0)
-        return NULL;
-    if (count == 1)
-        return deployment->open[0];
-    uint32_t a = (uint32_t)rng_below(&router->rng, count);
-    uint32_t b = (uint32_t)rng_below(&router->rng, count - 1);
-    if (b >= a)
-        b++;
-    struct router_replica *first = deployment->open[a], *second = deployment->open[b];
-    return load_of(second, now_ns) < load_of(first, now_ns) ? second : first;
 }
 
 void router_ask(struct router *router, int64_t now_ns, struct router_replica *replica,
@@ -158,7 +142,7 @@ void router_hunt(struct router *router, int64_t now_ns, struct router_deployment
         int64_t patience = replica->patience_ns ? replica->patience_ns : ROUTER_PATIENCE_LEAST_NS;
         if (replica->told_ns + patience <= now_ns)
             router_ask(router, now_ns, replica, effects);
-        if (deployment->open_count > 0)
+        if (deployment->open_count > 0 && deployment->picky_count == 0)
             return;
         router_arm(router, replica);
     }
@@ -172,6 +156,8 @@ void router_release(struct router *router, struct router_replica *replica,
     if (replica->announced && !router_say_disconnect(router, replica, effects))
         return;
     struct router_deployment *deployment = replica->deployment;
+    router_forget_models(router, replica);
+    ensure(list_empty(&replica->holdings));
     list_remove(&replica->link);
     heap_remove(&router->replica_dues, &replica->due);
     if (router->block)

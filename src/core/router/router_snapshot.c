@@ -146,7 +146,8 @@ static struct router_deployment *deployment_new(struct deployment_id id)
     deployment->id = id;
     for (int place = 0; place < ROUTER_PLACE_COUNT; place++)
         list_init(&deployment->places[place]);
-    list_init(&deployment->waiting);
+    list_init(&deployment->waiting.requests);
+    router_shift(deployment);
     return deployment;
 }
 
@@ -204,6 +205,7 @@ static int meet_replicas(struct router *router, struct router_block *block)
             replica->id = row->id;
             replica->deployment = deployment;
             list_init(&replica->requests);
+            list_init(&replica->holdings);
         }
         block->live_replicas[i] = replica;
         router_index_put(&block->by_replica, row->id.v, replica);
@@ -280,9 +282,10 @@ static void place_deployments(struct router *router, struct router_block *block)
         deployment->row = row;
         deployment->max_ongoing = row->max_ongoing > 0 ? row->max_ongoing : 1;
         deployment->open = open;
+        router_shift(deployment);
         open += deployment->open_capacity;
-        bool over = row->max_queued >= 0 && deployment->waiting.length > (uint64_t)row->max_queued;
-        deployment->overhang = over ? deployment->waiting.length : 0;
+        bool over = row->max_queued >= 0 && router_waits(deployment) > (uint64_t)row->max_queued;
+        deployment->overhang = over ? router_waits(deployment) : 0;
     }
     ensure(open <= block->open + block->replica_count);
 }
@@ -329,10 +332,11 @@ static void let_go(struct router *router, struct router_block *block, struct lis
 void router_release_deployment(struct router *router, struct router_deployment *deployment)
 {
     if (deployment->row || deployment->in_flight > 0 || deployment->replica_count > 0 ||
-        !list_empty(&deployment->waiting))
+        router_waits(deployment) > 0)
         return;
-    ensure(deployment->link.list == &router->vanished);
+    ensure(deployment->link.list == &router->vanished && deployment->model_count == 0);
     list_remove(&deployment->link);
+    heap_done(&deployment->wanted);
     mem_free(deployment);
 }
 
@@ -350,10 +354,11 @@ static void swap(struct router *router, int64_t now_ns, struct router_block *blo
     place_replicas(router, block, effects);
     let_go(router, block, &former, effects);
     list_each (link, &router->deployments)
-        router_flush(router, now_ns, list_entry(link, struct router_deployment, link), effects);
+        router_flush(router, now_ns, list_entry(link, struct router_deployment, link), NULL,
+                     effects);
     list_each_safe (link, after, &router->vanished) {
         struct router_deployment *deployment = list_entry(link, struct router_deployment, link);
-        router_flush(router, now_ns, deployment, effects);
+        router_flush(router, now_ns, deployment, NULL, effects);
         router_release_deployment(router, deployment);
     }
     ensure(!router->stuck);

@@ -174,7 +174,7 @@ const struct router_snapshot_app *router_app_at(const struct router *router, uin
 uint32_t router_waiting(const struct router *router, struct deployment_id id)
 {
     const struct router_deployment *deployment = live(router, id);
-    return deployment ? (uint32_t)deployment->waiting.length : 0;
+    return deployment ? (uint32_t)router_waits(deployment) : 0;
 }
 
 uint32_t router_in_flight(const struct router *router, struct deployment_id id)

@@ -46,7 +46,7 @@ static int64_t verdict_ns(const struct router *router, const struct router_repli
  * time. */
 static int64_t ask_ns(const struct router_replica *replica)
 {
-    if (replica->place != ROUTER_PLACE_CROWDED || list_empty(&replica->deployment->waiting))
+    if (replica->place != ROUTER_PLACE_CROWDED || router_waits(replica->deployment) == 0)
         return INT64_MAX;
     if (replica->probed && router_held(replica) > 0)
         return INT64_MAX;
@@ -116,7 +116,8 @@ static uint32_t count_quiet(const struct router *router, int64_t now_ns)
     return count;
 }
 
-static void judge(struct router *router, int64_t now_ns, struct router_replica *replica)
+static void judge(struct router *router, int64_t now_ns, struct router_replica *replica,
+                  struct router_effects *effects)
 {
     if (now_ns - router->sign_ns >= router->silence_limit_ns / 2 &&
         count_quiet(router, now_ns) >= 2) {
@@ -130,6 +131,7 @@ static void judge(struct router *router, int64_t now_ns, struct router_replica *
     replica->silent = true;
     replica->probed_ns = now_ns; /* the next one a whole limit from here */
     router_settle(router, replica);
+    router_flush(router, now_ns, replica->deployment, NULL, effects);
 }
 
 /* Something is due for this replica now. */
@@ -138,12 +140,12 @@ static void fire(struct router *router, int64_t now_ns, struct router_replica *r
 {
     bool judgeable = router->silence_limit_ns > 0 && replica->probed && !replica->silent;
     if (judgeable && verdict_ns(router, replica) <= now_ns) {
-        judge(router, now_ns, replica);
+        judge(router, now_ns, replica, effects);
         return;
     }
     if (ask_ns(replica) <= now_ns) {
         router_ask(router, now_ns, replica, effects);
-        router_flush(router, now_ns, replica->deployment, effects);
+        router_flush(router, now_ns, replica->deployment, replica, effects);
         return;
     }
     ensure(replica->place == ROUTER_PLACE_SILENT || (!replica->probed && router_held(replica) > 0));
@@ -158,7 +160,10 @@ static void expire(struct router *router, int64_t now_ns, struct router_effects 
     struct heap_link *first;
     while ((first = heap_first(&router->deadlines)) != NULL && first->key <= now_ns) {
         struct router_request *request = heap_entry(first, struct router_request, due);
-        if (!router_refuse(router, request, ERROR_TIMEOUT, effects))
+        bool over = request->deadline_ns && request->deadline_ns <= now_ns;
+        if (!over)
+            router_relax(router, now_ns, request, effects);
+        else if (!router_refuse(router, request, ERROR_TIMEOUT, effects))
             return;
     }
 }

@@ -4,6 +4,8 @@
  * not lost.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "error.h"
 #include "mem.h"
@@ -21,7 +23,8 @@ static const struct deployment_id only = {1};
 /* One deployment with two replicas, both connected. */
 static struct router *new_router(struct router_effects *effects)
 {
-    struct router_config config = {.request_limit = REQUESTS, .silence_limit_ns = 1000000000};
+    struct router_config config = {
+        .request_limit = REQUESTS, .silence_limit_ns = 1000000000, .model_wait_ns = 1000000000};
     struct router_snapshot_deployment deployment = {
         .id = {1}, .max_ongoing = 2, .max_queued = -1, .available = true};
     struct router_snapshot_replica replicas[] = {{{1}, {1}, BYTES("/1")}, {{2}, {1}, BYTES("/2")}};
@@ -73,6 +76,83 @@ Test(router_memory, a_warm_router_allocates_nothing)
     for (uint64_t round = 1; round < 100; round++)
         busy_round(router, &effects, round);
     cr_assert_eq(mem_count().allocations, before);
+    router_free(router);
+    router_effects_done(&effects);
+}
+
+/* Requests for ten models; the replicas tell others in each round. */
+static void busy_round_of_models(struct router *router, struct router_effects *effects,
+                                 uint64_t round)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
+    int64_t now_ns = (int64_t)(round + 1) * 10000000000;
+    struct bytes ids[5];
+    for (uint64_t replica = 1; replica <= 2; replica++) {
+        for (uint64_t i = 0; i < 5; i++)
+            ids[i] = bytes_of_string(names[(round + i * replica) % 10]);
+        router_models(router, now_ns, (struct replica_id){replica}, ids, 5, effects);
+    }
+    for (uint64_t i = 0; i < REQUESTS; i++) {
+        struct router_submit submit = {.request = request(round, i),
+                                       .deployment = only,
+                                       .model_id = bytes_of_string(names[i % 10])};
+        cr_assert_eq(router_submit(router, now_ns, &submit, effects), 0);
+    }
+    for (uint64_t i = 0; i < 20 * REQUESTS; i++) {
+        router_done(router, now_ns, request(round, i % REQUESTS), 0, effects);
+        router_check(router);
+    }
+    router_timer(router, now_ns + 3000000000, false, effects);
+    for (uint64_t i = 0; i < 20 * REQUESTS; i++)
+        router_done(router, now_ns + 3000000000, request(round, i % REQUESTS), 0, effects);
+    cr_assert_eq(router_waiting(router, only), 0);
+    cr_assert_eq(router_in_flight(router, only), 0);
+    effects->count = 0;
+}
+
+Test(router_memory, a_warm_router_allocates_nothing_for_models)
+{
+    struct router_effects effects = {0};
+    struct router *router = new_router(&effects);
+    for (uint64_t round = 0; round < 10; round++)
+        busy_round_of_models(router, &effects, round);
+    uint64_t before = mem_count().allocations;
+    for (uint64_t round = 10; round < 100; round++)
+        busy_round_of_models(router, &effects, round);
+    cr_assert_eq(mem_count().allocations, before);
+    router_free(router);
+    router_effects_done(&effects);
+}
+
+Test(router_memory, of_what_a_replica_tells_only_so_much_is_believed)
+{
+    static char names[2 * ROUTER_MODELS_LIMIT][8];
+    static struct bytes ids[2 * ROUTER_MODELS_LIMIT];
+    static char long_name[ROUTER_MODEL_ID_LIMIT + 1];
+    struct router_effects effects = {0};
+    struct router *router = new_router(&effects);
+    struct text dump;
+    memset(long_name, 'x', sizeof(long_name));
+    for (uint32_t i = 0; i < 2 * ROUTER_MODELS_LIMIT; i++) {
+        snprintf(names[i], sizeof(names[i]), "m%u", i);
+        ids[i] = bytes_of_string(names[i]);
+    }
+    ids[0] = bytes_of(long_name, sizeof(long_name));
+    ids[1] = (struct bytes){0};
+    ids[2] = ids[3]; /* said twice */
+    router_models(router, 3, (struct replica_id){1}, ids, 2 * ROUTER_MODELS_LIMIT, &effects);
+    router_check(router);
+    text_init(&dump, 1 << 16);
+    router_dump(router, &dump);
+    cr_assert(strstr(text_string(&dump), ", 1021 models: m3 m4"), "%.200s", text_string(&dump));
+    struct router_submit submit = {
+        .request = request(0, 0), .deployment = only, .model_id = ids[0]};
+    cr_assert_eq(router_submit(router, 4, &submit, &effects), 0);
+    router_check(router); /* an id that is too long is none */
+    router_models(router, 5, (struct replica_id){1}, NULL, 0, &effects);
+    router_models(router, 5, (struct replica_id){77}, ids, 5, &effects); /* of nobody we know */
+    router_check(router);
+    text_done(&dump);
     router_free(router);
     router_effects_done(&effects);
 }

@@ -10,7 +10,7 @@
 
 #include "error.h"
 
-enum { STORY_LIMIT = 1 << 22, SILENCE_NS = 2000000000 };
+enum { STORY_LIMIT = 1 << 22, SILENCE_NS = 2000000000, MODEL_WAIT_NS = 30000000 };
 
 static void hear(void *owner, const char *line)
 {
@@ -52,8 +52,10 @@ bool model_init(struct model *model, uint64_t seed, uint32_t deployment_count,
 {
     memset(model, 0, sizeof(*model));
     model->trace = (struct trace){hear, model};
-    struct router_config config = {
-        .request_limit = MODEL_REQUESTS, .silence_limit_ns = SILENCE_NS, .trace = &model->trace};
+    struct router_config config = {.request_limit = MODEL_REQUESTS,
+                                   .silence_limit_ns = SILENCE_NS,
+                                   .model_wait_ns = MODEL_WAIT_NS,
+                                   .trace = &model->trace};
     rng_init(&model->rng, seed);
     text_init(&model->story, STORY_LIMIT);
     pool_init(&model->pool, sizeof(uint32_t), MODEL_REQUESTS);
@@ -106,6 +108,35 @@ static void end_request(struct model *model, struct model_request *request)
     model->ended++;
 }
 
+static bool routable(const struct model_replica *replica)
+{
+    return replica->connected && replica->in_snapshot && !replica->draining;
+}
+
+static uint32_t count_names(const struct model_replica *replica)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < MODEL_NAMES; i++)
+        count += replica->names[i];
+    return count;
+}
+
+/* That nothing but its model can keep the request from this replica, and not even that. */
+static bool fits(const struct model *model, const struct model_request *request,
+                 const struct model_replica *replica)
+{
+    if (request->name == 0 || replica->names[request->name] ||
+        model->now_ns - request->came_ns >= 2 * MODEL_WAIT_NS)
+        return true;
+    uint32_t fewest = UINT32_MAX; /* of all that may be routable */
+    for (uint32_t i = 0; i < MODEL_REPLICAS; i++) {
+        const struct model_replica *other = &model->replicas[i];
+        if (routable(other) && other->deployment == request->deployment)
+            fewest = count_names(other) < fewest ? count_names(other) : fewest;
+    }
+    return count_names(replica) <= fewest;
+}
+
 static void perform_send(struct model *model, const struct router_effect *effect)
 {
     struct model_request *request = request_by_id(model, effect->request);
@@ -118,7 +149,8 @@ static void perform_send(struct model *model, const struct router_effect *effect
     cr_assert(request->deadline_ns == 0 || request->deadline_ns > model->now_ns);
     for (uint32_t i = 0; i < MODEL_REQUESTS; i++) {
         const struct model_request *other = &model->requests[i];
-        if (other->state == MODEL_WAITING && other->deployment == request->deployment)
+        if (other->state == MODEL_WAITING && other->deployment == request->deployment &&
+            (other->name == 0 || other->name == request->name))
             cr_assert_geq(other->arrival, request->arrival, "a later request was sent first");
     }
     request->state = MODEL_IN_FLIGHT;
@@ -193,8 +225,13 @@ static void check_wakeups(const struct model *model)
         const struct model_replica *replica = &model->replicas[i];
         bool idle = replica->connected && replica->in_snapshot && !replica->draining &&
                     replica->probes == 0 && replica->in_flight == 0 && replica->told == 0;
-        cr_assert(!idle || model_waiting(model, replica->deployment) == 0,
-                  "a request waits beside the idle replica %llu", (unsigned long long)replica->id);
+        for (uint32_t at = 0; at < MODEL_REQUESTS && idle; at++) {
+            const struct model_request *request = &model->requests[at];
+            cr_assert(
+                request->state != MODEL_WAITING || request->deployment != replica->deployment ||
+                    !fits(model, request, replica),
+                "a request waits beside the idle replica %llu", (unsigned long long)replica->id);
+        }
     }
 }
 
@@ -215,6 +252,13 @@ static void settle(struct model *model)
 
 /* ---- events ---- */
 
+static struct bytes name_of(uint32_t name)
+{
+    static const char *const names[MODEL_NAMES] = {"", "a", "bert", "a-model-with-a-long-name",
+                                                   "llama"};
+    return bytes_of_string(names[name]);
+}
+
 bool model_submit(struct model *model, uint32_t deployment, int64_t deadline_ns)
 {
     uint32_t *object = pool_take(&model->pool);
@@ -230,10 +274,12 @@ bool model_submit(struct model *model, uint32_t deployment, int64_t deadline_ns)
                                       .arrival = ++model->arrival,
                                       .deployment = deployment,
                                       .deadline_ns = deadline_ns,
+                                      .came_ns = model->now_ns,
                                       .object = object};
     model->submitted++;
-    if (rng_chance(&model->rng, 1, 8))
-        submit.model_id = BYTES("a-model");
+    if (rng_chance(&model->rng, 1, 2))
+        request->name = (uint32_t)rng_below(&model->rng, MODEL_NAMES);
+    submit.model_id = name_of(request->name);
     if (router_submit(model->router, model->now_ns, &submit, &model->effects) != 0)
         end_request(model, request); /* the owner refuses it */
     settle(model);
@@ -315,6 +361,32 @@ bool model_cancel(struct model *model, uint32_t index)
     return true;
 }
 
+static void forget_names(struct model_replica *replica)
+{
+    replica->tells = false;
+    memset(replica->names, 0, sizeof(replica->names));
+}
+
+bool model_names(struct model *model, uint32_t index, uint32_t bits)
+{
+    struct model_replica *replica = &model->replicas[index];
+    struct bytes ids[MODEL_NAMES];
+    uint32_t count = 0;
+    if (!replica->connected)
+        return false;
+    forget_names(replica);
+    replica->tells = true;
+    for (uint32_t name = 1; name < MODEL_NAMES; name++) {
+        replica->names[name] = bits >> name & 1;
+        if (replica->names[name])
+            ids[count++] = name_of(name);
+    }
+    router_models(model->router, model->now_ns, replica_id(model, index), ids, count,
+                  &model->effects);
+    settle(model);
+    return true;
+}
+
 bool model_connect(struct model *model, uint32_t index)
 {
     struct model_replica *replica = &model->replicas[index];
@@ -323,6 +395,7 @@ bool model_connect(struct model *model, uint32_t index)
     replica->connected = true;
     replica->draining = replica->probed = false;
     replica->told = 0;
+    forget_names(replica);
     router_connected(model->router, model->now_ns, replica_id(model, index), &model->effects);
     settle(model);
     return true;
@@ -336,6 +409,7 @@ bool model_gone(struct model *model, uint32_t index, bool told_last)
         return false;
     replica->connected = false;
     replica->told = UINT32_MAX;
+    forget_names(replica);
     if (told_last) {
         replica->dying = true;
         uint32_t request = model_in_flight(model, index);

@@ -7,8 +7,9 @@
  * What it holds the router to:
  *
  *     every request ends exactly once (R1); sends go to connected replicas of the newest snapshot
- * (R3), never more than max_ongoing (R2), in strict order of arrival; queues stay within max_queued
- * (R2); no request waits while a replica is idle by everybody's account; CONNECT and DISCONNECT
+ * (R3), never more than max_ongoing (R2), in strict order of arrival among those that the replica
+ * may have; queues stay within max_queued (R2); no request waits while a replica is idle by
+ * everybody's account, but for its model and no longer than its time; CONNECT and DISCONNECT
  * come in pairs; one probe is out per replica.
  */
 #ifndef MANTA_TESTS_ROUTER_MODEL_H
@@ -26,6 +27,7 @@ enum {
     MODEL_REQUESTS = 64,
     MODEL_REPLICAS = 8,
     MODEL_DEPLOYMENTS = 3,
+    MODEL_NAMES = 5, /* of models that requests may name; 0 is none */
 };
 
 enum model_state { MODEL_NONE, MODEL_WAITING, MODEL_IN_FLIGHT, MODEL_GIVEN_UP };
@@ -37,7 +39,9 @@ struct model_request {
     uint32_t deployment; /* index */
     uint32_t replica;    /* index, while in flight */
     int64_t deadline_ns; /* 0: none */
-    void *object;        /* in the pool */
+    int64_t came_ns;
+    uint32_t name; /* of its model; 0: none */
+    void *object;  /* in the pool */
 };
 
 struct model_replica {
@@ -54,6 +58,8 @@ struct model_replica {
     uint32_t probes;   /* out */
     uint32_t in_flight;
     uint32_t told; /* its last word; UINT32_MAX after a rejection */
+    bool tells;    /* it said which models it holds */
+    bool names[MODEL_NAMES];
 };
 
 struct model_deployment {
@@ -96,6 +102,8 @@ bool model_rejected(struct model *model, uint32_t request, uint32_t queue_length
 bool model_cancel(struct model *model, uint32_t request);
 bool model_connect(struct model *model, uint32_t replica);
 bool model_gone(struct model *model, uint32_t replica, bool told_last);
+/* The replica says that it holds the models whose bits are set. */
+bool model_names(struct model *model, uint32_t replica, uint32_t bits);
 bool model_pong(struct model *model, uint32_t replica, uint32_t queue_length);
 bool model_snapshot(struct model *model); /* of what is wanted */
 void model_time(struct model *model, int64_t by_ns, bool late);

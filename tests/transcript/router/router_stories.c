@@ -4,11 +4,11 @@
  *
  * The lines of a story, one event or question each:
  *
- *     limits requests=4 silence=2s seed=7            first line only; else 64, 2s, 1
+ *     limits requests=4 silence=2s models=1s seed=7  first line only; else 64, 2s, 1s, 1
  *     snapshot 3: shop=/shop>d1 d1[max=2,queue=4,down] r1 r2 d2 r3      replicas belong to the
  * deployment before them connected r1 r2 · gone r1 · pong r1 len=3 submit q1 q2 d1 for=5s model=m ·
- * accepted q1 len=1 · done q1 len=0 · rejected q1 len=2 draining · cancel q1 late a timer event in
- * a turn that came too late show · route /a/b · find shop d1 · app shop · due
+ * accepted q1 len=1 · done q1 len=0 · rejected q1 len=2 draining · cancel q1 · models r1 a b · late
+ * a timer event in a turn that came too late show · route /a/b · find shop d1 · app shop · due
  *
  * After every line the effects are compared with what was narrated, and every invariant is checked.
  */
@@ -259,6 +259,20 @@ static bool replica_event(struct world *world, const struct transcript_words *wo
     return true;
 }
 
+/* models r1 llama bert */
+static bool models(struct world *world, const struct transcript_words *words)
+{
+    struct bytes ids[TRANSCRIPT_WORD_LIMIT];
+    uint32_t count = 0;
+    if (words->count < 2)
+        return false;
+    for (int i = 2; i < words->count; i++)
+        ids[count++] = bytes_of_string(words->at[i]);
+    router_models(world->router, world->transcript->now_ns, replica_of(words->at[1]), ids, count,
+                  &world->effects);
+    return true;
+}
+
 static bool late(struct world *world, const struct transcript_words *words)
 {
     router_timer(world->router, world->transcript->now_ns, true, &world->effects);
@@ -320,10 +334,10 @@ static bool question(struct world *world, const struct transcript_words *words)
 
 /* ---- the mind's part ---- */
 
-static void renew(struct world *world, uint32_t request_limit, int64_t silence_ns, uint64_t seed)
+static void renew(struct world *world, const struct router_config *limits, uint64_t seed)
 {
-    struct router_config config = {
-        .request_limit = request_limit, .silence_limit_ns = silence_ns, .trace = &world->trace};
+    struct router_config config = *limits;
+    config.trace = &world->trace;
     router_free(world->router);
     world->router = router_new(&config, seed);
     ensure(world->router);
@@ -334,8 +348,13 @@ static bool limits(struct world *world, const struct transcript_words *words)
     const char *requests = transcript_option(words, "requests");
     const char *silence = transcript_option(words, "silence"),
                *seed = transcript_option(words, "seed");
-    renew(world, requests ? (uint32_t)atoi(requests) : 64,
-          transcript_time_ns(silence ? silence : "2s"), seed ? (uint64_t)atoll(seed) : 1);
+    const char *model_wait = transcript_option(words, "models");
+    struct router_config config = {
+        .request_limit = requests ? (uint32_t)atoi(requests) : 64,
+        .silence_limit_ns = transcript_time_ns(silence ? silence : "2s"),
+        .model_wait_ns = transcript_time_ns(model_wait ? model_wait : "1s"),
+    };
+    renew(world, &config, seed ? (uint64_t)atoll(seed) : 1);
     return true;
 }
 
@@ -345,7 +364,10 @@ static void *begin(struct transcript *transcript)
     world->transcript = transcript;
     world->trace = (struct trace){hear, world};
     text_init(&world->deeds, NARRATION_LIMIT * 64);
-    renew(world, 64, 2000000000, 1);
+    renew(world,
+          &(struct router_config){
+              .request_limit = 64, .silence_limit_ns = 2000000000, .model_wait_ns = 1000000000},
+          1);
     return world;
 }
 
@@ -353,17 +375,10 @@ static const struct {
     const char *verb;
     bool (*happen)(struct world *world, const struct transcript_words *words);
 } events[] = {
-    {"limits", limits},
-    {"snapshot", take_snapshot},
-    {"submit", submit},
-    {"accepted", request_event},
-    {"done", request_event},
-    {"rejected", request_event},
-    {"cancel", request_event},
-    {"connected", replica_event},
-    {"gone", replica_event},
-    {"pong", replica_event},
-    {"late", late},
+    {"limits", limits},          {"snapshot", take_snapshot},  {"submit", submit},
+    {"accepted", request_event}, {"done", request_event},      {"rejected", request_event},
+    {"cancel", request_event},   {"connected", replica_event}, {"gone", replica_event},
+    {"pong", replica_event},     {"models", models},           {"late", late},
 };
 
 static bool line(void *owner, const char *input)

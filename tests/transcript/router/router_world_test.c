@@ -57,6 +57,10 @@ static bool connect_second(struct model *model)
 {
     return model_connect(model, 1);
 }
+static bool tell_first(struct model *model)
+{
+    return model_names(model, 0, 1 << 1);
+}
 static bool pass_time(struct model *model)
 {
     model_time(model, 8000000, false);
@@ -65,7 +69,7 @@ static bool pass_time(struct model *model)
 
 static bool (*const alphabet[])(struct model *) = {
     submit_first, submit_with_deadline, answer_one, reject_one,     reject_draining, lose_first,
-    drop_first,   delete_deployment,    cancel_one, connect_second, pass_time,
+    drop_first,   delete_deployment,    cancel_one, connect_second, pass_time,       tell_first,
 };
 enum { ALPHABET_SIZE = sizeof(alphabet) / sizeof(alphabet[0]), EVENTS = 5 };
 
@@ -144,6 +148,10 @@ static void step_replica(struct model *model)
     case 1:
     case 2:
         model_pong(model, replica, some_length(model));
+        break;
+    case 3:
+    case 4:
+        model_names(model, replica, (uint32_t)rng_below(&model->rng, 1 << MODEL_NAMES));
         break;
     default:
         model_connect(model, replica);
