@@ -174,6 +174,7 @@ struct dispatch *dispatch_new(const struct dispatch_config *config, struct error
     struct router_config router = {
         .request_limit = (uint32_t)settings->request_limit,
         .silence_limit_ns = settings->silence_limit_ms * NS_PER_MS,
+        .model_wait_ns = settings->model_matching_timeout_ms * NS_PER_MS,
         .trace = config->trace,
     };
     dispatch->router = router_new(&router, config->seed);

@@ -367,6 +367,30 @@ static int take_for_ghost(const struct arrival *arrival)
 
 /* ---- the connection itself ---- */
 
+_Static_assert((int)WIRE_MODELS_LIMIT == (int)ROUTER_MODELS_LIMIT &&
+                   (int)WIRE_MODEL_ID_LIMIT == (int)ROUTER_MODEL_ID_LIMIT,
+               "the wire carries what the router believes");
+
+/* What is past the limit is not looked at: a replica tells what it used last first. */
+static int take_models(const struct arrival *arrival)
+{
+    struct dispatch *dispatch = arrival->link->dispatch;
+    struct bytes ids[ROUTER_MODELS_LIMIT], rest, empty;
+    struct wire_models models;
+    uint32_t count = 0;
+
+    if (wire_models_read(&models, arrival->payload) < 0)
+        return -1;
+    rest = models.ids;
+    while (count < ROUTER_MODELS_LIMIT && wire_field_next(&rest, &ids[count], &empty))
+        count++;
+    if (count < ROUTER_MODELS_LIMIT && rest.size > 0)
+        return -1;
+    router_models(dispatch->router, dispatch_now_ns(dispatch), arrival->link->replica, ids, count,
+                  &dispatch->effects);
+    return 0;
+}
+
 static int take_for_link(const struct arrival *arrival)
 {
     struct dispatch_link *link = arrival->link;
@@ -390,6 +414,8 @@ static int take_for_link(const struct arrival *arrival)
         router_replica_alive(dispatch->router, dispatch_now_ns(dispatch), link->replica,
                              pong.queue_length, &dispatch->effects);
         return 0;
+    case WIRE_MODELS_FRAME:
+        return take_models(arrival);
     default:
         return -1;
     }

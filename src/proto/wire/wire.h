@@ -18,10 +18,12 @@
 
 enum {
     WIRE_HEADER_SIZE = 16,
-    WIRE_VERSION_LEAST = 1,  /* lowest spoken here */
-    WIRE_VERSION = 1,        /* highest spoken here */
-    WIRE_MAGIC = 0x61746E4D, /* "Mnta" */
-    WIRE_TEXT_LIMIT = 65535, /* bytes; longer texts are cut when written */
+    WIRE_VERSION_LEAST = 1,    /* lowest spoken here */
+    WIRE_VERSION = 1,          /* highest spoken here */
+    WIRE_MODELS_LIMIT = 1024,  /* models that a replica may tell of */
+    WIRE_MODEL_ID_LIMIT = 200, /* bytes of the id of one */
+    WIRE_MAGIC = 0x61746E4D,   /* "Mnta" */
+    WIRE_TEXT_LIMIT = 65535,   /* bytes; longer texts are cut when written */
 };
 
 enum wire_frame {

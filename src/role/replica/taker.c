@@ -339,6 +339,7 @@ struct taker *taker_free(struct taker *taker)
     mem_free(taker->app);
     mem_free(taker->deployment);
     mem_free(taker->configuration);
+    mem_free(taker->models);
     return mem_free(taker);
 }
 

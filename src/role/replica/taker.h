@@ -143,6 +143,13 @@ struct taker_event {
 bool taker_next(struct taker *taker, struct taker_event *ret_event);
 /* Begins to drain by itself (SIGTERM): as the controller's DRAIN. */
 void taker_drain(struct taker *taker, int64_t timeout_ns);
+/*
+ * Says which models user code holds or loads now, the one used last first: ids of 1 to
+ * WIRE_MODEL_ID_LIMIT bytes, of which the first WIRE_MODELS_LIMIT count.  Every sender hears it
+ * before the answers that are given after this.  Said once before taker_listen, perhaps with none,
+ * it makes senders look for replicas that hold a request's model.  0, or ERROR_MEMORY.
+ */
+int taker_models(struct taker *taker, const struct bytes *ids, size_t count);
 uint32_t taker_ongoing(const struct taker *taker);
 void taker_check(const struct taker *taker);
 

@@ -6,6 +6,7 @@
  *     taker_session.c  connections of senders and the frames they send
  *     taker_answer.c   answers as frames, metered by credit
  *     taker_control.c  the connection to the controller
+ *     taker_models.c   which models user code holds, told to every sender
  */
 #ifndef MANTA_ROLE_TAKER_INNER_H
 #define MANTA_ROLE_TAKER_INNER_H
@@ -32,6 +33,7 @@ struct session {
     struct list requests;   /* of request.session_link: every one of it, answered or not */
     struct list unsent;     /* of request.unsent_link: answers that wait for credit or room */
     bool greeted;           /* its hello came and was good */
+    bool models_owed;       /* it must hear which models there are, when its channel has room */
     bool closing;           /* closed at the end of the frame that is being handled */
     uint32_t stream_credit; /* what each answer may send before the first credit frame */
     size_t frame_limit;     /* payload bytes that it accepts */
@@ -91,6 +93,8 @@ struct taker {
     bool configured;        /* a TAKER_CONFIGURE event is due */
     uint8_t *configuration; /* its body */
     size_t configuration_size;
+    uint8_t *models; /* what user code holds, as a field block; null: nobody said */
+    size_t models_size, models_capacity;
     /* The controller. */
     struct channel controller;
     struct loop_timer reconnect;
@@ -129,6 +133,10 @@ void answer_last_word(struct request *request, int code, struct bytes text);
 /* The same, and the request is gone. */
 void answer_error(struct request *request, int code, struct bytes text);
 void answer_continue(struct request *request); /* credit or room came */
+
+/* taker_models.c */
+/* Tells a sender what is there when it is owed that; again when its channel has room. */
+void session_tell_models(struct session *session);
 
 /* taker_control.c */
 void control_open(struct taker *taker);

@@ -471,6 +471,8 @@ static bool session_on_hello(struct session *session, struct bytes payload)
     size_t size = hello.name.size < SESSION_NAME_SIZE - 1 ? hello.name.size : SESSION_NAME_SIZE - 1;
     if (size)
         memcpy(session->name, hello.name.at, size);
+    session->models_owed = true;
+    session_tell_models(session);
     return true;
 }
 
@@ -565,6 +567,7 @@ static bool session_on_frame(struct session *session, struct bytes frame)
 static void session_on_room(struct session *session)
 {
     struct list_link *link, *after;
+    session_tell_models(session);
     list_each_safe (link, after, &session->unsent)
         answer_continue(list_entry(link, struct request, unsent_link));
     list_each (link, &session->requests) {

@@ -469,3 +469,50 @@ Test(dispatch_calls, a_dispatch_for_which_memory_lacks_is_not_made_and_leaves_no
         world_free(world);
     }
 }
+
+/* ---- models ---- */
+
+static void say_models(struct peer *peer, const char *id)
+{
+    uint8_t block[256], frame[512];
+    struct wire_models models = {0};
+    size_t size =
+        id ? wire_field_write(block, sizeof block, bytes_of_string(id), (struct bytes){0}) : 0;
+    models.ids = bytes_of(block, size);
+    peer_say(peer, frame, wire_models_write(&models, 0, 0, false, frame));
+}
+
+Test(dispatch_calls, calls_for_a_model_go_where_it_is)
+{
+    struct world *world = world_serving(2);
+    struct dispatch_request request = world_request("question");
+    uint64_t stream;
+    say_models(&world->replicas[0], NULL);
+    say_models(&world->replicas[1], "llama");
+    world_idle(world);
+    request.model_id = BYTES("llama");
+    for (int i = 0; i < 2; i++) {
+        world_submit(world, &request, &owner_a);
+        cr_assert_eq(world_take_request(world, &stream), &world->replicas[1]);
+        peer_say_reply(&world->replicas[1], stream, WIRE_END, 200, "answer");
+        world_event(world, DISPATCH_REPLY);
+    }
+    say_models(&world->replicas[0], "llama");
+    say_models(&world->replicas[1], NULL);
+    world_idle(world);
+    world_submit(world, &request, &owner_a);
+    cr_assert_eq(world_take_request(world, &stream), &world->replicas[0]);
+    peer_say_reply(&world->replicas[0], stream, WIRE_END, 200, "answer");
+    world_event(world, DISPATCH_REPLY);
+    world_free(world);
+}
+
+Test(dispatch_calls, a_broken_block_of_models_ends_the_link)
+{
+    struct world *world = world_serving(1);
+    uint8_t frame[64];
+    struct wire_models models = {.ids = BYTES("\x09\0\0\0abc")};
+    peer_say(&world->replicas[0], frame, wire_models_write(&models, 0, 0, false, frame));
+    world_await_ready(world, 0);
+    world_free(world);
+}

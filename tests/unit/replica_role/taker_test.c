@@ -4,6 +4,7 @@
  * senders that lie.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -598,4 +599,67 @@ Test(taker, after_warm_up_a_request_allocates_nothing)
     }
     cr_assert_eq(mem_count().allocations, before, "%d more",
                  (int)(mem_count().allocations - before));
+}
+
+/* ---- models ---- */
+
+/* The ids of the next frame, one after the other with a space behind each. */
+static const char *expect_models(struct sender *from)
+{
+    static char words[4096];
+    struct wire_header header;
+    struct wire_models models;
+    struct bytes id, empty;
+    size_t size = 0;
+    struct bytes payload = sender_expect(from, WIRE_MODELS_FRAME, &header);
+    cr_assert_eq(header.stream, 0);
+    cr_assert_eq(wire_models_read(&models, payload), 0);
+    words[0] = 0;
+    while (wire_field_next(&models.ids, &id, &empty)) {
+        cr_assert_eq(empty.size, 0);
+        size += (size_t)snprintf(words + size, sizeof words - size, "%.*s ", BYTES_PRINT(id));
+    }
+    cr_assert_eq(models.ids.size, 0);
+    return words;
+}
+
+Test(taker, every_sender_hears_which_models_there_are)
+{
+    struct bytes ids[] = {BYTES("llama"), BYTES("bert"), BYTES("m3")};
+    static struct sender other;
+    stage_open(&stage, NULL);
+    cr_assert_eq(taker_models(stage.taker, NULL, 0), 0);
+    sender_open(&sender, &stage);
+    cr_assert_str_eq(expect_models(&sender), "");
+    cr_assert_eq(taker_models(stage.taker, ids, 2), 0);
+    cr_assert_str_eq(expect_models(&sender), "llama bert ");
+    sender_open(&other, &stage);
+    cr_assert_str_eq(expect_models(&other), "llama bert ");
+    cr_assert_eq(taker_models(stage.taker, ids + 1, 2), 0);
+    cr_assert_str_eq(expect_models(&other), "bert m3 ");
+    cr_assert_str_eq(expect_models(&sender), "bert m3 ");
+    sender_close(&other);
+}
+
+Test(taker, the_models_are_told_before_the_answers_given_after)
+{
+    struct bytes id = BYTES("llama");
+    stage_open(&stage, NULL);
+    cr_assert_eq(taker_models(stage.taker, NULL, 0), 0);
+    sender_open(&sender, &stage);
+    expect_models(&sender);
+    sender_request(&sender, stream_id(0, 1), BYTES("x"), WIRE_END);
+    struct taker_request *request = stage_take(&stage);
+    cr_assert_eq(taker_models(stage.taker, &id, 1), 0);
+    stage_answer(&stage, request, BYTES("y"));
+    cr_assert_str_eq(expect_models(&sender), "llama ");
+    expect_reply(stream_id(0, 1));
+}
+
+Test(taker, who_never_said_a_model_tells_none)
+{
+    open_all();
+    sender_request(&sender, stream_id(0, 1), BYTES("x"), WIRE_END);
+    stage_answer(&stage, stage_take(&stage), BYTES("y"));
+    expect_reply(stream_id(0, 1)); /* the first frame behind the hello */
 }
