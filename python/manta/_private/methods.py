@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is a decorated function called as a method, and with which arguments?
+
+Decorators see functions, not methods.  A call is one of a method when the first argument has, under
+the function's name, something that wraps this very function.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+# Of a deployment's ``@serve.multiplexed`` and ``@serve.batch`` functions there are few.
+_signature = lru_cache(maxsize=256)(inspect.signature)
+
+
+def self_of_call(args: tuple[Any, ...], function: Callable[..., Any]) -> Any:
+    """The object, or None for the call of a plain function."""
+    if not args:
+        return None
+    found = getattr(args[0], function.__name__, None)
+    return args[0] if getattr(found, "__wrapped__", None) is function else None
+
+
+def bind(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments as given; TypeError when the function could not be called with them."""
+    _signature(function).bind(*args, **kwargs)
+    return args, kwargs

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threads for ``def`` handlers.
+
+A pool of the standard library keeps the interpreter from ending while a handler blocks; these
+threads are daemons, start when needed, end when idle, and carry the caller's context variables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_IDLE_S = 5.0
+_Job = tuple[contextvars.Context, Callable[[], Any], asyncio.AbstractEventLoop, asyncio.Future]
+
+
+class ThreadPool:
+    """At most ``limit`` calls side by side; more wait their turn."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = max(1, limit)
+        self._name = name
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._threads = 0
+        self._idle = 0
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """Call the function in a thread.  Cancelling the wait does not stop the function."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._jobs.put((contextvars.copy_context(), function, loop, future))
+        with self._lock:
+            start = self._idle < self._jobs.qsize() and self._threads < self._limit
+            self._threads += start
+        if start:
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        return await future
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            try:
+                job = self._jobs.get(timeout=_IDLE_S)
+            except queue.Empty:
+                job = None
+            with self._lock:
+                self._idle -= 1
+                if job is None and self._jobs.empty():
+                    self._threads -= 1
+                    return
+            if job is not None:
+                _do(*job)
+
+
+def _do(
+    variables: contextvars.Context,
+    function: Callable[[], Any],
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+) -> None:
+    try:
+        result, error = variables.run(function), None
+    except BaseException as raised:
+        result, error = None, _speakable(raised)
+    try:
+        loop.call_soon_threadsafe(_tell, future, result, error)
+    except RuntimeError:
+        pass  # The loop is closed; the one who waited is gone with it.
+
+
+def _speakable(error: BaseException) -> BaseException:
+    """A future cannot carry StopIteration."""
+    if isinstance(error, StopIteration):
+        return RuntimeError(f"the handler raised {error!r}")
+    return error
+
+
+def _tell(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
