@@ -5,8 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "door.h"
 #include "log.h"
-#include "runner.h"
 
 const struct manta_args *manta_replica_args(const struct manta_replica *replica)
 {

@@ -5,19 +5,19 @@
  * A value becomes MessagePack for a caller with a handle, and what Ray Serve makes of it for an
  * HTTP client: a string is text/plain in UTF-8, bytes go raw, nil is empty, everything else is
  * JSON.  An answer is written straight into the session's channel with the helm held; when it is
- * flushed is the runner's policy (runner_flush).
+ * flushed is the door's policy (door_flush).
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "call.h"
+#include "door.h"
 #include "ensure.h"
 #include "log.h"
 #include "mem.h"
 #include "pack.h"
 #include "request_inner.h"
-#include "runner.h"
 #include "value.h"
 #include "wire.h"
 
@@ -38,6 +38,8 @@ static struct keep_block *request_leave(struct manta_request *request)
         list_remove(link);
     ensure_tag(R1, request->replica->held_count > 0);
     request->replica->held_count--;
+    if (request->replica->told == request)
+        request->replica->told = NULL;
     return keep_detach(&request->keep);
 }
 
@@ -56,7 +58,7 @@ static int request_send(struct manta_request *request, struct taker_answer *answ
         code = taker_answer(replica->taker, request->taken, answer);
         keep_free(kept);
     }
-    runner_flush(replica);
+    door_flush(replica);
     runtime_leave(replica->runtime, nested);
     return code;
 }
@@ -89,7 +91,7 @@ int manta_request_fail(struct manta_request *request, int code, const char *form
     log_request(error_http_status(code) < 500 ? LOG_INFO : LOG_ERROR, request->taken->request_id,
                 "%.*s failed: %s", BYTES_PRINT(request->taken->method), text);
     request_abort(request, code, bytes_of_string(text));
-    runner_flush(replica);
+    door_flush(replica);
     runtime_leave(replica->runtime, nested);
     return 0;
 }
@@ -332,7 +334,7 @@ int manta_request_begin(struct manta_request *request, int status, const char *c
     request->state = code < 0 ? request->state : REQUEST_BEGUN;
     request->room = room;
     request->room_owner = owner;
-    runner_flush(replica);
+    door_flush(replica);
     runtime_leave(replica->runtime, nested);
     return code < 0 ? manta_error_set(reterr, code, "%s", error_text(code)) : 0;
 }
@@ -346,7 +348,7 @@ static int request_write(struct manta_request *request, struct bytes part)
     int code = taker_write(replica->taker, request->taken, part);
     if (code == ERROR_AGAIN)
         request->room_wanted = true;
-    runner_flush(replica);
+    door_flush(replica);
     runtime_leave(replica->runtime, nested);
     return code;
 }
@@ -420,7 +422,7 @@ int manta_request_finish(struct manta_request *request)
     struct keep_block *kept = request_leave(request);
     taker_finish(replica->taker, request->taken, 0, (struct bytes){0});
     keep_free(kept);
-    runner_flush(replica);
+    door_flush(replica);
     runtime_leave(replica->runtime, nested);
     return gone ? MANTA_ECANCELLED : 0;
 }

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "call.h"
+#include "door.h"
 #include "ensure.h"
 #include "request_inner.h"
-#include "runner.h"
 #include "value.h"
 #include "wire.h"
 

@@ -38,6 +38,7 @@ struct manta_request {
     void (*room)(void *owner);
     void *room_owner;
     bool room_wanted; /* a write was refused since the last room */
+    void *owner;      /* the runner's (manta_taker_set_owner) */
 };
 
 /* Makes the public request for a taken one (helm held); null: memory. */

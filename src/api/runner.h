@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * runner: the C runner of a replica: loads the shared object, calls its entry points on worker
- * threads.
+ * runner: the C runner of a replica: loads the shared object, calls its entry points on threads.
+ *
+ *     runner.c         threads that take requests and call the entry points
+ *     runner_life.c    load, construct, serve, close; the process manta-replica
+ *     runner_health.c  check_health in its rhythm
+ *
+ * It stands on <manta/sys/taker.h> alone, as any other runner does.  Nothing of it is static: a
+ * process may run several.
  */
 #ifndef MANTA_API_RUNNER_H
 #define MANTA_API_RUNNER_H
@@ -10,58 +16,64 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <manta/deployment.h>
+#include <manta/sys/taker.h>
 
-#include "arena.h"
-#include "args.h"
-#include "instance.h"
-#include "runtime.h"
-#include "taker.h"
-#include "target.h"
+#include "error.h"
 
-enum { RUNNER_THREAD_LIMIT = 256, RUNNER_BATCH_LIMIT = 4096 };
+struct runner;
 
 struct runner_thread {
-    struct manta_replica *replica;
-    pthread_t thread;
-    int64_t since_ns; /* user code runs since; 0: it does not */
-    uint64_t *ids;    /* of the requests that it was given; as many as a batch may have */
+    struct runner *runner;
+    struct manta_taker_thread *taker_thread;
+    struct manta_request *requests[MANTA_TAKER_ROOM];
+    pthread_t thread; /* of all but the first */
 };
 
-/* A replica of a C deployment: one per process.  Guarded by the runtime's helm once threads run. */
-struct manta_replica {
-    struct runtime *runtime;
-    struct taker *taker;
-    struct target_replica target; /* slices of `document` */
-    uint8_t *document;
-    size_t document_size;
+/* What the rhythm of health checks needs.  Guarded by `lock`. */
+struct runner_health {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    pthread_t thread; /* of the rhythm */
+    bool running;     /* it is there */
+    bool stopping;
+    bool checking;     /* user code is in check_health */
+    bool hangs;        /* it was still in there a second after the end */
+    bool counted;      /* the running check was already counted as failed */
+    int failure_count; /* in a row */
+};
+
+/* A replica of a C deployment. */
+struct runner {
+    struct manta_taker *taker;
+    struct manta_replica *replica;
+    struct manta_taker_document document;
+    const struct manta_deployment *own; /* of the program itself; null: it is in the document's library */
     void *library;
     struct manta_deployment deployment; /* checked copy of the descriptor */
     void *state;                        /* what open made */
     bool opened;
-    struct arena_blocks arena_blocks;
-    struct arena arena;
-    struct keep keep; /* constructor arguments' strings */
-    struct manta_args args;
-    char app[136], name[136], id[32];
-    char socket[INSTANCE_PATH_SIZE]; /* where senders come; empty: it does not listen yet */
-    char *user_config;               /* JSON */
     struct runner_thread *threads;
     uint32_t thread_count;
-    int64_t average_ns;   /* moving average of a call of user code */
-    int64_t unflushed_ns; /* when the oldest unflushed answer was given; 0: none */
-    uint32_t held_count;  /* requests that user code has and has not answered */
-    bool stopping;        /* drained: workers leave */
-    bool check_hangs;     /* a check_health did not return: the state is in its hands */
-    pthread_t health_thread;
-    bool health_running;
+    struct runner_health health;
+    bool hangs; /* a check_health did not return: the state is in its hands */
 };
 
 /*
- * After an answer (helm held): when user code is quick, a worker's answers are flushed together,
- * before it waits or after at most 50 us; when it is slow, or the answer comes from another thread,
- * at once.
+ * Takes the taker over: loads and constructs, serves until it is drained, closes.  0, or the code of
+ * what failed, which was reported.  *ret_freed false: user code is still in there; the process should
+ * end by _exit, and the runner must stay where it is.
  */
-void runner_flush(struct manta_replica *replica);
+int runner_live(struct runner *runner, struct manta_taker *take_taker, bool *ret_freed);
+
+/* Serves on this thread and the document's other ones until the taker has ended. */
+int runner_serve(struct runner *runner, struct error *reterr);
+
+/* One check now, on this thread: 0 or the user's code. */
+int runner_check_health(struct runner *runner, struct error *reterr);
+/* Checks every health_check_period on a thread of its own; reports unhealthy after three failures
+ * in a row. */
+void runner_health_start(struct runner *runner);
+/* False: a check has not returned after a second, and holds the replica's state. */
+bool runner_health_stop(struct runner *runner);
 
 #endif

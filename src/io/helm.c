@@ -47,6 +47,11 @@
  * called by another thread.  In the background (asynchronous calls are out) it stays: waiters come
  * and go, and two switches for each would cost more than one call.
  *
+ * The attendant.  An event loop that is not ours cannot be the steersman: nobody knows when it waits.
+ * It is told by a bell of its own (a wake of the loop could be taken away by whoever steers just
+ * then) whenever the loop's changes differ from its note of them.  With an attendant the standby
+ * never waits in the kernel; at its looks it runs a turn if something is due that nobody attended to.
+ *
  * Fairness.  A steersman that never has to wait would take the lock again before a blocked thread
  * has woken up.  So blocked takers are counted, and a steersman that has run a few turns over their
  * heads waits at the turnstile until those that were blocked have had the helm.
@@ -106,6 +111,9 @@ struct helm {
     uint64_t spells;     /* times that somebody began to steer */
     uint32_t background; /* helm_steer_in_background */
     bool ends;
+    void (*ring)(void *owner); /* wakes the attendant; null: there is none */
+    void *ring_owner;
+    uint64_t attended_changes; /* loop_changes that the attendant knows of */
 };
 
 static _Thread_local char thread_mark;
@@ -172,11 +180,22 @@ static bool steersman_is_behind(struct helm *helm)
     return true;
 }
 
+/* The attendant waits for something else than what is wanted now: rings, once for each difference. */
+static void tell_attendant(struct helm *helm)
+{
+    uint64_t changes = loop_changes(helm->loop);
+    if (!helm->ring || changes == helm->attended_changes)
+        return;
+    helm->attended_changes = changes;
+    helm->ring(helm->ring_owner);
+}
+
 void helm_give(struct helm *helm)
 {
     ensure(helm_held(helm) && helm->turner != &thread_mark);
     struct loop *loop = helm->loop;
     bool wakes = steersman_is_behind(helm);
+    tell_attendant(helm);
     note_given(helm);
     pthread_mutex_unlock(&helm->lock);
     if (wakes)
@@ -231,6 +250,7 @@ static void hand_over(struct helm *helm)
 {
     struct list_link *link;
     ensure(!helm->steersman);
+    tell_attendant(helm);
     call_done_waiters(helm);
     if (helm->heir)
         return;
@@ -242,7 +262,7 @@ static void hand_over(struct helm *helm)
             return;
         }
     }
-    if (list_empty(&helm->waiters) && helm->background > 0)
+    if (list_empty(&helm->waiters) && helm->background > 0 && !helm->ring)
         pthread_cond_signal(&helm->standby_call);
 }
 
@@ -261,6 +281,13 @@ static int poll_timeout_ms(struct helm *helm, int64_t due_ns)
     return timeout_ms;
 }
 
+static void run_turn(struct helm *helm)
+{
+    helm->turner = &thread_mark;
+    loop_run_once(helm->loop);
+    helm->turner = NULL;
+}
+
 /* One turn of the steersman.  The helm is given back while it waits. */
 static void steer_turn(struct helm *helm, int64_t due_ns)
 {
@@ -277,9 +304,7 @@ static void steer_turn(struct helm *helm, int64_t due_ns)
         helm->polling = false;
     }
     pass_turnstile(helm);
-    helm->turner = &thread_mark;
-    loop_run_once(helm->loop);
-    helm->turner = NULL;
+    run_turn(helm);
 }
 
 static bool is_over(int64_t due_ns)
@@ -369,9 +394,22 @@ static void stand_in(struct helm *helm)
     do {
         steer_turn(helm, 0);
         call_done_waiters(helm);
-    } while (!helm->ends &&
+    } while (!helm->ends && !helm->ring &&
              (helm->background > 0 || (helm->inside > 0 && list_empty(&helm->waiters))));
     ensure(helm->steersman == helm);
+    helm->steersman = NULL;
+    hand_over(helm);
+}
+
+/* The attendant has not come since the last look: one turn, if there is anything to do. */
+static void attend_once(struct helm *helm)
+{
+    struct pollfd news = {.fd = loop_descriptor(helm->loop), .events = POLLIN};
+    if (loop_timeout_ms(helm->loop) != 0 && poll(&news, 1, 0) <= 0)
+        return;
+    helm->steersman = helm;
+    helm->spells++;
+    run_turn(helm);
     helm->steersman = NULL;
     hand_over(helm);
 }
@@ -387,7 +425,7 @@ static void *stand_by(void *argument)
     uint64_t entries_seen = 0;
     helm_take(helm);
     while (!helm->ends) {
-        if (helm->background > 0 && may_stand_in(helm)) {
+        if (helm->background > 0 && !helm->ring && may_stand_in(helm)) {
             stand_in(helm);
             continue;
         }
@@ -399,7 +437,11 @@ static void *stand_by(void *argument)
         bool called =
             sleep_on(helm, &helm->standby_call, ticks ? now_ns() + HELM_STANDBY_MS * NS_PER_MS : 0);
         helm->standby_asleep = false;
-        if (!called && helm->inside > 0 && helm->spells == spells && may_stand_in(helm))
+        if (called || helm->inside == 0 || helm->spells != spells || !may_stand_in(helm))
+            continue;
+        if (helm->ring)
+            attend_once(helm);
+        else
             stand_in(helm);
     }
     helm_give(helm);
@@ -429,6 +471,39 @@ void helm_steer_in_background(struct helm *helm, bool wanted)
     helm->background += wanted ? 1 : -1;
     if (wanted && !helm->steersman)
         pthread_cond_signal(&helm->standby_call);
+}
+
+/* ---- the attendant ---- */
+
+void helm_attend(struct helm *helm, void (*ring)(void *owner), void *owner)
+{
+    ensure(helm_held(helm));
+    helm->ring = ring;
+    helm->ring_owner = owner;
+    helm->attended_changes = loop_changes(helm->loop);
+    if (ring && helm->steersman == helm && helm->polling)
+        loop_wake(helm->loop); /* the standby leaves it to the attendant */
+    if (!ring && !helm->steersman)
+        hand_over(helm);
+}
+
+int helm_timeout_ms(struct helm *helm)
+{
+    ensure(helm_held(helm));
+    helm->attended_changes = loop_changes(helm->loop);
+    return loop_timeout_ms(helm->loop);
+}
+
+void helm_turn(struct helm *helm)
+{
+    ensure(helm_held(helm) && !helm->turner);
+    helm->spells++;
+    run_turn(helm);
+    helm->attended_changes = loop_changes(helm->loop);
+    if (helm->steersman)
+        helm_changed(helm);
+    else
+        hand_over(helm);
 }
 
 /* ---- life ---- */

@@ -68,4 +68,14 @@ void helm_leave_user_code(struct helm *helm);
 /* While `wanted` calls outnumber releases, the standby steers at once when nobody else does (async completions outstanding). */
 void helm_steer_in_background(struct helm *helm, bool wanted);
 
+/*
+ * An attendant: an event loop of somebody else's that watches loop_descriptor for helm_timeout_ms and then calls helm_turn, in
+ * place of a steersman.  `ring` (helm held, any thread) must wake it by a way of its own: what it waits for has changed, or
+ * is done already.  The standby then runs turns only where the attendant came too late: user code is inside, something
+ * is due, and nobody has attended to it.  A null `ring` ends it.  Helm held, all three.
+ */
+void helm_attend(struct helm *helm, void (*ring)(void *owner), void *owner);
+int  helm_timeout_ms(struct helm *helm); /* as loop_timeout_ms */
+void helm_turn(struct helm *helm);       /* one turn that waits for nothing; not inside another */
+
 #endif

@@ -16,7 +16,8 @@
 enum field_kind {
     FIELD_TEXT,
     FIELD_BINARY,
-    FIELD_DOCUMENT,
+    FIELD_DOCUMENT, /* an array */
+    FIELD_VALUE,    /* any */
     FIELD_U32,
     FIELD_U64,
     FIELD_I64,
@@ -28,11 +29,16 @@ struct field {
     enum field_kind kind;
     size_t offset; /* of the member */
     int64_t least, most;
+    bool optional; /* bytes: neither written nor wanted when empty */
 };
 
 #define FIELD(type, key, kind, least, most)                                                        \
     {                                                                                              \
-#key, kind, offsetof(struct type, key), least, most                                        \
+#key, kind, offsetof(struct type, key), least, most, false                                 \
+    }
+#define OPTIONAL(type, key, kind, least, most)                                                     \
+    {                                                                                              \
+#key, kind, offsetof(struct type, key), least, most, true                                  \
     }
 
 static const struct field DEPLOYMENT_FIELDS[] = {
@@ -52,8 +58,8 @@ static const struct field DEPLOYMENT_FIELDS[] = {
 static const struct field REPLICA_FIELDS[] = {
     FIELD(target_replica, app, FIELD_TEXT, 1, 128),
     FIELD(target_replica, deployment, FIELD_TEXT, 1, 128),
-    FIELD(target_replica, library, FIELD_TEXT, 1, 4095),
-    FIELD(target_replica, symbol, FIELD_TEXT, 1, 255),
+    FIELD(target_replica, library, FIELD_TEXT, 0, 4095),
+    FIELD(target_replica, symbol, FIELD_TEXT, 0, 255),
     FIELD(target_replica, user_config, FIELD_TEXT, 0, INT32_MAX),
     FIELD(target_replica, args, FIELD_DOCUMENT, 0, 0),
     FIELD(target_replica, threads, FIELD_U32, 1, 256),
@@ -65,6 +71,9 @@ static const struct field REPLICA_FIELDS[] = {
     FIELD(target_replica, health_check_timeout_us, FIELD_I64, 1, INT64_MAX / 1000),
     FIELD(target_replica, graceful_shutdown_timeout_us, FIELD_I64, 0, INT64_MAX / 1000),
     FIELD(target_replica, stream_body, FIELD_BOOL, 0, 1),
+    OPTIONAL(target_replica, runner, FIELD_TEXT, 1, 16),
+    OPTIONAL(target_replica, code, FIELD_BINARY, 1, INT32_MAX),
+    OPTIONAL(target_replica, options, FIELD_VALUE, 0, 0),
 };
 
 enum {
@@ -87,6 +96,7 @@ static void write_field(struct text *out, const struct field *field, const void 
         value_write_binary(out, *(const struct bytes *)member);
         break;
     case FIELD_DOCUMENT:
+    case FIELD_VALUE:
         ensure(((const struct bytes *)member)->size > 0);
         text_add(out, *(const struct bytes *)member);
         break;
@@ -105,12 +115,22 @@ static void write_field(struct text *out, const struct field *field, const void 
     }
 }
 
+static bool field_is_there(const struct field *field, const void *record)
+{
+    return !field->optional ||
+           ((const struct bytes *)(const void *)((const char *)record + field->offset))->size > 0;
+}
+
 static void write_fields(struct text *out, const struct field *fields, size_t count,
                          const void *record)
 {
-    value_write_map(out, (uint32_t)count);
+    uint32_t written = 0;
     for (size_t i = 0; i < count; i++)
-        write_field(out, &fields[i], record);
+        written += field_is_there(&fields[i], record);
+    value_write_map(out, written);
+    for (size_t i = 0; i < count; i++)
+        if (field_is_there(&fields[i], record))
+            write_field(out, &fields[i], record);
 }
 
 void target_write_app(struct text *out, struct bytes ingress,
@@ -180,8 +200,12 @@ static int read_field(const struct field *field, struct bytes map, void *record,
 {
     void *member = (char *)record + field->offset;
     struct value value;
-    if (!value_map_find(map, bytes_of_string(field->key), &value))
-        return wrong(field, "is missing", reterr);
+    if (!value_map_find(map, bytes_of_string(field->key), &value)) {
+        if (!field->optional)
+            return wrong(field, "is missing", reterr);
+        *(struct bytes *)member = (struct bytes){0};
+        return 0;
+    }
     switch (field->kind) {
     case FIELD_TEXT:
     case FIELD_BINARY:
@@ -189,6 +213,9 @@ static int read_field(const struct field *field, struct bytes map, void *record,
     case FIELD_DOCUMENT:
         if (value.type != VALUE_ARRAY)
             return wrong(field, "is not an array", reterr);
+        *(struct bytes *)member = value.raw;
+        return 0;
+    case FIELD_VALUE:
         *(struct bytes *)member = value.raw;
         return 0;
     case FIELD_BOOL:

@@ -22,6 +22,9 @@
  * text or nil), "args": [values; a handle is extension VALUE_EXTENSION_HANDLE with a MessagePack
  * array [app, deployment]]}
  *
+ * What other runners need beside or instead of library and symbol is written only when it is there:
+ * "runner" (else it is "c"), "code" (binary) and "options" (any value).
+ *
  * Readers check types and ranges and name the key that is wrong.
  */
 #ifndef MANTA_PROTO_TARGET_H
@@ -48,6 +51,7 @@ struct target_deployment {
 struct target_replica {
     struct bytes app, deployment, library, symbol, user_config /* empty: none */,
         args /* an array document */;
+    struct bytes runner, code, options; /* empty: it has none */
     uint32_t threads, max_ongoing_requests, max_batch_size, max_concurrent_batches;
     int64_t batch_wait_us, health_check_period_us, health_check_timeout_us,
         graceful_shutdown_timeout_us;

@@ -291,6 +291,12 @@ struct taker *taker_new(const struct taker_config *config, struct error *reterr)
     return taker;
 }
 
+void taker_set_batched(struct taker *taker, bool batched)
+{
+    ensure(taker->listen_descriptor < 0);
+    taker->config.batched = batched;
+}
+
 static void taker_on_connection(void *owner, int events)
 {
     (void)events;

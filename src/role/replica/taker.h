@@ -50,6 +50,8 @@ struct taker_config {
 
 struct taker *taker_new(const struct taker_config *config, struct error *reterr);
 struct taker *taker_free(struct taker *taker);
+/* Requests to "__call__" come in batches, or do not.  Before taker_listen. */
+void taker_set_batched(struct taker *taker, bool batched);
 /* Binds its Unix socket and serves.  Requests are admitted from here on. */
 int taker_listen(struct taker *taker, const char *path, struct error *reterr);
 /* Tells the controller: ready, or failed to start (again after every reconnection). */

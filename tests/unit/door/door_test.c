@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public door: a program with an event loop of its own is a replica (door_replica.c); this test is
+ * its node, its controller and its callers, frame by frame.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "line.h"
+#include "mem.h"
+#include "socket.h"
+#include "target.h"
+#include "value.h"
+
+enum { REPLICA = 7, DOCUMENT = 9 };
+
+static struct {
+    char directory[64], controller[108], replica[108];
+    int listener;
+    pid_t pid;
+    struct line desk;   /* the controller's end */
+    struct line caller; /* a sender's end */
+} scene;
+
+/* ---- the scene ------------------------------------------------------------------------------ */
+
+static int document_of(const struct target_replica *target)
+{
+    struct text text;
+    text_init(&text, 1 << 16);
+    target_write_replica(&text, target);
+    int descriptor = memfd_create("document", 0);
+    cr_assert_eq(write(descriptor, text.at, text.size), (ssize_t)text.size);
+    text_done(&text);
+    return descriptor;
+}
+
+static struct target_replica target_with(struct text *args)
+{
+    text_init(args, 64);
+    value_write_array(args, 1);
+    value_write_int(args, 42);
+    return (struct target_replica){.app = BYTES("app"),
+                                   .deployment = BYTES("model"),
+                                   .runner = BYTES("loop"),
+                                   .code = BYTES("good"),
+                                   .user_config = BYTES("{\"a\":1}"),
+                                   .args = text_bytes(args),
+                                   .threads = 1,
+                                   .max_ongoing_requests = 3,
+                                   .max_batch_size = 1,
+                                   .max_concurrent_batches = 1,
+                                   .health_check_period_us = 10000000,
+                                   .health_check_timeout_us = 30000000,
+                                   .graceful_shutdown_timeout_us = 20000000};
+}
+
+static void start_program(int document)
+{
+    char number[16];
+    snprintf(number, sizeof number, "%d", DOCUMENT);
+    scene.pid = fork();
+    if (scene.pid != 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails nothing stays */
+    dup2(document, DOCUMENT);
+    dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+    execl(DOOR_REPLICA, "door_replica", "--instance", scene.directory, "--controller",
+          scene.controller, "--replica", "7", "--version-hash", "ab", "--document-descriptor",
+          number, "--log-directory", scene.directory, NULL);
+    _exit(127);
+}
+
+static void accept_desk(void)
+{
+    struct pollfd wanted = {.fd = scene.listener, .events = POLLIN};
+    cr_assert_eq(poll(&wanted, 1, LINE_WAIT_MS), 1, "the replica does not come");
+    line_take_over(&scene.desk, socket_accept(scene.listener), NULL, NULL);
+    line_hello(&scene.desk, WIRE_ROLE_CONTROLLER, 0, "controller");
+    line_await(&scene.desk, WIRE_HELLO_FRAME);
+}
+
+static void begin(const struct target_replica *target)
+{
+    struct error error = {0};
+    strcpy(scene.directory, "/tmp/manta-door-XXXXXX");
+    cr_assert(mkdtemp(scene.directory));
+    snprintf(scene.controller, sizeof scene.controller, "%s/controller.sock", scene.directory);
+    snprintf(scene.replica, sizeof scene.replica, "%s/replica-7.sock", scene.directory);
+    scene.listener = socket_listen_unix(scene.controller, 4, &error);
+    cr_assert_geq(scene.listener, 0, "%s", error.text);
+    int document = document_of(target);
+    start_program(document);
+    close(document);
+    accept_desk();
+}
+
+static void begin_ready(const struct target_replica *target)
+{
+    struct wire_replica_ready ready;
+    begin(target);
+    line_await(&scene.desk, WIRE_REPLICA_READY_FRAME);
+    cr_assert_eq(wire_replica_ready_read(&ready, scene.desk.payload), 0);
+    cr_assert_eq(ready.replica, REPLICA);
+    cr_assert_eq(ready.version, 0xab);
+    cr_assert(bytes_equal(ready.address, bytes_of_string(scene.replica)));
+    line_connect(&scene.caller, scene.replica, NULL, NULL);
+    line_hello(&scene.caller, WIRE_ROLE_HANDLE, 0, "caller");
+    line_await(&scene.caller, WIRE_HELLO_FRAME);
+}
+
+static void begin_plainly(void)
+{
+    struct text args;
+    struct target_replica target = target_with(&args);
+    begin_ready(&target);
+    text_done(&args);
+}
+
+static int exit_status(void)
+{
+    int status = 0;
+    cr_assert_eq(waitpid(scene.pid, &status, 0), scene.pid);
+    cr_assert(WIFEXITED(status), "ended by signal %d", WTERMSIG(status));
+    return WEXITSTATUS(status);
+}
+
+static void end(void)
+{
+    char command[128];
+    line_say(&scene.desk, drain, .timeout_us = 20000000);
+    cr_assert_eq(exit_status(), 0);
+    cr_assert_neq(access(scene.replica, F_OK), 0, "the socket stays behind");
+    snprintf(command, sizeof command, "rm -r %s", scene.directory);
+    cr_assert_eq(system(command), 0);
+}
+
+/* ---- calls ---------------------------------------------------------------------------------- */
+
+static uint64_t stream_of(uint32_t index)
+{
+    return 1ULL << 32 | index;
+}
+
+/* flags: WIRE_STREAM to get the answer in parts */
+static void ask(uint32_t index, const char *word, uint8_t flags)
+{
+    struct text args;
+    text_init(&args, 256);
+    value_write_array(&args, 1);
+    value_write_string(&args, bytes_of_string(word));
+    struct wire_request request = {.deployment = 1,
+                                   .body_size = args.size,
+                                   .method = BYTES("__call__"),
+                                   .content_type = BYTES(VALUE_CONTENT_TYPE),
+                                   .request_id = BYTES("id"),
+                                   .body = text_bytes(&args)};
+    uint8_t *room = line_room(wire_request_size(&request));
+    line_put(&scene.caller,
+             bytes_of(room, wire_request_write(&request, flags | WIRE_END, stream_of(index), false,
+                                               room)));
+    text_done(&args);
+}
+
+static struct wire_reply answer(uint32_t index)
+{
+    struct wire_reply reply = {0};
+    do /* of a cancelled one a last word may come */
+        line_await(&scene.caller, WIRE_REPLY_FRAME);
+    while (scene.caller.header.stream != stream_of(index));
+    cr_assert_eq(wire_reply_read(&reply, scene.caller.payload), 0);
+    return reply;
+}
+
+static const char *answer_json(uint32_t index)
+{
+    static struct text json;
+    struct wire_reply reply = answer(index);
+    cr_assert_eq(reply.code, 0, "%.*s", BYTES_PRINT(reply.error));
+    text_done(&json);
+    text_init(&json, 4096);
+    value_print(reply.body, &json);
+    return text_string(&json);
+}
+
+static const char *say(const char *word)
+{
+    ask(1, word, 0);
+    return answer_json(1);
+}
+
+/* ---- stories --------------------------------------------------------------------------------- */
+
+Test(door, what_the_document_says_reaches_the_runner, .timeout = 60)
+{
+    begin_plainly();
+    cr_assert_str_eq(say("facts"),
+                     "[\"app\",\"model\",\"7\",\"loop\",\"Z29vZA==\",42,\"{\\\"a\\\":1}\",3]");
+    end();
+}
+
+Test(door, requests_are_answered_on_the_loop, .timeout = 60)
+{
+    begin_plainly();
+    for (int i = 0; i < 200; i++)
+        cr_assert_str_eq(say("hello"), "\"hello\"");
+    end();
+}
+
+Test(door, a_failure_reaches_the_caller_with_its_text, .timeout = 60)
+{
+    begin_plainly();
+    ask(1, "fail", 0);
+    struct wire_reply reply = answer(1);
+    cr_assert_eq(reply.code, ERROR_USER);
+    cr_assert(bytes_equal(reply.error, BYTES("as asked")));
+    end();
+}
+
+Test(door, a_streamed_answer_comes_in_parts, .timeout = 60)
+{
+    struct wire_part part;
+    begin_plainly();
+    ask(1, "stream", WIRE_STREAM);
+    struct wire_reply head = answer(1);
+    cr_assert_eq(head.code, 0);
+    for (int i = 0; i < 3; i++) {
+        line_await(&scene.caller, WIRE_PART_FRAME);
+        cr_assert_eq(wire_part_read(&part, scene.caller.payload), 0);
+        cr_assert(part.body.size > 0);
+    }
+    line_await(&scene.caller, WIRE_HALF_CLOSE_FRAME);
+    end();
+}
+
+Test(door, a_writer_without_credit_goes_on_when_told_of_room, .timeout = 60)
+{
+    size_t received = 0;
+    begin_plainly();
+    ask(1, "flood", WIRE_STREAM);
+    answer(1);
+    while (true) {
+        struct wire_part part;
+        line_take(&scene.caller);
+        if (scene.caller.header.type == WIRE_HALF_CLOSE_FRAME)
+            break;
+        cr_assert_eq(scene.caller.header.type, WIRE_PART_FRAME);
+        cr_assert_eq(wire_part_read(&part, scene.caller.payload), 0);
+        received += part.body.size;
+        uint32_t size = (uint32_t)part.body.size;
+        line_say_on(&scene.caller, stream_of(1), credit, .size = size);
+    }
+    cr_assert_geq(received, 64 * 4096);
+    end();
+}
+
+Test(door, a_cancel_is_an_event_with_the_owner_of_the_request, .timeout = 60)
+{
+    begin_plainly();
+    ask(1, "wait", 0);
+    cr_assert_str_eq((ask(2, "cancels", 0), answer_json(2)), "0");
+    line_say_on(&scene.caller, stream_of(1), cancel, .code = ERROR_CANCELLED);
+    do
+        ask(2, "cancels", 0);
+    while (strcmp(answer_json(2), "1") != 0);
+    end(); /* with the waiting request answered, it closes well */
+}
+
+/* The first pong may still come from the loop; some pong tells of running code. */
+static void await_running(void)
+{
+    struct wire_pong pong = {0};
+    for (uint64_t token = 1; !pong.running_ms && token < 20000; token++) {
+        line_say(&scene.desk, ping, .token = token);
+        line_await(&scene.desk, WIRE_PONG_FRAME);
+        cr_assert_eq(wire_pong_read(&pong, scene.desk.payload), 0);
+        cr_assert_eq(pong.token, token);
+    }
+    cr_assert_gt(pong.running_ms, 0, "no pong told how long the code has been running");
+}
+
+Test(door, pings_are_answered_while_user_code_keeps_the_loop, .timeout = 60)
+{
+    begin_plainly();
+    ask(1, "work", 0);
+    await_running();
+    cr_assert_not(line_has_frame(&scene.caller), "the pong waited for the code");
+    cr_assert_str_eq(answer_json(1), "\"worked\"");
+    end();
+}
+
+Test(door, what_is_too_much_is_rejected_while_user_code_keeps_the_loop, .timeout = 60)
+{
+    begin_plainly();
+    for (uint32_t i = 1; i <= 4; i++)
+        ask(i, "work", 0);
+    line_take(&scene.caller);
+    cr_assert_eq(scene.caller.header.type, WIRE_REJECT_FRAME, "a %s came",
+                 wire_frame_name(scene.caller.header.type));
+    cr_assert_eq(scene.caller.header.stream, stream_of(4));
+    for (uint32_t i = 1; i <= 3; i++)
+        cr_assert_str_eq(answer_json(i), "\"worked\"");
+    end();
+}
+
+Test(door, requests_come_in_batches_when_the_runner_wants_them, .timeout = 60)
+{
+    struct text args;
+    struct target_replica target = target_with(&args);
+    target.max_batch_size = 3;
+    target.batch_wait_us = 20000000; /* the batch is full long before */
+    begin_ready(&target);
+    text_done(&args);
+    for (uint32_t i = 1; i <= 3; i++)
+        ask(i, "batches", 0);
+    for (uint32_t i = 1; i <= 3; i++)
+        cr_assert_str_eq(answer_json(i), "0"); /* counted once the batch is over */
+    for (uint32_t i = 1; i <= 3; i++)
+        ask(i, "batches", 0);
+    for (uint32_t i = 1; i <= 3; i++)
+        cr_assert_str_eq(answer_json(i), "1");
+    end();
+}
+
+Test(door, a_health_report_reaches_the_controller, .timeout = 60)
+{
+    struct wire_report report;
+    begin_plainly();
+    say("unwell");
+    line_await(&scene.desk, WIRE_REPORT_FRAME);
+    cr_assert_eq(wire_report_read(&report, scene.desk.payload), 0);
+    cr_assert_eq(report.healthy, 0);
+    cr_assert(bytes_equal(report.text, BYTES("unwell as asked")));
+    end();
+}
+
+Test(door, a_drain_lets_what_runs_end, .timeout = 60)
+{
+    begin_plainly();
+    ask(1, "work", 0);
+    await_running();
+    line_say(&scene.desk, drain, .timeout_us = 20000000);
+    cr_assert_str_eq(answer_json(1), "\"worked\"");
+    cr_assert_eq(exit_status(), 0);
+}
+
+Test(door, what_is_not_answered_when_the_time_is_up_keeps_its_memory, .timeout = 60)
+{
+    begin_plainly();
+    ask(1, "wait", 0);
+    cr_assert_str_eq((ask(2, "hello", 0), answer_json(2)), "\"hello\"");
+    line_say(&scene.desk, drain, .timeout_us = 1000);
+    cr_assert_eq(exit_status(), 3);
+}
+
+Test(door, a_terminated_replica_drains, .timeout = 60)
+{
+    begin_plainly();
+    kill(scene.pid, SIGTERM);
+    cr_assert_eq(exit_status(), 0);
+}
+
+Test(door, a_failed_start_is_reported_with_its_words, .timeout = 60)
+{
+    struct text args;
+    struct wire_replica_failed failed;
+    struct target_replica target = target_with(&args);
+    target.code = BYTES("bad");
+    begin(&target);
+    text_done(&args);
+    line_await(&scene.desk, WIRE_REPLICA_FAILED_FRAME);
+    cr_assert_eq(wire_replica_failed_read(&failed, scene.desk.payload), 0);
+    cr_assert_eq(failed.code, ERROR_USER);
+    cr_assert(bytes_equal(failed.text, BYTES("bad as asked")));
+    cr_assert_eq(exit_status(), 1);
+}
