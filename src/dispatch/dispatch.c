@@ -36,6 +36,11 @@ bool dispatch_connected(const struct dispatch *dispatch)
     return dispatch->controller.state == CONTROLLER_STANDS;
 }
 
+struct parcel_desk *dispatch_desk(const struct dispatch *dispatch)
+{
+    return dispatch->desk;
+}
+
 /* The owner's function only notes that there is something to take: it may be called from any
  * function here. */
 void dispatch_signal(struct dispatch *dispatch)
@@ -170,6 +175,7 @@ struct dispatch *dispatch_new(const struct dispatch_config *config, struct error
     map_init(&dispatch->links, 2 * DISPATCH_ROW_LIMIT);
     loop_timer_init(config->loop, &dispatch->timer, timer_fired, dispatch);
     dispatch_controller_init(dispatch);
+    dispatch->desk = parcel_desk_ref(config->channels, settings);
 
     struct router_config router = {
         .request_limit = (uint32_t)settings->request_limit,
@@ -182,7 +188,8 @@ struct dispatch *dispatch_new(const struct dispatch_config *config, struct error
     dispatch->name = mem_try(strlen(name) + 1);
     if (dispatch->name)
         memcpy(dispatch->name, name, strlen(name));
-    if (!dispatch->router || !dispatch->name || dispatch_controller_start(dispatch) < 0) {
+    if (!dispatch->router || !dispatch->name || !dispatch->desk ||
+        dispatch_controller_start(dispatch) < 0) {
         error_set(reterr, ERROR_MEMORY, "no memory for the connections to replicas");
         return dispatch_free(dispatch);
     }
@@ -212,6 +219,8 @@ struct dispatch *dispatch_free(struct dispatch *dispatch)
     dispatch_controller_done(dispatch);
     loop_timer_clear(&dispatch->timer);
     dispatch->lent = buffer_unref(dispatch->lent);
+    dispatch->lent_parcel = parcel_unref(dispatch->lent_parcel);
+    dispatch->desk = parcel_desk_unref(dispatch->desk);
     ensure_tag(M1, dispatch->held_bytes == 0);
     ensure_tag(M1, dispatch->calls.used_count == 0);
     ensure_tag(M1, dispatch->blocks.live_count == 0);
@@ -361,6 +370,7 @@ bool dispatch_next(struct dispatch *dispatch, struct dispatch_event *ret_event)
 
     dispatch->woken = true; /* whoever takes events needs no waking */
     dispatch->lent = buffer_unref(dispatch->lent);
+    dispatch->lent_parcel = parcel_unref(dispatch->lent_parcel);
     dispatch_link_reap(dispatch);
     *ret_event = (struct dispatch_event){.type = DISPATCH_NONE};
     for (;;) {
@@ -392,7 +402,9 @@ static size_t check_call(const struct dispatch *dispatch, const struct dispatch_
     ensure_tag(R1, (call->side == CALL_OPEN) == (waits || flies));
     ensure_tag(R1, (call->side == CALL_OVER) == (call->due.list == &dispatch->over));
     ensure(call->due.list != &dispatch->rooms || call->side == CALL_OPEN);
-    ensure(call->held_sent <= call->held.size);
+    ensure(call->held_sent <=
+           (call->parcel ? dispatch_parcel_size(call) : (uint64_t)call->held.size));
+    ensure(!call->parcel || !call->held.buffer);
     ensure(heap_linked(&call->deadline) == (call->deadline_ns != 0 && call->side == CALL_OPEN));
     ensure(!haunts || call->cancel_code != 0);
     size_t bytes = 0;

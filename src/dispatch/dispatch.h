@@ -26,6 +26,7 @@
 #include "error.h"
 #include "id.h"
 #include "loop.h"
+#include "parcel.h"
 #include "router.h"
 #include "settings.h"
 #include "trace.h"
@@ -41,6 +42,7 @@ struct dispatch_config {
     const char *name;              /* for the hello */
     uint64_t seed;
     const struct trace *trace; /* for the router; null: off; must outlive the dispatch */
+    bool takes_parcels; /* answers may come by reference: the owner looks at event->parcel */
     /* Events are waiting: called at most once until all are taken.  It only notes so: the call may
      * come from any function here, dispatch_submit included. */
     void (*wake)(void *owner);
@@ -52,6 +54,9 @@ struct dispatch *dispatch_free(struct dispatch *dispatch); /* calls that are out
 const struct router *dispatch_router(const struct dispatch *dispatch);
 /* True while the controller's channel stands. */
 bool dispatch_connected(const struct dispatch *dispatch);
+/* Where bodies are born that need no copy: parcel_desk_slots, parcel_new.  Stands as long as the
+ * dispatch does. */
+struct parcel_desk *dispatch_desk(const struct dispatch *dispatch);
 
 struct dispatch_call; /* one request on its way; ends with its DISPATCH_END or dispatch_cancel */
 
@@ -68,6 +73,9 @@ struct dispatch_request {
     uint64_t body_size; /* UINT64_MAX: not known */
     struct bytes method, path, query, route_prefix, content_type, request_id, trace, model_id,
         headers, body;
+    /* The whole body instead of `body`, by reference where that can be; the call keeps a reference
+     * of its own, also for a retry.  A whole `body` that is large is copied into a slot by itself. */
+    struct parcel *parcel;
 };
 
 /* Null when no room is left (LIMIT, MEMORY in *reterr).  `owner` comes back with every event.
@@ -110,6 +118,12 @@ struct dispatch_event {
                  gone */
     struct bytes content_type, headers, body, trailers, text;
     struct buffer *buffer; /* holds the slices; buffer_ref it to keep them; null: static text */
+    /* REPLY with `end`, DATA: the body or item came with pieces, `body` is its value; parcel_ref it
+     * to keep both (from any thread it may be given back).  Null: `body` is all. */
+    struct parcel *parcel;
+    /* A streamed answer (REPLY without `end`) or item (DATA with `more`) whose bytes together are a
+     * body with attachments: to be collected and given to parcel_open, without a link. */
+    bool attached;
 };
 /* Takes the next event; false when there is none.  Whoever was woken takes all of them: frames are
  * read and timers are set on the way. */

@@ -48,7 +48,7 @@ void dispatch_call_wait(struct dispatch_call *call)
 {
     ensure_tag(R1, call->side == CALL_OPEN && call->retryable);
     ensure(call->answer == ANSWER_NONE);
-    call->sent = call->end_sent = false;
+    call->sent = call->end_sent = call->lent = call->awaits = false;
     call->held_sent = 0;
     call->credit = 0;
     call->starved = !call->body_ended;
@@ -76,6 +76,7 @@ static void haunt(struct dispatch_call *call)
     dispatch_block_drop(call->dispatch, &call->large);
     dispatch_block_drop(call->dispatch, &call->held);
     dispatch_block_drop(call->dispatch, &call->collected);
+    dispatch_parcel_drop(call);
     call->held_sent = 0;
     call->frame = (struct bytes){0};
     call->retryable = false;
@@ -87,6 +88,11 @@ void dispatch_call_drop_request(struct dispatch_call *call)
     call->retryable = false;
     if (call->sent)
         dispatch_block_drop(call->dispatch, &call->large);
+    if (call->parcel) {
+        if (call->end_sent)
+            dispatch_parcel_drop(call);
+        return;
+    }
     if (call->held_sent == call->held.size) {
         dispatch_block_drop(call->dispatch, &call->held);
         call->held_sent = 0;
@@ -135,6 +141,7 @@ void dispatch_call_free(struct dispatch_call *call)
     dispatch_block_drop(dispatch, &call->large);
     dispatch_block_drop(dispatch, &call->held);
     dispatch_block_drop(dispatch, &call->collected);
+    dispatch_parcel_drop(call);
     arena_clear(&call->arena);
     pool_give(&dispatch->calls, call);
 }

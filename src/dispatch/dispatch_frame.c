@@ -22,6 +22,8 @@ struct arrival {
     struct wire_header header;
     struct bytes payload;
     struct dispatch_event *event;
+    struct parcel *parcel; /* the body, when it came with attachments and whole */
+    int parcel_code;       /* why it could not be had; 0 */
 };
 
 static bool ends(const struct arrival *arrival)
@@ -53,7 +55,7 @@ static struct dispatch_event *event_of(const struct arrival *arrival, enum dispa
 {
     struct dispatch_call *call = arrival->call;
 
-    ensure(call->dispatch->lent == NULL);
+    ensure(call->dispatch->lent == NULL && call->dispatch->lent_parcel == NULL);
     call->dispatch->lent = buffer;
     *arrival->event = (struct dispatch_event){
         .type = type,
@@ -70,6 +72,15 @@ static struct dispatch_event *event_of_frame(const struct arrival *arrival,
                                              enum dispatch_event_type type)
 {
     return event_of(arrival, type, buffer_ref(channel_buffer(&arrival->link->channel)));
+}
+
+/* The event's body: that of the frame, or the parcel that it became. */
+static void put_body(struct arrival *arrival, struct dispatch_event *event, struct bytes body)
+{
+    event->body = arrival->parcel ? arrival->parcel->value : body;
+    event->parcel = arrival->parcel;
+    arrival->call->dispatch->lent_parcel = arrival->parcel;
+    arrival->parcel = NULL;
 }
 
 /* The event just made was the call's last. */
@@ -115,7 +126,7 @@ static bool collect_head(struct dispatch_call *call, const struct wire_reply *re
 
 /* The replica is done with it.  Trailers travel in the block too, so that one reference holds every
  * slice. */
-static int deliver_collected(const struct arrival *arrival, struct bytes trailers)
+static int deliver_collected(struct arrival *arrival, struct bytes trailers)
 {
     struct dispatch_call *call = arrival->call;
     struct dispatch *dispatch = call->dispatch;
@@ -130,11 +141,18 @@ static int deliver_collected(const struct arrival *arrival, struct bytes trailer
     struct bytes all = {NULL, call->collected.size};
     struct buffer *buffer = dispatch_block_take(dispatch, &call->collected);
     all.at = buffer ? buffer->data : NULL;
+    struct bytes body = bytes_skip(bytes_head(all, body_end), head);
+    if (call->attached &&
+        (arrival->parcel_code = parcel_open(NULL, body, buffer, &arrival->parcel)) < 0) {
+        buffer_unref(buffer);
+        dispatch_call_over(call, arrival->parcel_code);
+        return 0;
+    }
     struct dispatch_event *event = event_of(arrival, DISPATCH_REPLY, buffer);
     event->end = true;
     event->content_type = bytes_head(all, call->content_type_size);
     event->headers = bytes_head(bytes_skip(all, call->content_type_size), call->headers_size);
-    event->body = bytes_skip(bytes_head(all, body_end), head);
+    put_body(arrival, event, body);
     event->trailers = bytes_skip(all, body_end);
     part_from(call);
     return 0;
@@ -152,21 +170,23 @@ static int refuse_size(struct dispatch_call *call, bool over)
 
 /* ---- frames of a call in flight ---- */
 
-static int take_whole_reply(const struct arrival *arrival, const struct wire_reply *reply)
+static int take_whole_reply(struct arrival *arrival, const struct wire_reply *reply)
 {
     finish(arrival->call, reply->queue_length);
     if (reply->code < 0)
         return end_with(arrival, reply->code, reply->error, (struct bytes){0});
+    if (arrival->parcel_code < 0)
+        return end_with(arrival, arrival->parcel_code, (struct bytes){0}, (struct bytes){0});
     struct dispatch_event *event = event_of_frame(arrival, DISPATCH_REPLY);
     event->end = true;
     event->content_type = reply->content_type;
     event->headers = reply->headers;
-    event->body = reply->body;
+    put_body(arrival, event, reply->body);
     part_from(arrival->call);
     return 0;
 }
 
-static int take_reply(const struct arrival *arrival)
+static int take_reply(struct arrival *arrival)
 {
     struct dispatch_call *call = arrival->call;
     struct dispatch *dispatch = call->dispatch;
@@ -180,6 +200,7 @@ static int take_reply(const struct arrival *arrival)
     if (ends(arrival) || reply.code < 0)
         return take_whole_reply(arrival, &reply);
     call->answer = ANSWER_HEAD;
+    call->attached = arrival->header.flags & WIRE_ATTACHED;
     router_accepted(dispatch->router, dispatch_now_ns(dispatch),
                     (struct request_id){dispatch_call_id(call)}, reply.queue_length,
                     &dispatch->effects);
@@ -190,11 +211,12 @@ static int take_reply(const struct arrival *arrival)
     event->content_type = reply.content_type;
     event->headers = reply.headers;
     event->body = reply.body;
+    event->attached = call->attached;
     return 0;
 }
 
 /* Collected parts count as used at once: their limit is another one. */
-static int take_collected_part(const struct arrival *arrival, const struct wire_part *part)
+static int take_collected_part(struct arrival *arrival, const struct wire_part *part)
 {
     struct dispatch_call *call = arrival->call;
     bool kept = collect(call, part->body);
@@ -210,7 +232,7 @@ static int take_collected_part(const struct arrival *arrival, const struct wire_
     return 0;
 }
 
-static int take_part(const struct arrival *arrival)
+static int take_part(struct arrival *arrival)
 {
     struct dispatch_call *call = arrival->call;
     struct wire_part part;
@@ -223,19 +245,27 @@ static int take_part(const struct arrival *arrival)
         return take_collected_part(arrival, &part);
     if (ends(arrival))
         finish(call, part.queue_length);
+    if (arrival->parcel_code < 0) {
+        if (ends(arrival))
+            dispatch_call_over(call, arrival->parcel_code);
+        else
+            dispatch_call_fail(call, arrival->parcel_code);
+        return 0;
+    }
     if (ends(arrival) && part.body.size == 0)
         return end_with(arrival, 0, (struct bytes){0}, (struct bytes){0});
     call->unconsumed += part.body.size;
     struct dispatch_event *event =
         event_of_frame(arrival, DISPATCH_DATA); /* an item may be empty */
-    event->body = part.body;
     event->more = arrival->header.flags & WIRE_MORE;
+    event->attached = event->more && (arrival->header.flags & WIRE_ATTACHED);
+    put_body(arrival, event, part.body);
     if (ends(arrival))
         dispatch_call_over(call, 0); /* END comes next */
     return 0;
 }
 
-static int take_half_close(const struct arrival *arrival)
+static int take_half_close(struct arrival *arrival)
 {
     struct dispatch_call *call = arrival->call;
     struct wire_half_close close;
@@ -275,7 +305,7 @@ static int take_reject(const struct arrival *arrival)
     return 0;
 }
 
-static int take_for_call(const struct arrival *arrival)
+static int take_for_call(struct arrival *arrival)
 {
     switch (arrival->header.type) {
     case WIRE_REPLY_FRAME:
@@ -398,7 +428,14 @@ static int take_for_link(const struct arrival *arrival)
     uint8_t at[DISPATCH_CONTROL_SIZE];
     struct wire_ping ping;
     struct wire_pong pong;
+    bool progress;
 
+    if (parcel_is_frame(arrival->header.type)) {
+        int code = parcel_link_frame(&link->parcels, &arrival->header, arrival->payload, &progress);
+        if (code == 0 && progress)
+            dispatch_parcel_progress(link);
+        return code;
+    }
     switch (arrival->header.type) {
     case WIRE_PING_FRAME:
         if (wire_ping_read(&ping, arrival->payload) < 0)
@@ -421,10 +458,47 @@ static int take_for_link(const struct arrival *arrival)
     }
 }
 
+/* A body that is whole in its frame and has attachments: what is lent in it is ours, whoever waits
+ * for the frame.  -1: a breach. */
+static int open_parcel(struct arrival *arrival)
+{
+    struct dispatch_link *link = arrival->link;
+    uint8_t flags = arrival->header.flags;
+    struct wire_reply reply = {0};
+    struct wire_part part = {0};
+    bool is_reply = arrival->header.type == WIRE_REPLY_FRAME;
+
+    if (!(flags & WIRE_ATTACHED))
+        return 0;
+    if (!is_reply && arrival->header.type != WIRE_PART_FRAME)
+        return -1;
+    if (is_reply ? !(flags & WIRE_END) : flags & WIRE_MORE)
+        return 0; /* it comes in parts */
+    if (is_reply ? wire_reply_read(&reply, arrival->payload) < 0
+                 : wire_part_read(&part, arrival->payload) < 0)
+        return -1;
+    int code = parcel_open(&link->parcels, is_reply ? reply.body : part.body,
+                           channel_buffer(&link->channel), &arrival->parcel);
+    arrival->parcel_code = code;
+    return code == ERROR_PROTOCOL ? -1 : 0;
+}
+
+static int take_for_stream(struct arrival *arrival)
+{
+    struct dispatch_link *link = arrival->link;
+    arrival->call = pool_find(&link->dispatch->calls, arrival->header.stream);
+    if (arrival->call && arrival->call->link == link)
+        return arrival->call->place.list == &link->ghosts ? take_for_ghost(arrival)
+                                                          : take_for_call(arrival);
+    if (arrival->header.type !=
+        WIRE_CREDIT_FRAME) /* credit for a request that was answered early is no fault */
+        metric_add(peer_glitches_total, 1);
+    return 0;
+}
+
 int dispatch_frame_take(struct dispatch_link *link, struct bytes frame,
                         struct dispatch_event *ret_event)
 {
-    struct dispatch *dispatch = link->dispatch;
     struct arrival arrival = {.link = link, .event = ret_event};
 
     ensure(frame.size >= WIRE_HEADER_SIZE);
@@ -434,13 +508,9 @@ int dispatch_frame_take(struct dispatch_link *link, struct bytes frame,
         return 0; /* of a newer version */
     if (arrival.header.stream == 0)
         return take_for_link(&arrival);
-    arrival.call = pool_find(&dispatch->calls, arrival.header.stream);
-    if (!arrival.call || arrival.call->link != link) {
-        if (arrival.header.type !=
-            WIRE_CREDIT_FRAME) /* credit for a request that was answered early is no fault */
-            metric_add(peer_glitches_total, 1);
-        return 0;
-    }
-    return arrival.call->place.list == &link->ghosts ? take_for_ghost(&arrival)
-                                                     : take_for_call(&arrival);
+    if (open_parcel(&arrival) < 0)
+        return -1;
+    int code = take_for_stream(&arrival);
+    parcel_unref(arrival.parcel); /* nobody wanted it */
+    return code;
 }

@@ -8,6 +8,7 @@
  *     dispatch_frame.c     what a replica's frames mean to the calls they are for
  *     dispatch_call.c      the life of a call: where it is, how it ends
  *     dispatch_request.c   the request's way out: encoding, keeping it for a retry, credit
+ *     dispatch_parcel.c    bodies by reference, out and in
  *     dispatch_block.c     bytes of a call, counted against the budget
  *
  * A call has two lives that end independently.  Towards its owner: OPEN, then OVER (its END event
@@ -62,7 +63,7 @@ struct dispatch_call {
     struct dispatch_link *link; /* where it flies or haunts; null on neither list */
     struct list_link place;     /* dispatch->waiting, link->flying or link->ghosts */
     struct list_link due;       /* dispatch->over or dispatch->rooms */
-    struct list_link backlog;   /* link->backlog: something to write, no room */
+    struct list_link backlog;   /* link->backlog: something to write, no room; or link->awaiting */
     enum call_side side;        /* towards the owner */
     int end_code;               /* OVER: what END says */
 
@@ -76,7 +77,8 @@ struct dispatch_call {
     struct bytes frame;          /* encoded: head and the first of the body */
     struct dispatch_block large; /* holds `frame` when the arena does not */
     struct dispatch_block held;  /* the body behind `frame` */
-    size_t held_sent;            /* bytes of `held` that left */
+    struct parcel *parcel;       /* the body instead of `held`; null: none */
+    size_t held_sent;            /* bytes of `held`, or of the parcel's form, that left */
     bool retryable;              /* `frame` and `held` are all that was said of the request */
     bool body_ended;             /* the owner has no more */
     int body_code;               /* why it ended early; 0: it is whole */
@@ -84,6 +86,8 @@ struct dispatch_call {
     /* At the replica that has it now. */
     bool sent;       /* `frame` left */
     bool end_sent;   /* so did the body's end */
+    bool lent;       /* the parcel went by reference */
+    bool awaits;     /* the peer is to map something before it can */
     bool starved;    /* the owner waits for DISPATCH_ROOM */
     uint64_t credit; /* parts that the replica still takes, bytes */
     int cancel_code; /* GHOST: owes (or has sent) a cancel with this code */
@@ -95,6 +99,7 @@ struct dispatch_call {
     size_t unconsumed;               /* given to the owner, not granted yet */
     size_t owed;                     /* granted, not yet told to the replica */
     struct dispatch_block collected; /* head and body of an answer that is not streamed */
+    bool attached;                   /* what is collected is a body with attachments */
     uint16_t content_type_size;
     uint16_t status;
     uint32_t headers_size;
@@ -118,6 +123,8 @@ struct dispatch_link {
     char *address;
     struct channel channel;
     struct page taken; /* the replica's marks: which of our requests user code may have seen */
+    struct parcel_link parcels; /* while the channel is open */
+    struct list awaiting;   /* calls whose body the replica is to map first (call->backlog) */
     struct loop_timer timer;
     struct list_link ready; /* dispatch->ready: frames may wait */
     struct list_link ended; /* dispatch->ended */
@@ -174,6 +181,8 @@ struct dispatch {
     uint32_t flying_count; /* calls on all flying lists */
     size_t held_bytes;     /* in blocks of calls */
     struct buffer *lent;   /* the last event's slices lie in it */
+    struct parcel *lent_parcel; /* or here */
+    struct parcel_desk *desk;
     struct heap deadlines; /* of open calls that have one */
     struct loop_timer timer;
     struct dispatch_controller controller;
@@ -220,9 +229,25 @@ void dispatch_call_room(
 /* dispatch_request.c */
 int dispatch_request_encode(struct dispatch_call *call, const struct dispatch_request *request,
                             struct error *reterr);
+/* Time left, never 0: that would mean none. */
+uint64_t dispatch_request_deadline_us(const struct dispatch_call *call);
 void dispatch_request_start(struct dispatch_call *call, struct dispatch_link *link);
 void dispatch_request_pump(
     struct dispatch_call *call); /* writes what is due and fits; else onto the backlog */
+
+/* dispatch_parcel.c */
+/* The request's body as a parcel when it is to be one. */
+void dispatch_parcel_keep(struct dispatch_call *call, const struct dispatch_request *request);
+void dispatch_parcel_drop(struct dispatch_call *call);
+/* Bytes of the call's parcel when it goes through the socket. */
+uint64_t dispatch_parcel_size(const struct dispatch_call *call);
+/* The request frame, with the body when that goes by reference or is short.  False: no room, or
+ * (call->awaits) the peer is to map something first. */
+bool dispatch_parcel_put(struct dispatch_call *call);
+/* `size` bytes of a body that goes through the socket, from held_sent on. */
+void dispatch_parcel_copy(const struct dispatch_call *call, uint8_t *at, size_t size);
+/* The peer has spoken of a region: calls that waited for that try again. */
+void dispatch_parcel_progress(struct dispatch_link *link);
 
 /* dispatch_frame.c */
 /* What the frame means.  0, or -1: the peer broke the protocol.  ret_event->type stays NONE when

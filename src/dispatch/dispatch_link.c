@@ -49,6 +49,7 @@ static void link_room(struct dispatch_link *link)
 {
     struct list_link *place;
 
+    parcel_link_room(&link->parcels);
     link->full = false;
     while (!link->full && (place = list_first(&link->backlog)))
         dispatch_request_pump(list_entry(place, struct dispatch_call, backlog));
@@ -89,6 +90,8 @@ static bool put_hello(struct dispatch_link *link)
     hello.frame_limit = (uint32_t)settings->wire_frame_limit;
     hello.stream_credit = (uint32_t)settings->wire_stream_credit;
     hello.stream_limit = (uint32_t)settings->request_limit;
+    if (dispatch->config.takes_parcels)
+        parcel_link_greet(&link->parcels, &hello);
     size_t size = wire_hello_size(&hello);
     uint8_t *at = channel_put_room(&link->channel, size);
     if (!at)
@@ -106,7 +109,9 @@ static void link_try(struct dispatch_link *link)
         return;
     }
     link->receive_due = link->over = link->full = false;
+    parcel_link_open(&link->parcels, link->dispatch->desk, &link->channel);
     if (!put_hello(link)) {
+        parcel_link_close(&link->parcels);
         channel_close(&link->channel);
         link_pause(link);
         return;
@@ -130,7 +135,7 @@ static void return_calls(struct dispatch_link *link)
         dispatch_call_lose(list_entry(place, struct dispatch_call, place));
     while ((place = list_first(&link->ghosts)))
         dispatch_call_lose(list_entry(place, struct dispatch_call, place));
-    ensure_tag(R1, list_empty(&link->backlog));
+    ensure_tag(R1, list_empty(&link->backlog) && list_empty(&link->awaiting));
 }
 
 static void link_end(struct dispatch_link *link)
@@ -143,6 +148,7 @@ static void link_end(struct dispatch_link *link)
     if (stood)
         return_calls(link);
     page_close(&link->taken);
+    parcel_link_close(&link->parcels);
     channel_close(&link->channel);
     dispatch_perform(link->dispatch);
 }
@@ -201,6 +207,7 @@ static int take_hello(struct dispatch_link *link, struct bytes frame)
     link->part_limit = (size_t)settings->wire_part_size;
     if (link->part_limit > hello.frame_limit - DISPATCH_CONTROL_SIZE)
         link->part_limit = hello.frame_limit - DISPATCH_CONTROL_SIZE;
+    parcel_link_meet(&link->parcels, &hello);
     link->state = LINK_READY;
     loop_timer_clear(&link->timer);
     router_connected(dispatch->router, dispatch_now_ns(dispatch), link->replica,
@@ -270,6 +277,7 @@ int dispatch_link_reserve(struct dispatch *dispatch, struct replica_id replica,
     list_init(&link->flying);
     list_init(&link->ghosts);
     list_init(&link->backlog);
+    list_init(&link->awaiting);
     loop_timer_init(dispatch->config.loop, &link->timer, timer_fired, link);
     link->address = mem_try(address.size + 1);
     if (!link->address || map_try_put(&dispatch->links, replica.v, link) < 0) {
@@ -336,10 +344,11 @@ void dispatch_link_reap(struct dispatch *dispatch)
 void dispatch_link_free(struct dispatch_link *link)
 {
     ensure_tag(M1, list_empty(&link->flying) && list_empty(&link->ghosts) &&
-                       list_empty(&link->backlog));
+                       list_empty(&link->backlog) && list_empty(&link->awaiting));
     list_remove(&link->ready);
     list_remove(&link->ended);
     loop_timer_clear(&link->timer);
+    parcel_link_close(&link->parcels);
     if (channel_is_open(&link->channel))
         channel_close(&link->channel);
     page_close(&link->taken);
@@ -350,6 +359,9 @@ void dispatch_link_free(struct dispatch_link *link)
 void dispatch_link_check(const struct dispatch_link *link)
 {
     ensure(channel_is_open(&link->channel) == is_open(link));
+    ensure(parcel_link_is_open(&link->parcels) == is_open(link));
+    if (is_open(link))
+        parcel_link_check(&link->parcels);
     ensure(link->state != LINK_PAUSED || link->timer.due_ns != 0);
     ensure(link->state != LINK_HELLO || link->timer.due_ns != 0);
     ensure_tag(R3, link->state == LINK_READY ||

@@ -25,8 +25,7 @@ static size_t least(size_t a, size_t b)
 
 /* ---- encoding ---- */
 
-/* Time left, never 0: that would mean none. */
-static uint64_t deadline_us(const struct dispatch_call *call)
+uint64_t dispatch_request_deadline_us(const struct dispatch_call *call)
 {
     if (call->deadline_ns == 0)
         return 0;
@@ -74,13 +73,15 @@ int dispatch_request_encode(struct dispatch_call *call, const struct dispatch_re
                             struct error *reterr)
 {
     const struct settings *settings = call->dispatch->config.settings;
-    bool apart = request->body.size > (size_t)settings->wire_part_size;
+    dispatch_parcel_keep(call, request);
+    bool apart = call->parcel || request->body.size > (size_t)settings->wire_part_size;
+    uint64_t whole_size = call->parcel ? dispatch_parcel_size(call) : request->body.size;
     struct wire_request wire = {
         .deployment = request->deployment.v,
-        .deadline_us = deadline_us(call),
+        .deadline_us = dispatch_request_deadline_us(call),
         .kind = request->kind,
         .http_minor = request->http_minor,
-        .body_size = request->body_whole ? request->body.size : request->body_size,
+        .body_size = request->body_whole ? whole_size : request->body_size,
         .method = request->method,
         .path = request->path,
         .query = request->query,
@@ -108,7 +109,7 @@ int dispatch_request_encode(struct dispatch_call *call, const struct dispatch_re
     wire_request_write(&wire, flags, dispatch_call_id(call), false, at);
     call->frame = bytes_of(at, size);
     call->body_ended = request->body_whole;
-    return keep_body(call, apart ? request->body : (struct bytes){0}, reterr);
+    return keep_body(call, apart && !call->parcel ? request->body : (struct bytes){0}, reterr);
 }
 
 /* ---- writing ---- */
@@ -119,6 +120,8 @@ static bool put_frame(struct dispatch_call *call)
     struct wire_header header;
     struct wire_request wire;
 
+    if (call->parcel)
+        return dispatch_parcel_put(call);
     uint8_t *at = channel_put_room(channel, call->frame.size);
     if (!at)
         return false;
@@ -128,7 +131,7 @@ static bool put_frame(struct dispatch_call *call)
     } else { /* it may have waited since it was encoded */
         int bad = wire_request_read(&wire, bytes_skip(call->frame, WIRE_HEADER_SIZE));
         ensure(bad == 0);
-        wire.deadline_us = deadline_us(call);
+        wire.deadline_us = dispatch_request_deadline_us(call);
         size_t size = wire_request_write(&wire, header.flags, header.stream, false, at);
         ensure(size == call->frame.size);
     }
@@ -138,7 +141,15 @@ static bool put_frame(struct dispatch_call *call)
     return true;
 }
 
-/* False: no room in the channel. */
+/* Bytes of the body that is kept here and leaves in parts. */
+static size_t kept_size(const struct dispatch_call *call)
+{
+    if (!call->parcel)
+        return call->held.size;
+    return call->lent ? call->held_sent : (size_t)dispatch_parcel_size(call);
+}
+
+/* False: no room in the channel.  The bytes of a parcel are not in one place: body.at is null. */
 static bool put_part(struct dispatch_call *call, struct bytes body, bool end)
 {
     struct wire_part part = {.body = body};
@@ -148,7 +159,10 @@ static bool put_part(struct dispatch_call *call, struct bytes body, bool end)
     uint8_t *at = channel_put_room(&call->link->channel, size);
     if (!at)
         return false;
-    wire_part_write(&part, end ? WIRE_END : 0, dispatch_call_id(call), false, at);
+    size_t written =
+        wire_part_write(&part, end ? WIRE_END : 0, dispatch_call_id(call), !body.at, at);
+    if (!body.at)
+        dispatch_parcel_copy(call, at + written, body.size);
     channel_put_done(&call->link->channel, size);
     call->credit -= body.size;
     if (end)
@@ -192,11 +206,13 @@ static bool put_credit(struct dispatch_call *call)
 
 static bool put_held(struct dispatch_call *call)
 {
-    while (call->held_sent < call->held.size && call->credit > 0) {
-        size_t left = call->held.size - call->held_sent;
+    size_t all = kept_size(call);
+    while (call->held_sent < all && call->credit > 0) {
+        size_t left = all - call->held_sent;
         size_t size = least(left, least(call->link->part_limit, call->credit));
         bool end = call->body_ended && size == left;
-        if (!put_part(call, bytes_of(call->held.buffer->data + call->held_sent, size), end))
+        const uint8_t *at = call->parcel ? NULL : call->held.buffer->data + call->held_sent;
+        if (!put_part(call, bytes_of(at, size), end))
             return false;
         call->held_sent += size;
     }
@@ -218,7 +234,7 @@ static bool put_due(struct dispatch_call *call)
         return false;
     if (!call->retryable)
         dispatch_call_drop_request(call);
-    bool done = call->body_ended && (call->body_code != 0 || call->held_sent == call->held.size);
+    bool done = call->body_ended && (call->body_code != 0 || call->held_sent == kept_size(call));
     return !done || call->end_sent || put_half_close(call);
 }
 
@@ -231,9 +247,17 @@ void dispatch_request_pump(struct dispatch_call *call)
         list_remove(&call->backlog);
         return;
     }
+    if (call->awaits) {
+        call->awaits = false;
+        list_remove(&call->backlog);
+        list_push_back(&link->awaiting, &call->backlog);
+        return;
+    }
     link->full = true;
-    if (!list_linked(&call->backlog))
+    if (call->backlog.list != &link->backlog) {
+        list_remove(&call->backlog);
         list_push_back(&link->backlog, &call->backlog);
+    }
 }
 
 void dispatch_request_start(struct dispatch_call *call, struct dispatch_link *link)

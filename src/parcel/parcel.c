@@ -63,7 +63,7 @@ struct parcel *parcel_of_slot(struct slot *slot, size_t size)
 
 struct parcel *parcel_of_bytes(struct parcel_desk *desk, struct bytes bytes)
 {
-    if (!parcel_desk_wants(desk, bytes.size))
+    if (!parcel_desk_wants(desk, bytes.size) || !parcel_desk_has_budget(desk, bytes.size))
         return NULL;
     struct slot *slot = slot_take(desk->pool, bytes.size);
     if (!slot)
@@ -81,18 +81,11 @@ static void take_piece(struct parcel_desk *desk, struct parcel_piece *piece, boo
         slot_ref(piece->slot);
         return;
     }
-    if (!wanted || piece->bytes.size == 0 ||
+    if (!wanted || piece->bytes.size == 0 || !parcel_desk_has_budget(desk, piece->bytes.size) ||
         !(piece->slot = slot_take(desk->pool, piece->bytes.size)))
         return;
     memcpy(piece->slot->at, piece->bytes.at, piece->bytes.size);
     piece->bytes.at = piece->slot->at;
-}
-
-static bool has_budget(const struct parcel_desk *desk, size_t size)
-{
-    size_t budget = (size_t)desk->settings->process_byte_budget;
-    size_t live = buffer_store_live_bytes(desk->channels->buffers);
-    return size <= budget && live <= budget - size;
 }
 
 /* Copies what lies in plain memory behind one another.  0, or why not. */
@@ -103,7 +96,7 @@ static int keep_plain(struct parcel_desk *desk, struct parcel *parcel)
         size += parcel->pieces[i].slot ? 0 : parcel->pieces[i].bytes.size;
     if (size == 0)
         return 0;
-    if (!has_budget(desk, size))
+    if (!parcel_desk_has_budget(desk, size))
         return ERROR_LIMIT;
     parcel->buffer = buffer_try_new(desk->channels->buffers, size);
     if (!parcel->buffer)
@@ -295,7 +288,10 @@ int parcel_open(struct parcel_link *link, struct bytes body, struct buffer *buff
         return link ? give_back(link, &table, 0) : ERROR_MEMORY;
     parcel->flat = table.flat;
     parcel->size = table.value_size;
-    parcel->buffer = buffer ? buffer_ref(buffer) : NULL;
+    bool holds = table.value_size > 0;
+    for (uint16_t i = 0; i < table.count; i++)
+        holds |= wire_attach_is_inline(&table.at[i]);
+    parcel->buffer = holds && buffer ? buffer_ref(buffer) : NULL;
     for (uint16_t i = 0; i < table.count; i++) {
         if (!open_piece(link, &table.at[i], body, &parcel->pieces[i])) {
             parcel_unref(parcel);

@@ -86,6 +86,8 @@ struct parcel_desk *parcel_desk_unref(struct parcel_desk *desk); /* null is fine
 struct slot_pool *parcel_desk_slots(struct parcel_desk *desk);
 /* A body of this size is worth a slot. */
 bool parcel_desk_wants(const struct parcel_desk *desk, uint64_t size);
+/* The process's byte budget has room for so much: in the buffers of its channels and in its slots. */
+bool parcel_desk_has_budget(const struct parcel_desk *desk, uint64_t size);
 /* Tells peers now what nobody here holds any more; every turn of the loop does so by itself. */
 void parcel_desk_settle(struct parcel_desk *desk);
 void parcel_desk_check(struct parcel_desk *desk);

@@ -120,6 +120,14 @@ bool parcel_desk_wants(const struct parcel_desk *desk, uint64_t size)
     return size >= SLOT_LEAST && size <= (uint64_t)desk->settings->payload_byte_limit;
 }
 
+bool parcel_desk_has_budget(const struct parcel_desk *desk, uint64_t size)
+{
+    uint64_t budget = (uint64_t)desk->settings->process_byte_budget;
+    uint64_t held =
+        buffer_store_live_bytes(desk->channels->buffers) + slot_pool_used_bytes(desk->pool);
+    return size <= budget && held <= budget - size;
+}
+
 void parcel_desk_check(struct parcel_desk *desk)
 {
     struct list_link *link;

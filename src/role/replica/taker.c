@@ -45,6 +45,8 @@ void request_free(struct request *request)
     buffer_unref(request->frame);
     buffer_unref(request->body);
     buffer_unref(request->rest);
+    parcel_unref(request->public.parcel);
+    parcel_unref(request->out);
     arena_clear(&request->public.arena);
     pool_give(&taker->requests, request);
     session_tell_refused(taker);
@@ -138,6 +140,11 @@ void taker_batch_done(struct taker *taker)
 void taker_running(struct taker *taker, int64_t since_ns)
 {
     taker->running_since_ns = since_ns;
+}
+
+struct parcel_desk *taker_desk(const struct taker *taker)
+{
+    return taker->desk;
 }
 
 uint32_t taker_ongoing(const struct taker *taker)
@@ -271,6 +278,13 @@ struct taker *taker_new(const struct taker_config *config, struct error *reterr)
         error_set(reterr, ERROR_MEMORY, "no memory for a replica");
         return NULL;
     }
+    taker->desk = parcel_desk_ref(config->channels, config->settings);
+    if (!taker->desk) {
+        replica_free(taker->mind);
+        mem_free(taker);
+        error_set(reterr, ERROR_MEMORY, "no memory for a replica");
+        return NULL;
+    }
     taker->config = *config;
     taker->listen_descriptor = -1;
     taker->controller.descriptor = -1;
@@ -340,6 +354,7 @@ struct taker *taker_free(struct taker *taker)
     loop_turn_remove(&taker->turn);
     loop_timer_clear(&taker->timer);
     pool_done(&taker->requests);
+    parcel_desk_unref(taker->desk);
     arena_blocks_done(&taker->arena_blocks);
     replica_free(taker->mind);
     mem_free(taker->app);
@@ -353,6 +368,7 @@ void taker_check(const struct taker *taker)
 {
     uint32_t live = 0;
     replica_check(taker->mind);
+    parcel_desk_check(taker->desk);
     for (uint32_t i = 0; i < taker->requests.slot_count; i++)
         live += pool_at(&taker->requests, i) != NULL;
     ensure_tag(M1, live == taker->requests.used_count);

@@ -25,6 +25,7 @@
 #include "channel.h"
 #include "error.h"
 #include "loop.h"
+#include "parcel.h"
 #include "settings.h"
 #include "trace.h"
 
@@ -79,6 +80,10 @@ struct taker_request {
         headers;
     struct bytes
         body; /* whole; with streams_body: what has come and was not consumed by taker_consume */
+    /* The body came with pieces, or by reference: `body` is its value and lies in here.  It may be
+     * kept for longer than the request by parcel_ref, and given back from any thread.  Null: `body`
+     * is all. */
+    struct parcel *parcel;
     struct arena arena; /* for its taker: freed with the request */
     void *owner;        /* for its taker */
 };
@@ -103,6 +108,9 @@ struct taker_answer {
     uint64_t body_size; /* of taker_begin: UINT64_MAX when not known */
     struct bytes content_type, headers, text;
     struct bytes body;
+    /* The whole body instead of `body` (taker_answer), by reference where that can be; the taker
+     * takes a reference of its own.  To an HTTP request only a flat one. */
+    struct parcel *parcel;
 };
 /* The whole answer; the request is gone afterwards.  A body larger than a frame's part leaves in
    parts as credit comes: the taker keeps the copy it needs within the byte budget; ERROR_LIMIT past
@@ -117,6 +125,8 @@ int taker_begin(struct taker *taker, struct taker_request *request,
  * that is larger than what may be sent now a copy is kept, and no other part is taken before it has
  * left. */
 int taker_write(struct taker *taker, struct taker_request *request, struct bytes part);
+/* The same for an item that is a parcel. */
+int taker_write_parcel(struct taker *taker, struct taker_request *request, struct parcel *parcel);
 /* Ends it; code != 0: broken off.  The request is gone afterwards. */
 void taker_finish(struct taker *taker, struct taker_request *request, int code,
                   struct bytes trailers);
@@ -153,6 +163,9 @@ void taker_drain(struct taker *taker, int64_t timeout_ns);
  */
 int taker_models(struct taker *taker, const struct bytes *ids, size_t count);
 uint32_t taker_ongoing(const struct taker *taker);
+/* Where answers are born that need no copy: parcel_desk_slots, parcel_new.  Stands as long as the
+ * taker does. */
+struct parcel_desk *taker_desk(const struct taker *taker);
 void taker_check(const struct taker *taker);
 
 #endif

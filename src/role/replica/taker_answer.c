@@ -13,7 +13,7 @@
 #include "metrics.h"
 #include "taker_inner.h"
 
-static size_t part_size(const struct request *request)
+size_t answer_part_size(const struct request *request)
 {
     size_t own = (size_t)request->taker->config.settings->wire_part_size;
     size_t most = request->session->frame_limit > 1024 ? request->session->frame_limit - 1024 : own;
@@ -27,18 +27,23 @@ static uint32_t queue_length_after(const struct request *request)
     return ongoing ? ongoing - 1 : 0;
 }
 
-static bool put_reply(struct request *request, const struct taker_answer *answer, struct bytes body,
-                      uint8_t flags, bool must)
+struct wire_reply answer_reply(const struct request *request, const struct taker_answer *answer)
 {
-    struct channel *channel = &request->session->channel;
-    struct wire_reply reply = {.code = answer->code,
+    return (struct wire_reply){.code = answer->code,
                                .status = answer->status,
                                .queue_length = queue_length_after(request),
                                .body_size = answer->body_size,
                                .content_type = answer->content_type,
                                .headers = answer->headers,
-                               .error = answer->text,
-                               .body = body};
+                               .error = answer->text};
+}
+
+static bool put_reply(struct request *request, const struct taker_answer *answer, struct bytes body,
+                      uint8_t flags, bool must)
+{
+    struct channel *channel = &request->session->channel;
+    struct wire_reply reply = answer_reply(request, answer);
+    reply.body = body;
     size_t size = wire_reply_size(&reply);
     uint8_t *room = must ? session_room(request->session, size) : channel_put_room(channel, size);
     if (!room)
@@ -47,6 +52,7 @@ static bool put_reply(struct request *request, const struct taker_answer *answer
     return true;
 }
 
+/* The bytes of a parcel are not in one place: body.at is null. */
 static bool put_part(struct request *request, struct bytes body, uint8_t flags)
 {
     struct channel *channel = &request->session->channel;
@@ -54,7 +60,13 @@ static bool put_part(struct request *request, struct bytes body, uint8_t flags)
     uint8_t *room = channel_put_room(channel, wire_part_size(&part));
     if (!room)
         return false;
-    channel_put_done(channel, wire_part_write(&part, flags, request->stream, false, room));
+    bool apart = body.size > 0 && !body.at;
+    size_t size = wire_part_write(&part, flags, request->stream, apart, room);
+    if (apart) {
+        answer_copy(request, room + size, body.size);
+        size += body.size;
+    }
+    channel_put_done(channel, size);
     request->credit -= body.size;
     return true;
 }
@@ -75,8 +87,7 @@ static void put_half_close(struct request *request, int code, struct bytes text,
 /* ---- whole answers
  * -------------------------------------------------------------------------------------- */
 
-/* User code is done with it: it hears nothing of it any more. */
-static void enter_answered(struct request *request)
+void answer_enter_answered(struct request *request)
 {
     request->phase = REQUEST_ANSWERED;
     request->events = 0;
@@ -86,15 +97,18 @@ static void enter_answered(struct request *request)
 /* Sends what may leave of the kept rest; false when some of it stays. */
 static bool send_rest(struct request *request)
 {
-    size_t most = part_size(request);
+    size_t most = answer_part_size(request);
     while (request->rest_start < request->rest_end && request->credit) {
         size_t size = request->rest_end - request->rest_start;
         size = size < most ? size : most;
         size = size < request->credit ? size : (size_t)request->credit;
         bool last = request->rest_start + size == request->rest_end;
         uint8_t flags = request->begun ? (last ? 0 : WIRE_MORE) : (last ? WIRE_END : 0);
-        if (!put_part(request, bytes_of(request->rest->data + request->rest_start, size), flags))
+        const uint8_t *at = request->out ? NULL : request->rest->data + request->rest_start;
+        if (!put_part(request, bytes_of(at, size),
+                      flags | (request->rest_attached ? WIRE_ATTACHED : 0)))
             return false;
+        request->rest_attached = false;
         request->rest_start += size;
     }
     return request->rest_start == request->rest_end;
@@ -103,7 +117,10 @@ static bool send_rest(struct request *request)
 /* Credit or room came: the kept rest goes on, and behind it the end, or the writer. */
 void answer_continue(struct request *request)
 {
-    if (request->rest && !send_rest(request)) {
+    enum answer_put put = request->head.size ? answer_put_head(request) : ANSWER_BEGUN;
+    bool whole = put == ANSWER_PUT ||
+                 (put == ANSWER_BEGUN && ((!request->rest && !request->out) || send_rest(request)));
+    if (!whole) {
         if (!list_linked(&request->unsent_link))
             list_push_back(&request->session->unsent, &request->unsent_link);
         return;
@@ -124,10 +141,8 @@ void answer_continue(struct request *request)
 /* A copy of what cannot leave yet, counted against the process's budget. */
 static int keep_rest(struct request *request, struct bytes rest)
 {
-    size_t limit = (size_t)request->taker->config.settings->process_byte_budget;
     struct buffer_store *buffers = request->taker->config.channels->buffers;
-    size_t live = buffer_store_live_bytes(buffers);
-    if (rest.size > limit || live > limit - rest.size)
+    if (!parcel_desk_has_budget(request->taker->desk, rest.size))
         return ERROR_LIMIT;
     if (!(request->rest = buffer_try_new(buffers, rest.size)))
         return ERROR_MEMORY;
@@ -145,7 +160,7 @@ static int answer_in_parts(struct request *request, const struct taker_answer *a
         answer_error(request, code, BYTES("the answer is too large for what the replica may hold"));
         return code;
     }
-    enter_answered(request);
+    answer_enter_answered(request);
     struct taker_answer head = *answer;
     head.body_size = answer->body.size;
     if (put_reply(request, &head, (struct bytes){0}, 0, true))
@@ -164,9 +179,16 @@ int taker_answer(struct taker *taker, struct taker_request *public,
         request_free(request);
         return ERROR_CANCELLED;
     }
+    if (answer->parcel)
+        return answer_parcel(request, answer, parcel_ref(answer->parcel));
+    struct parcel *parcel = request->session->parcels.region_limit && !public->cancelled
+                                ? parcel_of_bytes(taker->desk, answer->body)
+                                : NULL;
+    if (parcel)
+        return answer_parcel(request, answer, parcel);
     struct taker_answer whole = *answer;
     whole.body_size = answer->body.size;
-    if (answer->body.size <= part_size(request) && answer->body.size <= request->credit &&
+    if (answer->body.size <= answer_part_size(request) && answer->body.size <= request->credit &&
         put_reply(request, &whole, answer->body, WIRE_END, !answer->body.size)) {
         bool cancelled = public->cancelled;
         request_free(request);
@@ -187,7 +209,8 @@ void answer_last_word(struct request *request, int code, struct bytes text)
 {
     if (request->session && request->begun)
         put_half_close(request, code, text, (struct bytes){0});
-    else if (request->session && request->phase == REQUEST_ANSWERED && request->rest)
+    else if (request->session && request->phase == REQUEST_ANSWERED && !request->head.size &&
+             (request->rest || request->out))
         put_half_close(request, code, text, (struct bytes){0});
     else if (request->session)
         put_reply(request,
@@ -248,26 +271,36 @@ int taker_write(struct taker *taker, struct taker_request *public, struct bytes 
     ensure(request->taker == taker && request->begun);
     if (!request->session || public->cancelled)
         return ERROR_CANCELLED;
+    return answer_write(request, part, false);
+}
+
+int answer_write(struct request *request, struct bytes part, bool attached)
+{
     if (!may_write(request, part)) {
         request->room_wanted = true;
         return ERROR_AGAIN;
     }
-    if (part.size > request->credit)
+    if (part.size > request->credit) {
+        request->rest_attached = attached;
         return write_rest(request, part);
+    }
     struct bytes left = part;
     do {
-        struct bytes piece = bytes_head(left, part_size(request));
-        if (!put_part(request, piece, piece.size < left.size ? WIRE_MORE : 0)) {
+        struct bytes piece = bytes_head(left, answer_part_size(request));
+        uint8_t flags = (piece.size < left.size ? WIRE_MORE : 0) |
+                        (attached && left.size == part.size ? WIRE_ATTACHED : 0);
+        if (!put_part(request, piece, flags)) {
             request->room_wanted = true;
             if (!part.size)
                 return ERROR_AGAIN;
+            request->rest_attached = attached && left.size == part.size;
             break;
         }
         left = bytes_skip(left, piece.size);
     } while (left.size);
     int code = left.size ? write_rest(request, left) : 0;
     if (code < 0 && left.size < part.size) /* in the middle of an item */
-        request->session->closing = taker->has_closing = true;
+        session_end_broken(request->session);
     return code;
 }
 
@@ -282,7 +315,7 @@ void taker_finish(struct taker *taker, struct taker_request *public, int code,
         /* The end follows what is still leaving. */
         request->trailers = arena_copy(&public->arena, trailers);
         request->trailers.size = request->trailers.at ? request->trailers.size : 0;
-        enter_answered(request);
+        answer_enter_answered(request);
         return;
     }
     if (request->session)

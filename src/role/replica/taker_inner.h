@@ -4,7 +4,9 @@
  *
  *     taker.c          life, take, events, the turn
  *     taker_session.c  connections of senders and the frames they send
+ *     taker_body.c     bodies of requests
  *     taker_answer.c   answers as frames, metered by credit
+ *     taker_parcel.c   answers by reference
  *     taker_control.c  the connection to the controller
  *     taker_models.c   which models user code holds, told to every sender
  */
@@ -27,7 +29,8 @@ struct session {
     struct list_link
         refused_link; /* on taker->refused: rejected for lack of room since it was told of some */
     struct channel channel;
-    struct page page;       /* taken marks of its requests */
+    struct page page; /* taken marks of its requests */
+    struct parcel_link parcels;
     struct request **slots; /* by the index of the sender's id: its newest request; null: none */
     uint32_t slot_count;
     struct list requests;   /* of request.session_link: every one of it, answered or not */
@@ -64,11 +67,15 @@ struct request {
     size_t body_credit;          /* what the sender may still send */
     size_t body_owed;            /* consumed and not yet granted */
     uint64_t credit;             /* body bytes of the answer that may be sent now */
+    bool attached;               /* the body comes in parts and is one with attachments */
     bool begun;                  /* the head of a streamed answer is sent */
     bool returned;               /* its entry point has */
     bool room_wanted;            /* a write was refused */
     struct buffer *rest;         /* of an answer, or of a part: body bytes not sent yet */
-    size_t rest_start, rest_end;
+    struct parcel *out;          /* of an answer, instead of `rest` */
+    struct bytes head; /* of an answer whose head waits with its body: the frame; in the arena */
+    size_t rest_start, rest_end; /* of `rest`, or of the bytes of `out` */
+    bool rest_attached;          /* the next part begins an item with attachments */
     struct bytes trailers;       /* ANSWERED: of the end that follows a part's rest; in the arena */
 };
 
@@ -78,6 +85,7 @@ struct taker {
     char path[108]; /* of the listening socket */
     struct replica *mind;
     struct pool requests; /* struct request */
+    struct parcel_desk *desk;
     struct arena_blocks arena_blocks;
     struct list sessions;
     struct list refused;   /* of session.refused_link */
@@ -119,6 +127,7 @@ int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes 
 /* taker_session.c */
 void session_accept(struct taker *taker);
 void session_close(struct session *session);
+void session_end_broken(struct session *session); /* at the end of the turn */
 /* At the end of a turn: those that broke while another's frame was handled. */
 void session_close_broken(struct taker *taker);
 /* A place is free: the senders that were rejected are told, so that what waits there moves at once.
@@ -127,7 +136,37 @@ void session_tell_refused(struct taker *taker);
 /* A control frame that must not be lost; false: the session is broken and will be closed. */
 uint8_t *session_room(struct session *session, size_t size);
 
+/* taker_body.c */
+/* User code reads the body as it comes.  One with attachments is waited for in any case. */
+bool body_is_streamed(const struct request *request);
+void body_begin(struct request *request); /* admitted: its body is judged, and begins */
+void body_set_parcel(struct request *request, struct parcel *parcel); /* null is fine */
+int body_collect(struct request *request, struct bytes part);         /* 0, or why not */
+void body_grant(struct request *request, size_t size);
+void body_end(struct request *request, int code);
+/* An admitted request whose body cannot be had: answered, never given to user code. */
+void body_refuse(struct request *request, int code);
+
+/* taker_parcel.c */
+/* The whole answer as a parcel; takes the reference over. */
+int answer_parcel(struct request *request, const struct taker_answer *answer,
+                  struct parcel *parcel);
+enum answer_put {
+    ANSWER_PUT,   /* all of it: the request may go */
+    ANSWER_WAITS, /* for room, or for the sender's word */
+    ANSWER_BEGUN, /* the head; the bytes follow in parts */
+};
+enum answer_put answer_put_parcel(struct request *request, const struct wire_reply *reply);
+enum answer_put answer_put_head(struct request *request); /* the head that waited */
+void answer_copy(const struct request *request, uint8_t *at,
+                 size_t size); /* of `out`, from rest_start */
+
 /* taker_answer.c */
+size_t answer_part_size(const struct request *request);
+struct wire_reply answer_reply(const struct request *request, const struct taker_answer *answer);
+/* User code is done with it: it hears nothing of it any more. */
+void answer_enter_answered(struct request *request);
+int answer_write(struct request *request, struct bytes part, bool attached);
 /* The error as whatever ends the answer now; nothing when the sender is gone. */
 void answer_last_word(struct request *request, int code, struct bytes text);
 /* The same, and the request is gone. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ensure.h"
+#include "log.h"
 #include "mem.h"
 #include "metrics.h"
 #include "socket.h"
@@ -40,6 +41,7 @@ static bool session_greet(struct session *session)
     hello.stream_credit = (uint32_t)taker->config.settings->wire_stream_credit;
     hello.stream_limit = marks;
     hello.taken_count = marks;
+    parcel_link_greet(&session->parcels, &hello);
     uint8_t *room = session_room(session, wire_hello_size(&hello));
     if (!room)
         return false;
@@ -85,6 +87,7 @@ void session_accept(struct taker *taker)
         return;
     }
     list_push_back(&taker->sessions, &session->link);
+    parcel_link_open(&session->parcels, taker->desk, &session->channel);
     if (!session_greet(session))
         session_close(session);
 }
@@ -124,6 +127,7 @@ void session_close(struct session *session)
     struct list_link *link;
     while ((link = list_first(&session->requests)))
         request_lose_sender(list_entry(link, struct request, session_link));
+    parcel_link_close(&session->parcels);
     channel_close(&session->channel);
     page_close(&session->page);
     mem_free(session->slots);
@@ -145,11 +149,16 @@ void session_close_broken(struct taker *taker)
     }
 }
 
+void session_end_broken(struct session *session)
+{
+    session->closing = session->taker->has_closing = true;
+}
+
 uint8_t *session_room(struct session *session, size_t size)
 {
     uint8_t *room = channel_put_room_always(&session->channel, size);
     if (!room)
-        session->closing = session->taker->has_closing = true;
+        session_end_broken(session);
     return room;
 }
 
@@ -170,6 +179,9 @@ void session_tell_refused(struct taker *taker)
 
 static bool session_breach(struct session *session)
 {
+    if (session->parcels.reason)
+        log_print(LOG_WARNING, "%s said %s: its connection ends", session->name,
+                  session->parcels.reason);
     metric_add(peer_glitches_total, 1);
     session->closing = true;
     return false;
@@ -230,6 +242,7 @@ static struct request *request_new(struct session *session, const struct wire_re
     request->stream = stream;
     request->credit = session->stream_credit;
     request->body_credit = (size_t)taker->config.settings->wire_stream_credit;
+    request->attached = (flags & WIRE_ATTACHED) && !(flags & WIRE_END);
     request->frame = buffer_ref(channel_buffer(&session->channel));
     request->public = (struct taker_request){
         .id = pool_id(request),
@@ -266,93 +279,19 @@ static bool request_is_batched(const struct taker *taker, const struct wire_requ
            (frame->kind == WIRE_KIND_HTTP || bytes_equal(frame->method, BYTES("__call__")));
 }
 
-/* The process may hold so much more. */
-static bool has_budget(const struct taker *taker, size_t wanted)
+/* Of a body that is whole in its frame; what is lent in it is ours from here on.  False: a breach.
+ */
+static bool session_open_parcel(struct session *session, const struct wire_header *header,
+                                const struct wire_request *frame, struct parcel **ret_parcel,
+                                int *ret_code)
 {
-    size_t live = buffer_store_live_bytes(taker->config.channels->buffers);
-    size_t budget = (size_t)taker->config.settings->process_byte_budget;
-    return wanted <= budget && live <= budget - wanted;
-}
-
-/* Appends to the collected body: 0, or why not. */
-static int request_collect(struct request *request, struct bytes part)
-{
-    struct taker *taker = request->taker;
-    size_t used = request->body_end - request->body_start;
-    size_t limit = (size_t)taker->config.settings->body_collect_limit;
-    if (taker->config.streams_body)
-        limit = (size_t)taker->config.settings->wire_stream_credit * 2;
-    if (part.size > limit || used > limit - part.size)
-        return ERROR_TOO_LARGE;
-    if (!request->body || request->body->capacity - request->body_end < part.size) {
-        size_t wanted = used + part.size, known = (size_t)request->public.body_size;
-        wanted =
-            known >= wanted && known <= limit && !taker->config.streams_body ? known : wanted * 2;
-        /* What is read as it comes is bounded by its window. */
-        if (!taker->config.streams_body && !has_budget(taker, wanted))
-            return ERROR_LIMIT;
-        struct buffer *larger = buffer_try_new(taker->config.channels->buffers, wanted);
-        if (!larger)
-            return ERROR_MEMORY;
-        if (used)
-            memcpy(larger->data, request->body->data + request->body_start, used);
-        buffer_unref(request->body);
-        request->body = larger;
-        request->body_start = 0;
-        request->body_end = used;
-    }
-    if (part.size)
-        memcpy(request->body->data + request->body_end, part.at, part.size);
-    request->body_end += part.size;
-    request->public.body = bytes_of(request->body->data + request->body_start,
-                                    request->body_end - request->body_start);
-    return 0;
-}
-
-static void request_grant(struct request *request, size_t size)
-{
-    struct session *session = request->session;
-    struct wire_credit credit;
-    request->body_owed += size;
-    if (!session || request->public.body_ended ||
-        request->body_owed < (size_t)request->taker->config.settings->wire_stream_credit / 2)
-        return;
-    credit.size = (uint32_t)request->body_owed;
-    credit.body = (struct bytes){0};
-    uint8_t *room = session_room(session, wire_credit_size(&credit));
-    if (room)
-        channel_put_done(&session->channel,
-                         wire_credit_write(&credit, 0, request->stream, false, room));
-    request->body_credit += request->body_owed;
-    request->body_owed = 0;
-}
-
-void taker_consume(struct taker *taker, struct taker_request *public, size_t size)
-{
-    struct request *request = (struct request *)public;
-    (void)taker;
-    ensure(size <= public->body.size);
-    public->body = bytes_skip(public->body, size);
-    if (request->body)
-        request->body_start += size;
-    if (request->body && request->body_start == request->body_end)
-        request->body_start = request->body_end = 0;
-    request_grant(request, size);
-}
-
-/* An admitted request whose body cannot be had: answered, never given to user code. */
-static void request_refuse(struct request *request, int code, struct bytes text)
-{
-    replica_cancel(request->taker->mind, now_of(request->taker),
-                   (struct request_id){request->public.id});
-    answer_error(request, code, text);
-}
-
-static void request_refuse_body(struct request *request, int code)
-{
-    request_refuse(request, code,
-                   code == ERROR_TOO_LARGE ? BYTES("the body is too large for this deployment")
-                                           : BYTES("the replica holds too many bodies already"));
+    *ret_parcel = NULL;
+    *ret_code = 0;
+    if (!(header->flags & WIRE_ATTACHED) || !(header->flags & WIRE_END))
+        return true;
+    *ret_code =
+        parcel_open(&session->parcels, frame->body, channel_buffer(&session->channel), ret_parcel);
+    return *ret_code != ERROR_PROTOCOL;
 }
 
 static bool session_on_request(struct session *session, const struct wire_header *header,
@@ -360,16 +299,23 @@ static bool session_on_request(struct session *session, const struct wire_header
 {
     struct taker *taker = session->taker;
     struct wire_request frame;
+    struct parcel *parcel;
+    int code;
     if (wire_request_read(&frame, payload) < 0 || !header->stream ||
         pool_id_index(header->stream) >= session->page.size / sizeof(uint32_t) ||
         session_find(session, header->stream) || frame.kind > WIRE_KIND_HTTP)
         return session_breach(session);
-    struct request *request = request_new(session, &frame, header->flags, header->stream);
+    if (!session_open_parcel(session, header, &frame, &parcel, &code))
+        return session_breach(session);
+    struct request *request =
+        code == 0 ? request_new(session, &frame, header->flags, header->stream) : NULL;
     if (!request) {
+        parcel_unref(parcel);
         session_reject(session, header->stream, ERROR_LIMIT);
         return true;
     }
-    bool held = !request->public.body_ended && !taker->config.streams_body;
+    body_set_parcel(request, parcel);
+    bool held = !request->public.body_ended && !body_is_streamed(request);
     struct replica_admit admit = {.request = {request->public.id},
                                   .deadline_ns = request->public.deadline_ns,
                                   .batched = request_is_batched(taker, &frame),
@@ -385,33 +331,8 @@ static bool session_on_request(struct session *session, const struct wire_header
     }
     metric_set(replica_ongoing, replica_ongoing(taker->mind));
     request->phase = held ? REQUEST_RECEIVING : REQUEST_READY;
-    if (!request->public.body_ended) {
-        struct bytes first = request->public.body;
-        request->public.body = (struct bytes){0};
-        int code = request_collect(request, first);
-        if (code == 0 && !taker->config.streams_body && request->public.body_size != UINT64_MAX &&
-            request->public.body_size > (uint64_t)taker->config.settings->body_collect_limit)
-            code = ERROR_TOO_LARGE; /* told before it is sent */
-        if (code < 0)
-            request_refuse_body(request, code);
-    }
+    body_begin(request);
     return true;
-}
-
-static void request_body_ended(struct request *request, int code)
-{
-    request->public.body_ended = true;
-    request->public.body_error = code;
-    if (request->phase == REQUEST_RECEIVING) {
-        if (code < 0) {
-            request_refuse(request, code, BYTES("the body broke off"));
-            return;
-        }
-        request->phase = REQUEST_READY;
-        replica_release(request->taker->mind, now_of(request->taker),
-                        (struct request_id){request->public.id});
-    }
-    request_tell(request, EVENT_BODY);
 }
 
 static bool session_on_part(struct session *session, const struct wire_header *header,
@@ -426,17 +347,17 @@ static bool session_on_part(struct session *session, const struct wire_header *h
     if (part.body.size > request->body_credit)
         return session_breach(session);
     request->body_credit -= part.body.size;
-    int code = request_collect(request, part.body);
+    int code = body_collect(request, part.body);
     if (code < 0) {
         if (request->phase == REQUEST_TAKEN)
             return session_breach(session);
-        request_refuse_body(request, code);
+        body_refuse(request, code);
         return true;
     }
     if (header->flags & WIRE_END)
-        request_body_ended(request, 0);
-    else if (!request->taker->config.streams_body)
-        request_grant(request, part.body.size);
+        body_end(request, 0);
+    else if (!body_is_streamed(request))
+        body_grant(request, part.body.size);
     else
         request_tell(request, EVENT_BODY);
     return true;
@@ -450,7 +371,7 @@ static bool session_on_half_close(struct session *session, const struct wire_hea
     if (wire_half_close_read(&frame, payload) < 0)
         return session_breach(session);
     if (request && !request->public.body_ended && request->phase != REQUEST_ANSWERED)
-        request_body_ended(request, frame.code);
+        body_end(request, frame.code);
     return true;
 }
 
@@ -466,6 +387,7 @@ static bool session_on_hello(struct session *session, struct bytes payload)
         wire_hello_check(&hello, &version, &reason) < 0)
         return session_breach(session);
     session->greeted = true;
+    parcel_link_meet(&session->parcels, &hello);
     session->stream_credit = hello.stream_credit;
     session->frame_limit = hello.frame_limit;
     size_t size = hello.name.size < SESSION_NAME_SIZE - 1 ? hello.name.size : SESSION_NAME_SIZE - 1;
@@ -533,6 +455,33 @@ static bool session_on_ping(struct session *session, struct bytes payload)
     return true;
 }
 
+/* Answers that waited for room, or for the sender's word, go on. */
+static void session_continue(struct session *session)
+{
+    struct list_link *link;
+    for (size_t left = session->unsent.length; left > 0; left--)
+        if ((link = list_pop_front(&session->unsent)))
+            answer_continue(list_entry(link, struct request, unsent_link));
+    list_each (link, &session->requests) {
+        struct request *request = list_entry(link, struct request, session_link);
+        if (request->room_wanted && request->credit) {
+            request->room_wanted = false;
+            request_tell(request, EVENT_ROOM);
+        }
+    }
+}
+
+static bool session_on_parcels(struct session *session, const struct wire_header *header,
+                               struct bytes payload)
+{
+    bool progress;
+    if (parcel_link_frame(&session->parcels, header, payload, &progress) < 0)
+        return session_breach(session);
+    if (progress)
+        session_continue(session);
+    return true;
+}
+
 static bool session_on_frame(struct session *session, struct bytes frame)
 {
     struct wire_header header;
@@ -540,6 +489,8 @@ static bool session_on_frame(struct session *session, struct bytes frame)
     struct bytes payload = bytes_skip(frame, WIRE_HEADER_SIZE);
     if (!session->greeted && header.type != WIRE_HELLO_FRAME)
         return session_breach(session);
+    if (parcel_is_frame(header.type))
+        return session_on_parcels(session, &header, payload);
     switch (header.type) {
     case WIRE_HELLO_FRAME:
         return session_on_hello(session, payload);
@@ -563,20 +514,11 @@ static bool session_on_frame(struct session *session, struct bytes frame)
     }
 }
 
-/* Answers that waited for room in the channel go on. */
 static void session_on_room(struct session *session)
 {
-    struct list_link *link, *after;
     session_tell_models(session);
-    list_each_safe (link, after, &session->unsent)
-        answer_continue(list_entry(link, struct request, unsent_link));
-    list_each (link, &session->requests) {
-        struct request *request = list_entry(link, struct request, session_link);
-        if (request->room_wanted && request->credit) {
-            request->room_wanted = false;
-            request_tell(request, EVENT_ROOM);
-        }
-    }
+    parcel_link_room(&session->parcels);
+    session_continue(session);
 }
 
 static void session_event(void *owner, struct channel *channel, int events)

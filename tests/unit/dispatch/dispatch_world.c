@@ -148,6 +148,7 @@ static void keep_event(struct world *world, const struct dispatch_event *event)
     size_t size = event->content_type.size + event->headers.size + event->body.size +
                   event->trailers.size + event->text.size;
     slot->is = *event;
+    slot->is.parcel = event->parcel ? parcel_ref(event->parcel) : NULL;
     slot->copy = malloc(size + 1);
     cr_assert_not_null(slot->copy);
     uint8_t *at = slot->copy;
@@ -230,6 +231,7 @@ const struct dispatch_event *world_any_event(struct world *world)
 {
     cr_assert(world_until(world, has_event), "no event came");
     free(world->held.copy);
+    parcel_unref(world->held.is.parcel);
     world->held = world->events[world->first++ % WORLD_PENDING];
     return &world->held.is;
 }
@@ -406,6 +408,7 @@ bool world_try_start(struct world *world, struct error *reterr)
         .role = WIRE_ROLE_HANDLE,
         .name = "test",
         .seed = 1,
+        .takes_parcels = true,
         .wake = world_wake,
         .owner = world,
     };
@@ -442,15 +445,24 @@ struct world *world_serving(uint32_t replica_count)
     return world;
 }
 
+void world_drop_events(struct world *world)
+{
+    for (; world->first != world->last; world->first++) {
+        free(world->events[world->first % WORLD_PENDING].copy);
+        parcel_unref(world->events[world->first % WORLD_PENDING].is.parcel);
+    }
+    free(world->held.copy);
+    parcel_unref(world->held.is.parcel);
+    world->held = (struct world_event){0};
+}
+
 void world_free(struct world *world)
 {
+    world_drop_events(world);
     dispatch_free(world->dispatch);
     peer_done(&world->controller);
     for (int i = 0; i < WORLD_REPLICAS; i++)
         peer_done(&world->replicas[i]);
-    while (world->first != world->last)
-        free(world->events[world->first++ % WORLD_PENDING].copy);
-    free(world->held.copy);
     cr_assert_eq(buffer_store_live_bytes(world->channels.buffers), 0,
                  "M1: buffers are still referenced");
     channel_set_done(&world->channels);

@@ -95,6 +95,7 @@ void world_idle(struct world *world);
 const struct dispatch_event *world_event(struct world *world, enum dispatch_event_type type);
 const struct dispatch_event *world_any_event(struct world *world);
 bool world_has_event(const struct world *world);
+void world_drop_events(struct world *world); /* the one given out last, too */
 /* END must come for this owner with this code. */
 void world_ends(struct world *world, void *owner, int code);
 
