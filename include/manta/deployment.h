@@ -42,6 +42,14 @@ typedef int (manta_reconfigure_function)(void *state, const char *user_config, s
 /* Whether the replica is well. Negative three times in a row: it is replaced. */
 typedef int (manta_check_health_function)(void *state, struct manta_error *reterr);
 
+/*
+ * Loads a model for <manta/model.h>, on the thread that asks for it; several threads may load different ones at the same time.
+ * *ret_model is what manta_model_get gives.  Negative: the text goes to all who wait for it, and nothing is remembered.
+ */
+typedef int (manta_load_model_function)(void *state, const char *model_id, void **ret_model, struct manta_error *reterr);
+/* Ends a model that no request holds: to make room, and before `close`. */
+typedef void (manta_unload_model_function)(void *state, const char *model_id, void *model);
+
 /* A named method beside `call`; callers choose it by name. */
 struct manta_method {
     const char          *name; /* not "__call__" */
@@ -77,6 +85,11 @@ struct manta_deployment {
     double      health_check_timeout_s;        /* default 30 */
     const char *user_config;                   /* JSON, or null */
     bool        stream_body;                   /* default false: call gets the whole body; true: read it by manta_request_read */
+
+    manta_load_model_function   *load_model;   /* optional: many models in one replica, see <manta/model.h> */
+    manta_unload_model_function *unload_model; /* optional */
+    int32_t     max_models;                    /* default 3: models that a replica holds; -1: no limit (Ray Serve's max_num_models_per_replica) */
+    double      model_load_timeout_s;          /* default 0: none; a replica whose load_model takes longer is unhealthy and replaced */
 };
 
 #define MANTA_DEPLOYMENT_DEFAULTS(identifier)                                                        \
@@ -84,7 +97,7 @@ struct manta_deployment {
     .symbol = #identifier, .name = #identifier, .num_replicas = 1, .max_ongoing_requests = 5,        \
     .max_queued_requests = -1, .threads = 1, .max_batch_size = 10, .max_concurrent_batches = 1,      \
     .batch_wait_timeout_s = 0.01, .graceful_shutdown_wait_loop_s = 2, .graceful_shutdown_timeout_s = 20, \
-    .health_check_period_s = 10, .health_check_timeout_s = 30
+    .health_check_period_s = 10, .health_check_timeout_s = 30, .max_models = 3
 
 #ifndef __cplusplus
 /* Defines and exports a deployment; a designated initialiser replaces a default. */

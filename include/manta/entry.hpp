@@ -296,6 +296,7 @@ constexpr manta_deployment deployment_defaults(const char *symbol) noexcept
     made.graceful_shutdown_timeout_s = 20;
     made.health_check_period_s = 10;
     made.health_check_timeout_s = 30;
+    made.max_models = 3;
     return made;
 }
 

@@ -29,6 +29,7 @@
 #include <manta/error.h>
 #include <manta/handle.h>
 #include <manta/instance.h>
+#include <manta/model.h>
 #include <manta/request.h>
 #include <manta/tensor.h>
 #include <manta/value.h>

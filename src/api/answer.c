@@ -16,6 +16,7 @@
 #include "ensure.h"
 #include "log.h"
 #include "mem.h"
+#include "models.h"
 #include "pack.h"
 #include "request_inner.h"
 #include "value.h"
@@ -40,6 +41,8 @@ static struct keep_block *request_leave(struct manta_request *request)
     request->replica->held_count--;
     if (request->replica->told == request)
         request->replica->told = NULL;
+    if (request->models)
+        models_release(request->replica->models, request->models);
     return keep_detach(&request->keep);
 }
 

@@ -194,6 +194,8 @@ static struct target_replica replica_target(const struct manta_app *app,
         .health_check_timeout_us = to_us(deployment->health_check_timeout_s),
         .graceful_shutdown_timeout_us = to_us(deployment->graceful_shutdown_timeout_s),
         .stream_body = deployment->stream_body,
+        .max_models = deployment->max_models,
+        .model_load_timeout_us = to_us(deployment->model_load_timeout_s),
     };
 }
 
@@ -209,7 +211,9 @@ static uint64_t version_of(const struct manta_app *app, const struct target_repl
                          replica->health_check_period_us,
                          replica->health_check_timeout_us,
                          replica->graceful_shutdown_timeout_us,
-                         replica->stream_body};
+                         replica->stream_body,
+                         replica->max_models,
+                         replica->model_load_timeout_us};
     hash = library_hash_more(hash, replica->app);
     hash = library_hash_more(hash, replica->library);
     hash = library_hash_more(hash, replica->symbol);

@@ -5,6 +5,7 @@
  *     door.c         taking, running, events, flushing
  *     door_open.c    arguments, document, log, reports, the end
  *     door_watch.c   event loops of others
+ *     door_models.c  many models in one replica
  *
  * A replica is its taker, what its document says, and the memory that lives as long as it does.
  * Nothing of it is static: a process may have several, each with a runtime of its own or together
@@ -43,6 +44,7 @@ struct manta_replica {
     char app[136], name[136], id[32];
     char *user_config; /* JSON; "" when there is none */
     void *state;       /* the runner's */
+    struct models *models;      /* null: user code has no load_model */
     uint32_t held_count;        /* requests that user code has and has not answered */
     struct manta_request *told; /* the one that an event is being told of; null once it is gone */
 };

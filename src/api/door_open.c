@@ -23,7 +23,7 @@
 #include "metrics.h"
 #include "wire.h"
 
-enum { DOCUMENT_LIMIT = 64 << 20, REPORT_WAIT_S = 2 };
+enum { DOCUMENT_LIMIT = 64 << 20, REPORT_WAIT_S = 2, MAX_MODELS_DEFAULT = 3 };
 
 /* ---- arguments and document
  * --------------------------------------------------------------------- */
@@ -381,6 +381,8 @@ void manta_taker_describe(const struct manta_taker *taker, struct manta_taker_do
         .health_check_timeout_s = seconds(target->health_check_timeout_us),
         .graceful_shutdown_timeout_s = seconds(target->graceful_shutdown_timeout_us),
         .stream_body = target->stream_body,
+        .max_models = target->max_models ? (int32_t)target->max_models : MAX_MODELS_DEFAULT,
+        .model_load_timeout_s = seconds(target->model_load_timeout_us),
     };
     memcpy(document, &whole, document->size < sizeof whole ? document->size : sizeof whole);
 }

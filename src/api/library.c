@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <stdio.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -25,7 +26,7 @@ static const char DEPLOYMENT_PREFIX[] = "manta_deployment_";
 static const char APPLICATION_PREFIX[] = "manta_application_";
 
 /* Members up to here were in the first header; a shorter descriptor was never built. */
-static const size_t FIRST_SIZE = sizeof(struct manta_deployment);
+static const size_t FIRST_SIZE = offsetof(struct manta_deployment, load_model);
 
 /* The file's bytes, mapped; false when it cannot be read. */
 static bool map_file(const char *path, struct bytes *ret_bytes)
@@ -162,6 +163,10 @@ static int check_numbers(const struct manta_deployment *deployment, struct error
         return refuse(deployment, "graceful_shutdown_wait_loop_s must be at least 0", reterr);
     if (!(deployment->health_check_period_s > 0 && deployment->health_check_period_s <= 1e9))
         return refuse(deployment, "health_check_period_s must be above 0", reterr);
+    if (deployment->max_models < -1 || deployment->max_models == 0)
+        return refuse(deployment, "max_models must be at least 1, or -1 for no limit", reterr);
+    if (!(deployment->model_load_timeout_s >= 0 && deployment->model_load_timeout_s <= 1e9))
+        return refuse(deployment, "model_load_timeout_s must be at least 0", reterr);
     if (!(deployment->health_check_timeout_s > 0 && deployment->health_check_timeout_s <= 1e9))
         return refuse(deployment, "health_check_timeout_s must be above 0", reterr);
     return 0;
@@ -179,7 +184,10 @@ int library_check_deployment(const struct manta_deployment *given,
         return error_set(reterr, ERROR_INVALID,
                          "a deployment was not made by MANTA_DEPLOYMENT: its size is %zu",
                          given->size);
-    struct manta_deployment deployment = *given;
+    /* What an older header did not have yet has its default. */
+    struct manta_deployment deployment = {.max_models = 3};
+    memcpy(&deployment, given, given->size);
+    deployment.size = sizeof deployment;
     if (!deployment.symbol || !name_is_valid(deployment.name))
         return error_set(reterr, ERROR_INVALID,
                          "a deployment's name must be 1 to 128 of A-Z a-z 0-9 _ . -, not '%s'",
@@ -188,6 +196,8 @@ int library_check_deployment(const struct manta_deployment *given,
         return refuse(&deployment, "has neither call nor call_batch", reterr);
     if (deployment.user_config && !deployment.reconfigure)
         return refuse(&deployment, "has a user_config but no reconfigure", reterr);
+    if (deployment.unload_model && !deployment.load_model)
+        return refuse(&deployment, "has an unload_model but no load_model", reterr);
     if (check_methods(&deployment, reterr) < 0 || check_numbers(&deployment, reterr) < 0)
         return ERROR_INVALID;
     *ret_deployment = deployment;

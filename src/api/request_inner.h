@@ -20,6 +20,7 @@
 
 struct manta_call;
 struct manta_replica;
+struct models_use;
 
 enum request_state { REQUEST_TAKEN, REQUEST_BEGUN /* streamed answer */ };
 
@@ -39,6 +40,7 @@ struct manta_request {
     void *room_owner;
     bool room_wanted; /* a write was refused since the last room */
     void *owner;      /* the runner's (manta_taker_set_owner) */
+    struct models_use *models; /* those that it holds */
 };
 
 /* Makes the public request for a taken one (helm held); null: memory. */

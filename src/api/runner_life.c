@@ -52,12 +52,26 @@ static int listen(struct runner *runner, struct error *reterr)
     return code < 0 ? error_set(reterr, code, "%s", error.text) : 0;
 }
 
+/* Before the first sender comes, so that each hears that there are models. */
+static int open_models(struct runner *runner, struct error *reterr)
+{
+    struct manta_error error = {0};
+    if (!runner->deployment.load_model)
+        return 0;
+    int code = manta_taker_set_models(runner->taker, runner->deployment.load_model,
+                                      runner->deployment.unload_model, runner->document.max_models,
+                                      runner->document.model_load_timeout_s, &error);
+    return code < 0 ? error_set(reterr, code, "%s", error.text) : 0;
+}
+
 static int run(struct runner *runner, struct error *reterr)
 {
     if (load(runner, reterr) < 0)
         return reterr->code;
     manta_taker_set_batched(runner->taker, runner->deployment.call_batch != NULL);
     if (construct(runner, reterr) < 0)
+        return reterr->code;
+    if (open_models(runner, reterr) < 0)
         return reterr->code;
     if (manta_taker_ended(runner->taker))
         return 0; /* it was told to end while it was being constructed */
@@ -72,12 +86,14 @@ static int run(struct runner *runner, struct error *reterr)
 }
 
 /*
- * Calls that are out end first, while the state that their callbacks use is there.  A check that
- * hangs keeps the state.
+ * Calls that are out end first, while the state that their callbacks use is there; then models.  A
+ * check or a load that hangs keeps the state.
  */
 static bool end(struct runner *runner)
 {
     manta_taker_end_calls(runner->taker);
+    if (!runner->hangs)
+        runner->hangs = !manta_taker_end_models(runner->taker);
     if (runner->opened && runner->deployment.close && !runner->hangs)
         runner->deployment.close(runner->state);
     return manta_taker_close(runner->taker);

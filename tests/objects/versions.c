@@ -12,7 +12,7 @@ static void versions_call(void *state, struct manta_request *request)
 
 MANTA_DEPLOYMENT(newer, .call = versions_call, .header_version = MANTA_HEADER_VERSION + 1);
 MANTA_DEPLOYMENT(longer, .call = versions_call, .size = sizeof(struct manta_deployment) + 8);
-MANTA_DEPLOYMENT(shorter, .call = versions_call, .size = sizeof(struct manta_deployment) - 8);
+MANTA_DEPLOYMENT(shorter, .call = versions_call, .size = offsetof(struct manta_deployment, stream_body));
 MANTA_DEPLOYMENT(handmade, .call = versions_call, .size = 0, .header_version = 0);
 
 MANTA_APPLICATION(newer)

@@ -113,6 +113,8 @@ struct manta_taker_document {
     double             health_check_timeout_s;
     double             graceful_shutdown_timeout_s;
     bool               stream_body; /* requests come before their body is whole */
+    int32_t            max_models;  /* -1: no limit */
+    double             model_load_timeout_s; /* 0: none */
 };
 /* Fills in the caller's struct; its `size` is set before. */
 MANTA_EXPORT void manta_taker_describe(const struct manta_taker *taker, struct manta_taker_document *document);
@@ -146,6 +148,28 @@ MANTA_EXPORT void manta_taker_keep(struct manta_taker *taker);
  * called: the memory is left, since it may still be touched, and the process should end by _exit.  Null is fine.
  */
 MANTA_EXPORT bool manta_taker_close(struct manta_taker *take_taker);
+
+/* ---- models ------------------------------------------------------------------------------------ */
+
+/*
+ * manta_model_get of the requests loads and unloads by these from now on (<manta/model.h>); `unload` may be null.  They are given the state
+ * of manta_taker_set_state and run on whichever thread needs a model.  Before manta_taker_ready, once: MANTA_EMEMORY.
+ */
+MANTA_EXPORT int manta_taker_set_models(struct manta_taker *taker, manta_load_model_function *load,
+                                        manta_unload_model_function *unload, int32_t max_models, double load_timeout_s,
+                                        struct manta_error *reterr);
+/*
+ * Unloads all, before the state goes.  False: a request that is not answered holds one, or one is still being loaded; then the
+ * state must stay, and close will leave the memory (manta_taker_keep).
+ */
+MANTA_EXPORT bool manta_taker_end_models(struct manta_taker *taker);
+/*
+ * For a runner that holds models itself, instead of the above: tells those who send requests which ones there are or are being
+ * loaded, the one used last first, whenever that changes; once before manta_taker_ready, perhaps with none.  Of the ids, 1 to
+ * 200 bytes each, the first 1024 count.  Leaves at once.  MANTA_EINVALID: an id is empty or too long; MANTA_EMEMORY.
+ */
+MANTA_EXPORT int manta_taker_tell_models(struct manta_taker *taker, const char *const *ids, size_t count,
+                                         struct manta_error *reterr);
 
 /* ---- threads ----------------------------------------------------------------------------------- */
 

@@ -29,7 +29,7 @@ struct field {
     enum field_kind kind;
     size_t offset; /* of the member */
     int64_t least, most;
-    bool optional; /* bytes: neither written nor wanted when empty */
+    bool optional; /* neither written nor wanted when empty or 0; bytes and I64 */
 };
 
 #define FIELD(type, key, kind, least, most)                                                        \
@@ -74,6 +74,8 @@ static const struct field REPLICA_FIELDS[] = {
     OPTIONAL(target_replica, runner, FIELD_TEXT, 1, 16),
     OPTIONAL(target_replica, code, FIELD_BINARY, 1, INT32_MAX),
     OPTIONAL(target_replica, options, FIELD_VALUE, 0, 0),
+    OPTIONAL(target_replica, max_models, FIELD_I64, -1, INT32_MAX),
+    OPTIONAL(target_replica, model_load_timeout_us, FIELD_I64, 0, INT64_MAX / 1000),
 };
 
 enum {
@@ -117,8 +119,11 @@ static void write_field(struct text *out, const struct field *field, const void 
 
 static bool field_is_there(const struct field *field, const void *record)
 {
-    return !field->optional ||
-           ((const struct bytes *)(const void *)((const char *)record + field->offset))->size > 0;
+    const void *member = (const char *)record + field->offset;
+    if (!field->optional)
+        return true;
+    return field->kind == FIELD_I64 ? *(const int64_t *)member != 0
+                                    : ((const struct bytes *)member)->size > 0;
 }
 
 static void write_fields(struct text *out, const struct field *fields, size_t count,
@@ -203,7 +208,10 @@ static int read_field(const struct field *field, struct bytes map, void *record,
     if (!value_map_find(map, bytes_of_string(field->key), &value)) {
         if (!field->optional)
             return wrong(field, "is missing", reterr);
-        *(struct bytes *)member = (struct bytes){0};
+        if (field->kind == FIELD_I64)
+            *(int64_t *)member = 0;
+        else
+            *(struct bytes *)member = (struct bytes){0};
         return 0;
     }
     switch (field->kind) {

@@ -55,6 +55,7 @@ struct target_replica {
     uint32_t threads, max_ongoing_requests, max_batch_size, max_concurrent_batches;
     int64_t batch_wait_us, health_check_period_us, health_check_timeout_us,
         graceful_shutdown_timeout_us;
+    int64_t max_models, model_load_timeout_us;
     bool stream_body;
 };
 

@@ -207,6 +207,41 @@ Test(api_library, a_descriptor_that_no_header_made_is_refused)
     cr_assert_not_null(strstr(error.text, "its size is 0"), "%s", error.text);
 }
 
+Test(api_library, a_descriptor_of_an_older_header_is_read_as_far_as_it_goes)
+{
+    void *library = open_object(OBJECT("older_header"));
+    struct manta_deployment deployment;
+    struct error error = {0};
+    cr_assert_eq(library_deployment(library, "older", &deployment, &error), 0, "%s", error.text);
+    cr_assert_eq(deployment.size, sizeof deployment);
+    cr_assert_eq(deployment.max_ongoing_requests, 5);
+    cr_assert_null(deployment.load_model);
+    cr_assert_null(deployment.unload_model);
+    cr_assert_eq(deployment.max_models, 3);
+    cr_assert_eq(deployment.model_load_timeout_s, 0);
+    library_close(library);
+}
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+static void assert_models_refused(const char *symbol, const char *words)
+{
+    void *library = open_object(OBJECT("models"));
+    struct manta_deployment deployment;
+    struct error error = {0};
+    cr_assert_eq(library_deployment(library, symbol, &deployment, &error), ERROR_INVALID);
+    cr_assert_not_null(strstr(error.text, words), "%s", error.text);
+    library_close(library);
+}
+
+Test(api_library, what_it_says_of_models_is_checked)
+{
+    assert_models_refused("no_model", "max_models must be at least 1, or -1");
+    assert_models_refused("below", "max_models must be at least 1, or -1");
+    assert_models_refused("unloads_only", "has an unload_model but no load_model");
+    assert_models_refused("backwards", "model_load_timeout_s must be at least 0");
+}
+
 /* ---- options --------------------------------------------------------------------------------- */
 
 static void any_call(void *state, struct manta_request *request)
