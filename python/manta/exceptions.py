@@ -184,7 +184,8 @@ def _init_dual(self: Any, error: RayTaskError, cause: BaseException) -> None:
 
 
 def _new_dual_group(cls: Any, error: RayTaskError, cause: Any) -> Any:
-    return type(cause).__new__(cls, cause.message, cause.exceptions)
+    make: Any = type(cause).__new__
+    return make(cls, cause.message, cause.exceptions)
 
 
 def _is_group(error: BaseException) -> bool:

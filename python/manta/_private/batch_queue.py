@@ -249,7 +249,9 @@ class _Measures:
         keys = ("function_name",)
         self._tags = {"function_name": name}
 
-        def histogram(metric: str, boundaries: Optional[list[float]] = None) -> metrics.Histogram:
+        def histogram(
+            metric: str, boundaries: list[float] = metrics.LATENCY_MS
+        ) -> metrics.Histogram:
             made = metrics.Histogram(metric, boundaries=boundaries, tag_keys=keys)
             made.set_default_tags(self._tags)
             return made

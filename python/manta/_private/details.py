@@ -296,7 +296,7 @@ def _overview(application: ApplicationDetails) -> ApplicationStatusOverview:
         name: DeploymentStatusOverview(
             status=deployment.status,
             status_trigger=deployment.status_trigger,
-            replica_states=dict(Counter(replica.state.value for replica in deployment.replicas)),
+            replica_states=_count(deployment.replicas),
             message=deployment.message,
         )
         for name, deployment in application.deployments.items()
@@ -307,6 +307,10 @@ def _overview(application: ApplicationDetails) -> ApplicationStatusOverview:
         last_deployed_time_s=application.last_deployed_time_s,
         deployments=deployments,
     )
+
+
+def _count(replicas: List[ReplicaDetails]) -> Dict[Any, int]:
+    return dict(Counter(replica.state.value for replica in replicas))
 
 
 def complete(names: Dict[str, Any]) -> None:

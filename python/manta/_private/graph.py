@@ -82,6 +82,8 @@ def build_app(
     """Walk the graph; callees come before their callers."""
     walk = _Walk(name, default_runtime_env, make_deployment_handle or _plain_handle)
     walk.visit(app)
+    if logging_config is not None:
+        walk.deployments = [with_logging(d, logging_config) for d in walk.deployments]
     return BuiltApplication(
         name=name,
         route_prefix=route_prefix,
@@ -175,6 +177,13 @@ def _load(data: bytes, replaced: list[Any]) -> Any:
             return replaced[index]
 
     return Unpickler(io.BytesIO(data)).load()
+
+
+def with_logging(deployment: Deployment, logging_config: Any) -> Deployment:
+    """The application's logging configuration for a deployment without one."""
+    if deployment.logging_config is not None:
+        return deployment
+    return deployment.options(logging_config=logging_config, _internal=True)
 
 
 def with_runtime_env(

@@ -65,7 +65,7 @@ def _make_class(cls: Any, app: Any) -> type:
     class ASGIIngressWrapper(cls, ASGIAppReplicaWrapper):  # type: ignore[misc]
         """The user's class and the application in one."""
 
-        async def __init__(self, *args: Any, **kwargs: Any) -> None:
+        async def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]
             await _finish(cls.__init__(self, *args, **kwargs))
             ASGIAppReplicaWrapper.__init__(self, app)
 

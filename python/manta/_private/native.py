@@ -14,18 +14,39 @@ The object it gives implements ``manta._private.instance.Instance``; its ``trans
 ``manta._private.transport.Transport`` (both are abstract base classes that it registers with or
 derives from).
 
-In a replica process the extension starts the run time itself.  What it needs from here:
+``Instance.deploy`` gets ``BuiltApplication``s (``manta._private.graph``).  Of each deployment it
+takes
 
-* ``manta._private.user_code.UserCode`` -- constructs, calls, streams, reconfigures, checks and
-  destroys the user's object, as coroutines on the replica's loop;
-* ``manta.serve.context._set_internal_replica_context`` -- once, before construction -- and the
-  context variable ``_serve_request_context`` -- set for each request, in the request's own
-  context;
-* ``manta._private.http_result.encode`` and ``encode_error`` -- results and errors as bodies with
-  content types; what ``is_asgi_response`` answers for is called with ASGI's arguments instead;
-* ``manta.exceptions.RayTaskError.from_exception(...)`` -- an error with its trace, pickled to the
-  caller, where ``as_instanceof_cause()`` makes it an instance of the user's type too;
-* ``manta._private.version.of_deployment`` -- what decides whether replicas are replaced.
+* ``_deployment_config`` -- the checked options by name, defaults included (``TABLE`` in
+  ``manta._private.options`` says for each what a change asks of running replicas);
+* ``_replica_config`` -- ``ray_actor_options``, placement and ``max_replicas_per_node``;
+* ``manta._private.version.of_deployment(d)`` -- two hashes: another ``code`` means new replicas,
+  another ``options`` means that the running ones are told;
+* ``manta._private.parcel.pack(d)`` -- bytes for ``unpack`` in the replica.
+
+A configuration file is ``manta.serve.schema.ServeDeploySchema``; ``manta._private.app_builder``
+imports its applications and lays its options over those of the code.
+
+In a replica process the extension owns the event loop and, in this order,
+
+1. ``program = manta._private.parcel.unpack(data)`` -- imports, or unpickles;
+2. ``manta.serve.context._set_internal_replica_context(...)`` -- who this replica is;
+3. ``code = manta._private.user_code.UserCode(program.func_or_class, ...)`` and
+   ``await code.construct()``; then the context again with ``servable_object=code.callable``, for
+   FastAPI's views; then ``await code.reconfigure(user_config, rank)`` and ``check_health()``;
+4. for each request, in a context of its own, sets the variable
+   ``manta.serve.context._serve_request_context`` to a ``_RequestContext`` and runs
+   ``code.call(method, args, kwargs)`` or ``code.stream(method, args, kwargs, push)``; it may call
+   what ``code.method(name)`` gives directly, as long as the rules of ``UserCode`` hold (``def`` in
+   threads, generators only with ``stream``);
+5. an HTTP request goes to ``code.callable(scope, receive, send)`` when
+   ``manta._private.user_code.is_asgi(code.callable)``; else the method gets a Starlette request (or
+   nothing, if it has no parameters), and its result is ``manta._private.http_result.encode(...)``
+   -- except that a result for which ``is_asgi_response`` answers yes is called with ASGI's
+   arguments.  An error is ``http_result.encode_error(error)`` for HTTP, and for handles
+   ``manta.exceptions.RayTaskError.from_exception(error, "Deployment.method", replica)``, pickled;
+   the caller's side raises its ``as_instanceof_cause()``;
+6. at the end ``await code.destroy()``.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class DeploymentOptions:
         changed._check_together()
         return changed
 
-    def set(self, name: str, value: Any) -> None:
+    def assign(self, name: str, value: Any) -> None:
         """Change one value in place; only for what is applied to a finished deployment."""
         self._values |= check({name: value})
 

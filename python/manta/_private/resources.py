@@ -65,9 +65,10 @@ def check_options(options: Any) -> dict[str, Any]:
 
 
 def _check_option(name: str, value: Any) -> None:
-    if not isinstance(value, _TYPES[name]):
+    wanted = _TYPES[name]
+    if not any(isinstance(value, kind) for kind in wanted):
         raise TypeError(
-            f"The type of keyword '{name}' must be {_TYPES[name]}, but received type {type(value)}"
+            f"The type of keyword '{name}' must be {wanted}, but received type {type(value)}"
         )
     if value is None:
         return

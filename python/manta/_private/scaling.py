@@ -37,7 +37,7 @@ class AutoscalingContext:
         last_scale_up_time: Optional[float],
         last_scale_down_time: Optional[float],
         current_time: Optional[float],
-        config: Optional[Any],
+        config: Any,
     ) -> None:
         self.deployment_id = deployment_id
         self.deployment_name = deployment_name

@@ -55,7 +55,7 @@ class UserCode:
         self._deployment_id = deployment_id
         self._is_function = inspect.isfunction(func_or_class)
         self._sync_in_threads = sync_in_threads
-        self._pool = ThreadPool(thread_limit, f"manta-{deployment_id.name}")
+        self._pool = ThreadPool(thread_limit, f"manta-{deployment_id.name}-def")
         self._methods: dict[str, Callable[..., Any]] = {}
         self._warned = False
         self._destroyed = False
@@ -68,7 +68,8 @@ class UserCode:
         if self._is_function:
             self.callable = self._definition
             return
-        made = self._definition.__new__(self._definition)
+        cls: Any = self._definition
+        made = cls.__new__(cls)
         await self._on_loop(made.__init__, self._init_args, self._init_kwargs)
         if is_asgi(made):
             await self._start_asgi(made)

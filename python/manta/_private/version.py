@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import enum
 import hashlib
+import importlib.util
 import inspect
 import sys
 import sysconfig
@@ -22,6 +23,7 @@ import types
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,28 +224,46 @@ def own_files() -> list[tuple[str, bytes]]:
         data = file.read_bytes()
         found[file] = ("__main__" if name == "__mp_main__" else name, data)
         if file.suffix == ".py":
-            waiting += _imported_by(data)
+            package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+            names = [_absolute(other, package) for other in _named_by(data)]
+            waiting += [(n, f) for n in names for f in _own_file_named(n)]
     return sorted(found.values())
 
 
-def _imported_by(source: bytes) -> list[tuple[str, Path]]:
-    """Own modules that a source names in import statements; none is imported for that."""
+@lru_cache(maxsize=4096)
+def _named_by(source: bytes) -> frozenset[str]:
+    """The modules that a source names in import statements, the standard library's left out."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return []
+        return frozenset()
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return [(name, file) for name in names for file in _own_file_named(name)]
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            dot = "." if node.module else ""
+            names |= {start} | {f"{start}{dot}{alias.name}" for alias in node.names}
+    return frozenset(n for n in names if n.split(".")[0] not in sys.stdlib_module_names)
+
+
+def _absolute(name: str, package: str) -> str:
+    """The full name of what a module of the package calls by a relative one."""
+    if not name.startswith("."):
+        return name
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return ""  # Beyond the top: the import itself will say so.
 
 
 def _own_file_named(name: str) -> Iterator[Path]:
-    if name in sys.modules:
+    if not name or name in sys.modules:
         return  # Seen among the loaded ones.
+    loaded = sys.modules.get(name.split(".")[0])
+    if loaded is not None and not _is_own(_file_of(loaded)):
+        return  # A part of an installed package, or a name that is no module.
     relative = Path(*name.split("."))
     for entry in sys.path:
         base = Path(entry or ".").resolve()

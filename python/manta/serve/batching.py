@@ -50,6 +50,10 @@ class _Queues:
         self._of_loops: weakref.WeakKeyDictionary[Any, BatchQueue] = weakref.WeakKeyDictionary()
         self._latest: Optional[weakref.ref[BatchQueue]] = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A class that is sent by value arrives without anybody's queues."""
+        return (type(self), (self._function, self._settings))
+
     def of(self, owner: Any) -> BatchQueue:
         loop = asyncio.get_running_loop()
         if owner is None or not hasattr(owner, "__dict__"):

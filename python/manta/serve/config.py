@@ -130,6 +130,10 @@ class RequestRouterConfig(_ByPathOrValue):
         return self.request_router_class == constants.DEFAULT_REQUEST_ROUTER
 
     def get_request_router_class(self) -> Callable[..., Any]:
+        if self.is_default_request_router():
+            raise NotImplementedError(
+                "The default request router is native; it is no Python class."
+            )
         return self._load(str(self.request_router_class), "request router")
 
     def __eq__(self, other: object) -> bool:
@@ -296,6 +300,14 @@ class ProxyLocation(str, Enum):
         if not isinstance(location, str):
             raise TypeError(f"Must be a `ProxyLocation` or str, got: {type(location)}.")
         return cls.Disabled if location == "NoServer" else cls(location)
+
+
+class DeploymentMode(str, Enum):
+    """The older name of ``ProxyLocation``, accepted wherever that is."""
+
+    NoServer = "NoServer"
+    HeadOnly = "HeadOnly"
+    EveryNode = "EveryNode"
 
 
 class HTTPOptions(BaseModel):

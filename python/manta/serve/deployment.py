@@ -129,7 +129,7 @@ class Deployment:
         return self._deployment_config.logging_config
 
     def set_logging_config(self, logging_config: dict[str, Any]) -> None:
-        self._deployment_config.set("logging_config", logging_config)
+        self._deployment_config.assign("logging_config", logging_config)
 
     def __call__(self) -> None:
         raise RuntimeError(
@@ -251,7 +251,7 @@ def check_name(name: Any) -> None:
 
 def plain_logging(given: dict[str, Any]) -> dict[str, Any]:
     """The logging configuration as values, whichever way it was given."""
-    logging_config = given.get("logging_config")
+    logging_config: Any = given.get("logging_config")
     if hasattr(logging_config, "model_dump"):
         return given | {"logging_config": logging_config.model_dump()}
     return given

@@ -318,8 +318,12 @@ def _submit_when_resolved(request: Request, reply: Reply, submit: Any) -> None:
     if not upstream:
         submit(request, reply)
         return
-    reply.on_cancel(lambda: reply.set_error(asyncio.CancelledError()))
+    reply.on_cancel(lambda: _give_up(reply))
     _Waiting(request, reply, submit, len(upstream)).watch(upstream)
+
+
+def _give_up(reply: Reply) -> None:
+    reply.set_error(asyncio.CancelledError())
 
 
 class _Waiting:

@@ -18,7 +18,7 @@ __all__ = ["Counter", "Gauge", "Histogram"]
 
 _RESERVED = ("deployment", "replica", "application")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_DEFAULT_BOUNDARIES = [
+LATENCY_MS: list[float] = [
     1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 1000, 2000, 5000, 10000, 60000, 120000, 300000,
     600000,
 ]  # fmt: skip
@@ -30,14 +30,11 @@ class _Metric:
     def __init__(self, name: str, description: str, tag_keys: Optional[tuple[str, ...]]) -> None:
         if tag_keys and not isinstance(tag_keys, tuple):
             raise TypeError(f"tag_keys should be a tuple type, got: {type(tag_keys)}")
-        if not isinstance(name, str) or not name:
-            raise ValueError("Empty name is not allowed. Please provide a metric name.")
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"Invalid metric name: {name}.")
         for key in tag_keys or ():
             if not isinstance(key, str):
                 raise TypeError(f"Tag keys must be str, got {type(key)}.")
         self._name = name
+        self._is_named_well = _NAME.fullmatch(name) is not None  # Others are never recorded.
         self._description = description
         self._tag_keys = (*self._replica_tags(tag_keys or ()), *(tag_keys or ()))
         self._default_tags: dict[str, str] = {}
@@ -64,11 +61,21 @@ class _Metric:
                 raise TypeError(f"Tag values must be str, got {type(value)}.")
         self._default_tags = {**default_tags, **self._replica_tags(default_tags)}
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """The metric's own description."""
+        return {
+            "name": self._name,
+            "description": self._description,
+            "tag_keys": self._tag_keys,
+            "default_tags": self._default_tags,
+        }
+
     def _tags(self, given: Optional[dict[str, str]]) -> dict[str, str]:
+        for value in (given or {}).values():
+            if not isinstance(value, str):
+                raise TypeError(f"Tag values must be str, got {type(value)}.")
         tags = self._default_tags | (given or {})
-        for key in given or {}:
-            if key not in self._tag_keys:
-                raise ValueError(f"Unrecognized tag key {key}.")
         if "route" in self._tag_keys and "route" not in tags:
             tags["route"] = context._get_serve_request_context().route
         missing = [key for key in self._tag_keys if key not in tags]
@@ -77,7 +84,9 @@ class _Metric:
         return tags
 
     def _record(self, kind: str, value: Union[int, float], tags: Any, **more: Any) -> None:
-        instance.record_metric(kind, self._name, self._description, value, self._tags(tags), **more)
+        if self._is_named_well:
+            told = self._tags(tags)
+            instance.record_metric(kind, self._name, self._description, value, told, **more)
 
 
 class Counter(_Metric):
@@ -123,9 +132,18 @@ class Histogram(_Metric):
         tag_keys: Optional[tuple[str, ...]] = None,
     ) -> None:
         super().__init__(name, description, tag_keys)
-        self.boundaries = list(_DEFAULT_BOUNDARIES if boundaries is None else boundaries)
-        if any(limit <= 0 for limit in self.boundaries):
-            raise ValueError(f"Invalid `boundaries` {boundaries}: they must be greater than 0.")
+        if not boundaries:
+            raise ValueError(
+                "boundaries argument should be provided when using the Histogram class. "
+                'e.g., Histogram("name", boundaries=[1.0, 2.0])'
+            )
+        for index, boundary in enumerate(boundaries):
+            if boundary <= 0:
+                raise ValueError(
+                    f"Invalid `boundaries` argument at index {index}, {boundaries}. "
+                    "Use positive values for the arguments."
+                )
+        self.boundaries = boundaries
 
     def observe(self, value: Union[int, float], tags: Optional[dict[str, str]] = None) -> None:
         if not isinstance(value, (int, float)):

@@ -119,8 +119,12 @@ class _Measures:
     """The metrics of a cache of models."""
 
     def __init__(self) -> None:
-        self.load_ms = metrics.Histogram("serve_multiplexed_model_load_latency_ms")
-        self.unload_ms = metrics.Histogram("serve_multiplexed_model_unload_latency_ms")
+        self.load_ms = metrics.Histogram(
+            "serve_multiplexed_model_load_latency_ms", boundaries=metrics.LATENCY_MS
+        )
+        self.unload_ms = metrics.Histogram(
+            "serve_multiplexed_model_unload_latency_ms", boundaries=metrics.LATENCY_MS
+        )
         self.count = metrics.Gauge("serve_num_multiplexed_models")
         self.registered = metrics.Gauge(
             "serve_registered_multiplexed_model_id", tag_keys=("model_id",)

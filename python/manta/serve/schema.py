@@ -123,6 +123,9 @@ _LOG_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
 }
 
 
+_NOT_GIVEN: Any = DEFAULT.VALUE  # the default of every option of a deployment
+
+
 class EncodingType(str, Enum):
     """How a log line is written."""
 
@@ -244,31 +247,29 @@ class DeploymentSchema(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
     name: str
-    num_replicas: Optional[Union[PositiveInt, str]] = Field(default=DEFAULT.VALUE)
-    max_ongoing_requests: int = Field(default=DEFAULT.VALUE, gt=0)
-    max_queued_requests: StrictInt = Field(default=DEFAULT.VALUE)
-    backpressure_config: BackpressureConfig = Field(default=DEFAULT.VALUE)
-    user_config: Optional[Dict] = Field(default=DEFAULT.VALUE)
-    autoscaling_config: Optional[Union[Dict, AutoscalingConfig]] = Field(default=DEFAULT.VALUE)
-    graceful_shutdown_wait_loop_s: float = Field(default=DEFAULT.VALUE, ge=0)
-    graceful_shutdown_timeout_s: float = Field(default=DEFAULT.VALUE, ge=0)
-    health_check_period_s: float = Field(default=DEFAULT.VALUE, gt=0)
-    health_check_timeout_s: float = Field(default=DEFAULT.VALUE, gt=0)
-    ray_actor_options: RayActorOptionsSchema = Field(default=DEFAULT.VALUE)
-    placement_group_bundles: List[Dict[str, float]] = Field(default=DEFAULT.VALUE)
-    placement_group_strategy: str = Field(default=DEFAULT.VALUE)
-    placement_group_bundle_label_selector: List[Dict[str, str]] = Field(default=DEFAULT.VALUE)
-    max_replicas_per_node: int = Field(default=DEFAULT.VALUE)
-    logging_config: LoggingConfig = Field(default=DEFAULT.VALUE)
-    request_router_config: Union[Dict, RequestRouterConfig] = Field(default=DEFAULT.VALUE)
-    gang_scheduling_config: Optional[Union[Dict, GangSchedulingConfig]] = Field(
-        default=DEFAULT.VALUE
-    )
+    num_replicas: Optional[Union[PositiveInt, str]] = Field(default=_NOT_GIVEN)
+    max_ongoing_requests: int = Field(default=_NOT_GIVEN, gt=0)
+    max_queued_requests: StrictInt = Field(default=_NOT_GIVEN)
+    backpressure_config: BackpressureConfig = Field(default=_NOT_GIVEN)
+    user_config: Optional[Dict] = Field(default=_NOT_GIVEN)
+    autoscaling_config: Optional[Union[Dict, AutoscalingConfig]] = Field(default=_NOT_GIVEN)
+    graceful_shutdown_wait_loop_s: float = Field(default=_NOT_GIVEN, ge=0)
+    graceful_shutdown_timeout_s: float = Field(default=_NOT_GIVEN, ge=0)
+    health_check_period_s: float = Field(default=_NOT_GIVEN, gt=0)
+    health_check_timeout_s: float = Field(default=_NOT_GIVEN, gt=0)
+    ray_actor_options: RayActorOptionsSchema = Field(default=_NOT_GIVEN)
+    placement_group_bundles: List[Dict[str, float]] = Field(default=_NOT_GIVEN)
+    placement_group_strategy: str = Field(default=_NOT_GIVEN)
+    placement_group_bundle_label_selector: List[Dict[str, str]] = Field(default=_NOT_GIVEN)
+    max_replicas_per_node: int = Field(default=_NOT_GIVEN)
+    logging_config: LoggingConfig = Field(default=_NOT_GIVEN)
+    request_router_config: Union[Dict, RequestRouterConfig] = Field(default=_NOT_GIVEN)
+    gang_scheduling_config: Optional[Union[Dict, GangSchedulingConfig]] = Field(default=_NOT_GIVEN)
     deployment_actors: Optional[List[Union[Dict, DeploymentActorConfig]]] = Field(
-        default=DEFAULT.VALUE
+        default=_NOT_GIVEN
     )
-    rolling_update_percentage: float = Field(default=DEFAULT.VALUE, gt=0.0, le=1.0)
-    max_surge_percent: int = Field(default=DEFAULT.VALUE, ge=0, le=100)
+    rolling_update_percentage: float = Field(default=_NOT_GIVEN, gt=0.0, le=1.0)
+    max_surge_percent: int = Field(default=_NOT_GIVEN, ge=0, le=100)
 
     @model_validator(mode="before")
     @classmethod
@@ -351,7 +352,7 @@ def _counts(values: dict[str, Any]) -> list[tuple[str, Optional[int]]]:
     count = values.get("num_replicas")
     if isinstance(count, int):
         return [("num_replicas", count)]
-    scaling = values.get("autoscaling_config")
+    scaling: Any = values.get("autoscaling_config")
     if count != "auto" or not is_set(scaling):
         return []
     if isinstance(scaling, AutoscalingConfig):
