@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local testing mode where it does more than Ray Serve's: its life, models, batches, cancellation."""
+"""Local testing mode where it does more than Ray Serve's: life, models, batches, cancelling."""
 
 import asyncio
 import gc

@@ -64,7 +64,7 @@ def _converted(builder: FunctionType, args: dict[str, Any]) -> Any:
 
 
 def _has_text_annotations(builder: FunctionType) -> bool:
-    """Annotations are texts under ``from __future__ import annotations``; all must be known then."""
+    """Annotations are texts under the future import; they count only if all names are known."""
     texts = [a for a in builder.__annotations__.values() if isinstance(a, str)]
     return bool(texts) and all(text.split(".")[0] in builder.__globals__ for text in texts)
 

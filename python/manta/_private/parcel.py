@@ -15,7 +15,7 @@ from __future__ import annotations
 import pickle
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,4 +136,8 @@ def _load_script(place: tuple[str, str]) -> Any:
     return list(_inside(vars(module)[name]))[-1]
 
 
-_LOADERS = {"import": _load_import, "value": pickling.loads, "script": _load_script}
+_LOADERS: dict[str, Callable[[Any], Any]] = {
+    "import": _load_import,
+    "value": pickling.loads,
+    "script": _load_script,
+}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The smaller parts: errors, identities, the replica's own knowledge, metrics, builders, ingress."""
+"""The smaller parts: errors, identities, what a replica knows, metrics, builders, ingress."""
 
 import asyncio
 import pickle
