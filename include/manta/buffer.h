@@ -31,6 +31,7 @@ extern "C" {
 #endif
 
 struct manta_buffer;
+struct manta_request;
 
 /* A buffer of `size` bytes, at least 1, contents undefined, aligned to 64: MANTA_EMEMORY, MANTA_EINVALID.  The caller owns a reference. */
 MANTA_EXPORT int manta_buffer_new(size_t size, struct manta_buffer **ret_buffer, struct manta_error *reterr);
@@ -54,6 +55,12 @@ MANTA_EXPORT struct manta_arg manta_by_reference_head(struct manta_buffer *buffe
  */
 MANTA_EXPORT int manta_value_buffer(const struct manta_value *value, struct manta_buffer **ret_buffer,
                                     size_t *ret_offset, size_t *ret_size, struct manta_error *reterr);
+
+/* The whole body of a request as a buffer, to keep it or to send it on: the caller owns a reference.  MANTA_ENOTFOUND when the body came in the message itself (small ones do). */
+MANTA_EXPORT int manta_request_body_buffer(struct manta_request *request, struct manta_buffer **ret_buffer, struct manta_error *reterr);
+/* As manta_request_reply_http with the first `size` bytes of a buffer, without a copy; it is held until the client has them. */
+MANTA_EXPORT int manta_request_reply_buffer(struct manta_request *request, int status, const char *content_type,
+                                            struct manta_buffer *buffer, size_t size);
 
 #ifdef __cplusplus
 }

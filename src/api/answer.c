@@ -16,6 +16,7 @@
 #include "ensure.h"
 #include "log.h"
 #include "mem.h"
+#include "message.h"
 #include "models.h"
 #include "pack.h"
 #include "request_inner.h"
@@ -109,12 +110,30 @@ static int request_refuse_answer(struct manta_request *request, int code, const 
 /* ---- whole answers
  * ---------------------------------------------------------------------------------- */
 
-int manta_request_reply_http(struct manta_request *request, int status, const char *content_type,
-                             const void *body, size_t size)
+/* The parcel of a document with buffers, which is left as it is. */
+static int seal_document(struct manta_request *request, struct bytes document,
+                         struct parcel **ret_parcel, struct error *reterr)
+{
+    struct manta_replica *replica = request->replica;
+    struct text copy;
+    text_init(&copy, PACK_LIMIT);
+    text_add(&copy, document);
+    bool nested = runtime_enter(replica->runtime);
+    int code = copy.failed ? error_set(reterr, ERROR_MEMORY, "no memory for the answer")
+                           : message_seal(taker_desk(replica->taker), &copy, ret_parcel, reterr);
+    runtime_leave(replica->runtime, nested);
+    text_done(&copy);
+    return code;
+}
+
+/* `body`, or a parcel in its place. */
+static int reply_http(struct manta_request *request, int status, const char *content_type,
+                      struct bytes body, struct parcel *parcel)
 {
     struct taker_answer answer = {.status = (uint16_t)status,
-                                  .body_size = size,
-                                  .body = bytes_of(body, size),
+                                  .body_size = parcel ? parcel->size : body.size,
+                                  .body = body,
+                                  .parcel = parcel,
                                   .content_type = bytes_of_string(content_type)};
     if (status < 200 || status > 599)
         return request_refuse_answer(request, MANTA_EINVALID,
@@ -125,11 +144,45 @@ int manta_request_reply_http(struct manta_request *request, int status, const ch
     return request_send(request, &answer);
 }
 
+int manta_request_reply_http(struct manta_request *request, int status, const char *content_type,
+                             const void *body, size_t size)
+{
+    return reply_http(request, status, content_type, bytes_of(body, size), NULL);
+}
+
+int manta_request_reply_buffer(struct manta_request *request, int status, const char *content_type,
+                               struct manta_buffer *buffer, size_t size)
+{
+    struct manta_replica *replica = request->replica;
+    if (size > buffer->size)
+        return request_refuse_answer(request, MANTA_EINVALID,
+                                     "the answer has more bytes than its buffer");
+    bool nested = runtime_enter(replica->runtime);
+    struct parcel *parcel = message_seal_buffer(taker_desk(replica->taker), buffer, size);
+    runtime_leave(replica->runtime, nested);
+    int code = reply_http(request, status, content_type,
+                          parcel ? (struct bytes){0} : bytes_of(buffer->at, size), parcel);
+    parcel_unref(parcel);
+    return code;
+}
+
+/* A document for a caller with a handle; one with buffers becomes a parcel. */
 static int reply_document(struct manta_request *request, struct bytes document)
 {
     struct taker_answer answer = {
         .content_type = BYTES(VALUE_CONTENT_TYPE), .body_size = document.size, .body = document};
-    return request_send(request, &answer);
+    if (!shared_has_references(document))
+        return request_send(request, &answer);
+    struct error error = {0};
+    int code = seal_document(request, document, &answer.parcel, &error);
+    if (code < 0)
+        return request_refuse_answer(request, code, error.text);
+    answer.body = (struct bytes){0};
+    answer.body_size = answer.parcel->size;
+    struct parcel *parcel = answer.parcel;
+    code = request_send(request, &answer);
+    parcel_unref(parcel);
+    return code;
 }
 
 /* One checked document for an HTTP client. */
@@ -147,8 +200,16 @@ static int reply_http_document(struct manta_request *request, struct bytes docum
     if (value.type == VALUE_BINARY)
         return manta_request_reply_http(request, 200, "text/plain", value.bytes.at,
                                         value.bytes.size);
+    struct manta_buffer *buffer;
+    struct value_place place;
+    if (value.type == VALUE_EXTENSION && value.extension == VALUE_EXTENSION_BUFFER &&
+        shared_place(value.raw, &place, &buffer) == 0)
+        return place.offset
+                   ? manta_request_reply_http(request, 200, "text/plain", buffer->at + place.offset,
+                                              place.size)
+                   : manta_request_reply_buffer(request, 200, "text/plain", buffer, place.size);
     text_init(&json, PACK_LIMIT);
-    value_print(document, &json);
+    shared_print(document, &json);
     int code =
         json.failed
             ? request_refuse_answer(request, MANTA_EMEMORY, "no memory for the JSON of the answer")
@@ -331,7 +392,7 @@ int manta_request_begin(struct manta_request *request, int status, const char *c
                                   .body_size = UINT64_MAX,
                                   .headers = bytes_of(request->headers, request->header_size),
                                   .content_type = bytes_of_string(content_type)};
-    if (!manta_request_is_http(request) && !content_type)
+    if (!manta_request_is_http(request)) /* its items are values, whatever is in them */
         answer.content_type = BYTES(VALUE_CONTENT_TYPE);
     int code = taker_begin(replica->taker, request->taken, &answer);
     request->state = code < 0 ? request->state : REQUEST_BEGUN;
@@ -342,13 +403,15 @@ int manta_request_begin(struct manta_request *request, int status, const char *c
     return code < 0 ? manta_error_set(reterr, code, "%s", error_text(code)) : 0;
 }
 
-static int request_write(struct manta_request *request, struct bytes part)
+/* `part`, or a parcel in its place. */
+static int request_write(struct manta_request *request, struct bytes part, struct parcel *parcel)
 {
     struct manta_replica *replica = request->replica;
     if (request->state != REQUEST_BEGUN)
         return MANTA_EINVALID;
     bool nested = runtime_enter(replica->runtime);
-    int code = taker_write(replica->taker, request->taken, part);
+    int code = parcel ? taker_write_parcel(replica->taker, request->taken, parcel)
+                      : taker_write(replica->taker, request->taken, part);
     if (code == ERROR_AGAIN)
         request->room_wanted = true;
     door_flush(replica);
@@ -356,10 +419,24 @@ static int request_write(struct manta_request *request, struct bytes part)
     return code;
 }
 
+/* One item for a caller with a handle. */
+static int write_document(struct manta_request *request, struct bytes document)
+{
+    struct error error = {0};
+    struct parcel *parcel = NULL;
+    if (!shared_has_references(document))
+        return request_write(request, document, NULL);
+    int code = seal_document(request, document, &parcel, &error);
+    if (code == 0)
+        code = request_write(request, (struct bytes){0}, parcel);
+    parcel_unref(parcel);
+    return code;
+}
+
 int manta_request_write(struct manta_request *request, const void *part, size_t size)
 {
     if (manta_request_is_http(request))
-        return request_write(request, bytes_of(part, size));
+        return request_write(request, bytes_of(part, size), NULL);
     return manta_request_write_arg(request, manta_binary(part, size));
 }
 
@@ -370,16 +447,22 @@ int manta_request_write_arg(struct manta_request *request, struct manta_arg arg)
     struct text text, json;
     if (manta_request_is_http(request) &&
         (arg.type == MANTA_ARG_STRING || arg.type == MANTA_ARG_BINARY))
-        return request_write(request, bytes_of(arg.u.at, arg.size));
+        return request_write(request, bytes_of(arg.u.at, arg.size), NULL);
+    if (manta_request_is_http(request) && arg.type == MANTA_ARG_BUFFER) {
+        const struct manta_buffer *buffer = arg.u.at;
+        return arg.size > buffer->size
+                   ? MANTA_EINVALID
+                   : request_write(request, bytes_of(buffer->at, arg.size), NULL);
+    }
     text_init(&text, PACK_LIMIT);
     text_init(&json, PACK_LIMIT);
     int code = args_write_one(&text, &arg, &error);
     if (code == 0 && manta_request_is_http(request)) {
-        value_print(text_bytes(&text), &json);
+        shared_print(text_bytes(&text), &json);
         text_add_byte(&json, '\n');
-        code = json.failed ? ERROR_MEMORY : request_write(request, text_bytes(&json));
+        code = json.failed ? ERROR_MEMORY : request_write(request, text_bytes(&json), NULL);
     } else if (code == 0) {
-        code = text.failed ? ERROR_MEMORY : request_write(request, text_bytes(&text));
+        code = text.failed ? ERROR_MEMORY : write_document(request, text_bytes(&text));
     }
     text_done(&text);
     text_done(&json);

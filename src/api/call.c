@@ -3,10 +3,8 @@
  * call: from manta_call to its result.
  *
  * The arguments become one MessagePack array, the dispatch carries it, and its events come back
- * through runtime_pull.  A unary result is a slice of the received buffer, kept by a reference,
- * checked once.  A streamed result is a list of items; taking one gives its bytes back as credit,
- * so that the slower side sets the pace.  Waiting means steering the loop on the waiting thread
- * (helm.h).
+ * through runtime_pull (call_result.c keeps what they bring).  Waiting means steering the loop on
+ * the waiting thread (helm.h).
  */
 #include "call.h"
 
@@ -17,7 +15,7 @@
 #include "args.h"
 #include "ensure.h"
 #include "mem.h"
-#include "pack.h"
+#include "message.h"
 #include "request_inner.h"
 #include "value.h"
 #include "wire.h"
@@ -29,12 +27,7 @@ static const int64_t SECOND_NS = 1000000000;
 
 static void call_release(struct manta_call *call)
 {
-    struct list_link *link;
-    while ((link = list_pop_front(&call->items)))
-        mem_free(list_entry(link, struct call_item, link));
-    mem_free(call->item);
-    buffer_unref(call->buffer);
-    mem_free(call->copy);
+    call_result_free(call);
     list_remove(&call->link);
     list_remove(&call->parent_link);
     mem_free(call);
@@ -92,83 +85,14 @@ void call_close(struct manta_call *call)
     call_give_up(call, ERROR_CLOSED, BYTES("the instance is shut down"));
 }
 
-/* ---- results ------------------------------------------------------------------------------------
- */
-
-/* Keeps `body` alive: by reference when it lies in a received buffer, else by copy. */
-static bool call_keep(struct manta_call *call, struct buffer *buffer, struct bytes body)
-{
-    if (buffer) {
-        call->buffer = buffer_ref(buffer);
-    } else {
-        call->copy = mem_try(body.size ? body.size : 1);
-        if (!call->copy)
-            return false;
-        if (body.size)
-            memcpy(call->copy, body.at, body.size);
-        body.at = call->copy;
-    }
-    call->value = (struct manta_value){body.at, body.size};
-    return true;
-}
-
-/* A result that is not MessagePack (an HTTP style answer to a call) is given as one binary value.
- */
-static bool call_keep_binary(struct manta_call *call, struct bytes body)
-{
-    struct text text;
-    text_init(&text, PACK_LIMIT);
-    value_write_binary(&text, body);
-    bool kept = !text.failed && call_keep(call, NULL, text_bytes(&text));
-    text_done(&text);
-    return kept;
-}
-
-static void call_result(struct manta_call *call, const struct dispatch_event *event)
-{
-    bool typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
-    size_t offset;
-    if (typed && value_check(event->body, &offset) < 0)
-        error_set(&call->error, ERROR_PROTOCOL,
-                  "the answer of the deployment is no MessagePack at byte %zu", offset);
-    else if (typed ? !call_keep(call, event->buffer, event->body)
-                   : !call_keep_binary(call, event->body))
-        error_set(&call->error, ERROR_MEMORY, "no memory for the answer");
-}
-
-/* One part of a streamed answer: a new item, or more of the last one.  False when memory lacks: the
- * call is over then, and may be gone. */
-static bool call_add_item(struct manta_call *call, struct bytes part, bool begins)
-{
-    struct list_link *last = begins ? NULL : list_last(&call->items);
-    struct call_item *old = last ? list_entry(last, struct call_item, link) : NULL;
-    size_t old_size = old ? old->size : 0;
-    struct call_item *item = mem_try(sizeof *item + old_size + part.size);
-    if (!item) {
-        call_cancel(call, ERROR_MEMORY);
-        return false;
-    }
-    item->size = old_size + part.size;
-    if (old) {
-        memcpy(item->data, old->data, old_size);
-        list_remove(&old->link);
-        mem_free(old);
-    }
-    if (part.size)
-        memcpy(item->data + old_size, part.at, part.size);
-    list_push_back(&call->items, &item->link);
-    helm_changed(call->runtime->helm);
-    return true;
-}
-
 static void call_on_reply(struct manta_call *call, const struct dispatch_event *event)
 {
     call->stream_typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
     if (event->end)
         call->dispatch_call = NULL;
     if (!call->stream)
-        call_result(call, event);
-    else if (event->body.size && !call_add_item(call, event->body, true))
+        call_result_keep(call, event);
+    else if ((event->body.size || event->parcel) && !call_item_add(call, event, true))
         return;
     if (event->end)
         call_end(call);
@@ -179,8 +103,8 @@ static void call_on_part(struct manta_call *call, const struct dispatch_event *e
     bool begins = !call->item_open;
     call->item_open = event->more;
     /* An empty part pays no credit: it may not grow the list. */
-    if (event->body.size || event->more)
-        call_add_item(call, event->body, begins);
+    if (event->body.size || event->more || event->parcel)
+        call_item_add(call, event, begins);
 }
 
 void call_event(struct manta_call *call, const struct dispatch_event *event)
@@ -268,7 +192,7 @@ static struct manta_call_options options_of(const struct manta_call_options *giv
 }
 
 static int call_submit(struct manta_call *call, struct manta_handle *handle,
-                       const struct manta_call_options *options, struct bytes body, bool nested,
+                       const struct manta_call_options *options, struct text *body, bool nested,
                        struct error *reterr)
 {
     struct runtime *runtime = call->runtime;
@@ -279,19 +203,22 @@ static int call_submit(struct manta_call *call, struct manta_handle *handle,
         .kind = WIRE_KIND_CALL,
         .stream = options->stream,
         .body_whole = true,
-        .body_size = body.size,
         .method = options->method ? bytes_of_string(options->method) : BYTES("__call__"),
         .content_type = BYTES(VALUE_CONTENT_TYPE),
         .model_id = bytes_of_string(options->model_id),
         .deadline_ns = runtime_due_ns(runtime, options->timeout_s),
-        .body = body,
     };
     if (call_resolve(handle, dispatch, nested, &request.deployment, reterr) < 0)
         return reterr->code;
     /* Nothing waits from here on: the parent cannot end in between. */
     if (options->parent && request_adopt(options->parent, call, &request) < 0)
         return error_set(reterr, ERROR_CANCELLED, "the parent request is cancelled");
+    if (message_seal(dispatch_desk(dispatch), body, &request.parcel, reterr) < 0)
+        return reterr->code;
+    request.body = request.parcel ? (struct bytes){0} : text_bytes(body);
+    request.body_size = request.parcel ? request.parcel->size : body->size;
     call->dispatch_call = dispatch_submit(dispatch, &request, call, reterr);
+    parcel_unref(request.parcel);
     return call->dispatch_call ? 0 : reterr->code;
 }
 
@@ -316,7 +243,7 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
     *call = (struct manta_call){.runtime = runtime_ref(runtime), .stream = options.stream};
     list_init(&call->items);
     list_push_back(&runtime->calls, &call->link);
-    int code = call_submit(call, handle, &options, text_bytes(&body), nested, &error);
+    int code = call_submit(call, handle, &options, &body, nested, &error);
     if (code < 0) {
         call_release(call);
         runtime_drop(runtime);
@@ -388,49 +315,6 @@ static bool call_has_item(void *owner)
     return call->over || call->items.length > (call->item_open ? 1 : 0);
 }
 
-/* A raw part is given as a binary value: its MessagePack head is written in front. */
-static int call_wrap_item(struct manta_call *call, struct manta_value *ret_item)
-{
-    if (call->stream_typed) {
-        size_t offset;
-        if (value_check(bytes_of(call->item->data, call->item->size), &offset) < 0)
-            return ERROR_PROTOCOL;
-        *ret_item = (struct manta_value){call->item->data, call->item->size};
-        return 0;
-    }
-    struct text text;
-    text_init(&text, PACK_LIMIT);
-    value_write_binary(&text, bytes_of(call->item->data, call->item->size));
-    mem_free(call->copy);
-    call->copy = text.failed ? NULL : mem_try(text.size);
-    if (call->copy) {
-        memcpy(call->copy, text.at, text.size);
-        *ret_item = (struct manta_value){call->copy, text.size};
-    }
-    text_done(&text);
-    return call->copy ? 0 : ERROR_MEMORY;
-}
-
-static int call_take_item(struct manta_call *call, struct manta_value *ret_item,
-                          struct error *reterr)
-{
-    struct list_link *link = list_pop_front(&call->items);
-    if (!link && call->error.code) {
-        *reterr = call->error;
-        return call->error.code;
-    }
-    if (!link)
-        return 0;
-    mem_free(call->item);
-    call->item = list_entry(link, struct call_item, link);
-    if (call->dispatch_call) {
-        dispatch_grant(call->dispatch_call, call->item->size);
-        channel_set_flush(&call->runtime->channels);
-    }
-    int code = call_wrap_item(call, ret_item);
-    return code < 0 ? error_set(reterr, code, "an item of the stream could not be read") : 1;
-}
-
 int manta_call_next(struct manta_call *call, double timeout_s, struct manta_value *ret_item,
                     struct manta_error *reterr)
 {
@@ -440,7 +324,7 @@ int manta_call_next(struct manta_call *call, double timeout_s, struct manta_valu
     if (!call->stream)
         error_set(&error, ERROR_INVALID, "the call was made without .stream");
     else if (call_wait(call, nested, call_has_item, timeout_s, &error) == 0)
-        result = call_take_item(call, ret_item, &error);
+        result = call_item_take(call, ret_item, &error);
     runtime_leave(call->runtime, nested);
     return error.code ? runtime_error(reterr, &error) : result;
 }

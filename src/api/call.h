@@ -23,10 +23,18 @@ struct manta_handle {
     char *app, *deployment;  /* deployment empty: the application's ingress */
 };
 
-/* One item of a streamed answer, copied off the wire. */
+struct message;
+
+/* One item of a streamed answer: copied off the wire, or a message. */
 struct call_item {
-    struct list_link link; /* on the call's items */
-    size_t size;
+    struct list_link link;   /* on the call's items */
+    struct parcel *parcel;   /* with buffers, or raw by reference; null: `data` is all */
+    struct message *message; /* of the parcel of a value */
+    struct bytes document;   /* of the message */
+    bool broken;             /* the parcel is no value */
+    bool attached;           /* `data` is the body of a parcel */
+    size_t size;             /* bytes of `data` */
+    size_t credit;           /* bytes to be granted when it is taken */
     uint8_t data[];
 };
 
@@ -37,13 +45,16 @@ struct manta_call {
     struct runtime *runtime;             /* a reference */
     struct dispatch_call *dispatch_call; /* null once it is over */
     bool over, stream, background;
-    bool stream_typed;        /* items are MessagePack documents */
-    bool item_open;           /* the last item goes on in the next part */
-    bool in_done;             /* inside the done callback */
-    bool freed;               /* manta_call_free inside done: freed behind it */
-    struct error error;       /* code 0 when it went well */
-    struct buffer *buffer;    /* holds result when it is a slice of the wire */
-    uint8_t *copy;            /* holds it otherwise */
+    bool stream_typed;  /* items are MessagePack documents */
+    bool item_open;     /* the last item goes on in the next part */
+    bool in_done;       /* inside the done callback */
+    bool freed;         /* manta_call_free inside done: freed behind it */
+    struct error error; /* code 0 when it went well */
+    /* One of these holds the result. */
+    struct buffer *buffer;    /* a slice of the wire */
+    struct message *message;  /* a value with buffers */
+    struct manta_buffer *raw; /* a binary one, by reference; `copy` names it */
+    uint8_t *copy;            /* anything else; also of the item that was taken */
     struct manta_value value; /* checked */
     struct list items;        /* of call_item, streamed and not taken */
     struct call_item *item;   /* the one that manta_call_next gave out */
@@ -58,6 +69,15 @@ void call_event(struct manta_call *call, const struct dispatch_event *event);
 void call_close(struct manta_call *call);
 /* Cancels it; `code` says why. */
 void call_cancel(struct manta_call *call, int code);
+/* call_result.c: what the answer brings, and its end. */
+void call_result_keep(struct manta_call *call, const struct dispatch_event *event);
+void call_result_free(struct manta_call *call);
+/* A new item, or more of the last one.  False when memory lacks: the call is over then, and may be
+ * gone. */
+bool call_item_add(struct manta_call *call, const struct dispatch_event *event, bool begins);
+/* 1 and the next item, 0 at the end, or how the stream ended. */
+int call_item_take(struct manta_call *call, struct manta_value *ret_item, struct error *reterr);
+
 /* A handle that shares the runtime. */
 struct manta_handle *handle_new(struct runtime *runtime, struct bytes app, struct bytes deployment);
 

@@ -8,6 +8,7 @@
 #include <manta/value.h>
 
 #include "pack.h"
+#include "shared.h"
 #include "value.h"
 
 size_t manta_value_json(const struct manta_value *value, char *at, size_t room)
@@ -15,7 +16,7 @@ size_t manta_value_json(const struct manta_value *value, char *at, size_t room)
     struct text text;
     text_init(&text, PACK_LIMIT);
     if (value->size)
-        value_print(bytes_of(value->at, value->size), &text);
+        shared_print(bytes_of(value->at, value->size), &text);
     else
         text_add_string(&text, "null");
     if (room) {

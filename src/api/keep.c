@@ -18,8 +18,20 @@ struct keep_copy {
 
 struct keep_block {
     struct keep_block *next;
+    void (*release)(void *owner); /* null: the block is only memory */
+    void *owner;
     _Alignas(16) uint8_t data[];
 };
+
+static struct keep_block *add_block(struct keep *keep, size_t size)
+{
+    struct keep_block *block = mem_try(sizeof *block + size);
+    if (!block)
+        return NULL;
+    block->next = keep->blocks;
+    keep->blocks = block;
+    return block;
+}
 
 void *keep_memory(struct keep *keep, size_t size)
 {
@@ -27,12 +39,18 @@ void *keep_memory(struct keep *keep, size_t size)
     void *memory = arena_try(keep->arena, size);
     if (memory)
         return memory;
-    struct keep_block *block = mem_try(sizeof *block + size);
+    struct keep_block *block = add_block(keep, size);
+    return block ? block->data : NULL;
+}
+
+bool keep_hold(struct keep *keep, void (*release)(void *owner), void *owner)
+{
+    struct keep_block *block = add_block(keep, 0);
     if (!block)
-        return NULL;
-    block->next = keep->blocks;
-    keep->blocks = block;
-    return block->data;
+        return false;
+    block->release = release;
+    block->owner = owner;
+    return true;
 }
 
 const char *keep_find(const struct keep *keep, struct bytes slice)
@@ -70,6 +88,8 @@ void keep_free(struct keep_block *block)
 {
     while (block) {
         struct keep_block *next = block->next;
+        if (block->release)
+            block->release(block->owner);
         mem_free(block);
         block = next;
     }

@@ -9,6 +9,7 @@
 #ifndef MANTA_API_KEEP_H
 #define MANTA_API_KEEP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "arena.h"
@@ -26,6 +27,8 @@ struct keep {
 
 /* Zeroed; null when memory lacks. */
 void *keep_memory(struct keep *keep, size_t size);
+/* release(owner) is called when the blocks are freed; false: memory, and it is not. */
+bool keep_hold(struct keep *keep, void (*release)(void *owner), void *owner);
 /* The copy made before, or null.  Touches no allocator. */
 const char *keep_find(const struct keep *keep, struct bytes slice);
 /* That copy, or a new one; null when memory lacks. */

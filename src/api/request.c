@@ -11,6 +11,8 @@
 #include "call.h"
 #include "door.h"
 #include "ensure.h"
+#include "log.h"
+#include "message.h"
 #include "request_inner.h"
 #include "value.h"
 #include "wire.h"
@@ -121,10 +123,38 @@ static bool is_array(struct bytes document)
     return value_next(&reader, &value) && value.type == VALUE_ARRAY;
 }
 
+static void release_message(void *owner)
+{
+    message_free(owner);
+}
+
+/* A call's body as a document; one that came with buffers is opened at first. */
+static struct bytes request_document(struct manta_request *request)
+{
+    struct message *message;
+    struct error error = {0};
+    if (!request->taken->parcel)
+        return request->taken->body;
+    if (request->opened)
+        return request->document;
+    bool nested = runtime_enter(request->replica->runtime);
+    request->opened = true;
+    if (message_open(request->taken->parcel, &message, &request->document, &error) < 0)
+        log_request(LOG_WARNING, request->taken->request_id, "the arguments are refused: %s",
+                    error.text);
+    else if (!keep_hold(&request->keep, release_message, message)) {
+        request->document = (struct bytes){0};
+        message_free(message);
+    }
+    runtime_leave(request->replica->runtime, nested);
+    return request->document;
+}
+
 /* The body of a call is checked once, when its arguments are first asked for. */
 const struct manta_args *manta_request_args(struct manta_request *request)
 {
-    struct bytes body = request->taken->body;
+    struct bytes body =
+        request->taken->kind == WIRE_KIND_CALL ? request_document(request) : request->taken->body;
     if (request->taken->kind == WIRE_KIND_CALL && !request->args.document.size &&
         request->taken->body_ended && is_array(body))
         request->args.document = body;
@@ -142,6 +172,18 @@ const void *manta_request_body(struct manta_request *request, size_t *ret_size)
     runtime_leave(request->replica->runtime, nested);
     *ret_size = body.size;
     return body.at;
+}
+
+int manta_request_body_buffer(struct manta_request *request, struct manta_buffer **ret_buffer,
+                              struct manta_error *reterr)
+{
+    bool nested = runtime_enter(request->replica->runtime);
+    struct manta_buffer *buffer = message_buffer(request->taken->parcel);
+    runtime_leave(request->replica->runtime, nested);
+    if (!buffer)
+        return manta_error_set(reterr, MANTA_ENOTFOUND, "the body did not come by reference");
+    *ret_buffer = buffer;
+    return 0;
 }
 
 static bool content_is(struct bytes content_type, struct bytes wanted)
@@ -188,7 +230,9 @@ int manta_request_value(struct manta_request *request, struct manta_value *ret_v
     int code = 0;
     if (!request->value.at) {
         const void *at = manta_request_body(request, &size);
-        struct bytes body = bytes_of(at, size);
+        struct bytes body = request->taken->kind == WIRE_KIND_CALL && request->taken->parcel
+                                ? request_document(request)
+                                : bytes_of(at, size);
         if (!content_is(request->taken->content_type, BYTES(VALUE_CONTENT_TYPE)))
             code = request_parse_json(request, body, reterr);
         else if (value_check(body, &offset) < 0)

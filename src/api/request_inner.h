@@ -33,7 +33,9 @@ struct manta_request {
     struct keep keep; /* strings, and the body as a value: gone with the answer */
     uint8_t *headers; /* field block of the answer, in the arena */
     size_t header_size, header_capacity;
-    struct manta_value value;  /* the body as a value, once asked for */
+    bool opened;              /* a body that came with buffers was looked at */
+    struct bytes document;    /* of that body; empty: it is refused */
+    struct manta_value value; /* the body as a value, once asked for */
     void (*cancelled)(void *owner);
     void *cancelled_owner;
     void (*room)(void *owner);

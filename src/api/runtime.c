@@ -18,6 +18,8 @@
 #include "call.h"
 #include "ensure.h"
 #include "mem.h"
+#include "parcel.h"
+#include "shared.h"
 #include "wire.h"
 
 static void runtime_turn(void *owner)
@@ -68,7 +70,14 @@ struct runtime *runtime_new(const char *controller_socket, uint8_t role, const c
     runtime->turn = (struct loop_turn){.turn = runtime_turn, .owner = runtime};
     helm_take(runtime->helm);
     loop_turn_add(runtime->loop, &runtime->turn);
+    runtime->desk = parcel_desk_ref(&runtime->channels, &runtime->settings);
+    if (runtime->desk)
+        shared_use_pool(parcel_desk_slots(runtime->desk));
     helm_give(runtime->helm);
+    if (!runtime->desk) {
+        error_set(reterr, ERROR_MEMORY, "no memory for a runtime");
+        goto fail;
+    }
     return runtime;
 fail:
     runtime_unref(runtime);
@@ -89,6 +98,9 @@ struct runtime *runtime_unref(struct runtime *runtime)
     if (runtime->helm) {
         helm_take(runtime->helm);
         runtime->dispatch = dispatch_free(runtime->dispatch);
+        if (runtime->desk)
+            shared_leave_pool(parcel_desk_slots(runtime->desk));
+        runtime->desk = parcel_desk_unref(runtime->desk);
         if (runtime->turn.turn)
             loop_turn_remove(&runtime->turn);
         if (runtime->channels.loop)
@@ -121,6 +133,7 @@ struct dispatch *runtime_dispatch(struct runtime *runtime, struct error *reterr)
                                          .role = WIRE_ROLE_HANDLE,
                                          .name = runtime->name,
                                          .seed = runtime_seed(),
+                                         .takes_parcels = true,
                                          .wake = runtime_wake,
                                          .owner = runtime};
         runtime->dispatch = dispatch_new(&config, reterr);

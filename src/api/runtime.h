@@ -29,6 +29,7 @@ struct runtime {
     struct loop *loop;
     struct helm *helm;
     struct channel_set channels;
+    struct parcel_desk *desk;  /* where buffers come from and how they travel */
     struct dispatch *dispatch; /* null until the first handle */
     struct loop_turn turn;     /* pulls the dispatch's events */
     struct list calls;         /* struct manta_call, not over */

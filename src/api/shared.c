@@ -2,12 +2,12 @@
 /*
  * shared: buffers, and their places in documents (<manta/buffer.h>; tensors are tensor.c).
  *
- * Buffers of this process come from shared_memory, which takes a slot of the payload pool while
- * there is one, else from the heap.  Everything about a buffer but its reference count is written
- * once, before anybody else sees it.
+ * Buffers of this process come from the payload pool while it gives any, else from the heap.
+ * Everything about a buffer but its reference count is written once, before anybody else sees it.
  */
 #include "shared.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -35,10 +35,70 @@ struct manta_buffer *shared_wrap(struct bytes bytes, bool written_here,
     return buffer;
 }
 
+static void release_slot(void *owner)
+{
+    slot_unref(owner);
+}
+
+struct manta_buffer *shared_wrap_slot(struct slot *take_slot, struct bytes bytes, bool written_here)
+{
+    ensure(bytes.at >= take_slot->at && bytes.at + bytes.size <= take_slot->at + take_slot->size);
+    struct manta_buffer *buffer = shared_wrap(bytes, written_here, release_slot, take_slot);
+    if (!buffer) {
+        slot_unref(take_slot);
+        return NULL;
+    }
+    buffer->slot = take_slot;
+    return buffer;
+}
+
+/* ---- the pool ---- */
+
+/* A program may hold several instances, each with a pool: buffers come from the latest that is
+ * left. */
+enum { POOL_LIMIT = 16 };
+static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct slot_pool *pools[POOL_LIMIT];
+static uint32_t pool_count;
+
+void shared_use_pool(struct slot_pool *pool)
+{
+    pthread_mutex_lock(&pools_lock);
+    if (pool_count < POOL_LIMIT) /* beyond it buffers are copied when they are sent */
+        pools[pool_count++] = pool;
+    pthread_mutex_unlock(&pools_lock);
+}
+
+void shared_leave_pool(struct slot_pool *pool)
+{
+    uint32_t kept = 0;
+    pthread_mutex_lock(&pools_lock);
+    for (uint32_t i = 0; i < pool_count; i++)
+        if (pools[i] != pool)
+            pools[kept++] = pools[i];
+    pool_count = kept;
+    pthread_mutex_unlock(&pools_lock);
+}
+
+static struct manta_buffer *from_pool(size_t size)
+{
+    struct slot *slot = NULL;
+    pthread_mutex_lock(&pools_lock);
+    if (pool_count > 0 && size >= SLOT_LEAST / 2)
+        slot = slot_take(pools[pool_count - 1], size);
+    pthread_mutex_unlock(&pools_lock);
+    return slot ? shared_wrap_slot(slot, bytes_of(slot->at, size), true) : NULL;
+}
+
 int manta_buffer_new(size_t size, struct manta_buffer **ret_buffer, struct manta_error *reterr)
 {
     if (size == 0 || size > PTRDIFF_MAX - BUFFER_ALIGNMENT)
         return manta_error_set(reterr, MANTA_EINVALID, "a buffer of %zu bytes cannot be", size);
+    struct manta_buffer *pooled = from_pool(size);
+    if (pooled) {
+        *ret_buffer = pooled;
+        return 0;
+    }
     size_t rounded = (size + BUFFER_ALIGNMENT - 1) / BUFFER_ALIGNMENT * BUFFER_ALIGNMENT;
     void *at = aligned_alloc(BUFFER_ALIGNMENT, rounded);
     struct manta_buffer *buffer = at ? shared_wrap(bytes_of(at, size), true, free, at) : NULL;

@@ -23,6 +23,7 @@
 
 #include "bytes.h"
 #include "error.h"
+#include "slots.h"
 #include "text.h"
 #include "value_tensor.h"
 
@@ -33,6 +34,7 @@ struct manta_buffer {
     uint8_t *at;
     size_t size;
     bool written_here;            /* made in this process: its maker may write */
+    struct slot *slot;            /* where it lies, so that it can be lent; null: plain memory */
     void (*release)(void *owner); /* ends what holds the bytes; null: they are on the heap */
     void *owner;
 };
@@ -42,6 +44,14 @@ struct manta_buffer {
 struct manta_buffer *shared_wrap(struct bytes bytes, bool written_here,
                                  void (*release)(void *owner), void *owner);
 
+/* The same for bytes of a slot, whose reference goes along; null: memory, and the reference is
+ * gone. */
+struct manta_buffer *shared_wrap_slot(struct slot *take_slot, struct bytes bytes,
+                                      bool written_here);
+/* From now on, or no longer, manta_buffer_new takes memory from this pool.  Any thread. */
+void shared_use_pool(struct slot_pool *pool);
+void shared_leave_pool(struct slot_pool *pool);
+
 /* Writing into documents.  ERROR_INVALID for a tensor or a size that does not fit its buffer. */
 int shared_write_buffer(struct text *out, const struct manta_arg *arg, struct error *reterr);
 int shared_write_tensor(struct text *out, const struct manta_arg *arg, struct error *reterr);
@@ -49,6 +59,11 @@ int shared_write_tensor(struct text *out, const struct manta_arg *arg, struct er
 /* The place of a buffer or tensor of this process: 0, or ERROR_TYPE for any other value. */
 int shared_place(struct bytes document, struct value_place *ret_place,
                  struct manta_buffer **ret_buffer);
+
+/* The document with its buffers as binary and its tensors as arrays (shared_plain.c). */
+void shared_write_plain(struct text *out, struct bytes document);
+/* Its JSON, buffers and tensors with it. */
+void shared_print(struct bytes document, struct text *out);
 
 /* Whether a document refers to buffers at all. */
 bool shared_has_references(struct bytes document);

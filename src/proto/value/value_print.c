@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "ensure.h"
+#include "value_tensor.h"
 
 static void print_base64(struct bytes bytes, struct text *out)
 {
@@ -132,6 +133,13 @@ static void print_item(struct value_reader *reader, struct text *out)
         print_map(reader, value.count, out);
         break;
     case VALUE_EXTENSION:
+        if ((value.extension == VALUE_EXTENSION_BUFFER ||
+             value.extension == VALUE_EXTENSION_TENSOR) &&
+            value.bytes.size >= VALUE_PLACE_SIZE) {
+            /* What it refers to is not here, and where it lies is nobody's business. */
+            text_print(out, "{\"ext\":%d}", value.extension);
+            break;
+        }
         text_print(out, "{\"ext\":%d,\"data\":", value.extension);
         print_base64(value.bytes, out);
         text_add_byte(out, '}');

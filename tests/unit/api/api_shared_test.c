@@ -321,3 +321,61 @@ Test(shared, a_producer_of_dlpack_is_told_when_nobody_holds_it)
     cr_assert_eq(manta_tensor_from_dlpack(&managed, &tensor, &error), MANTA_EINVALID);
     cr_assert_eq(deleted, 1, "it stays with the caller");
 }
+
+/* ---- JSON ---- */
+
+static const char *json_of(struct manta_arg arg)
+{
+    static char text[256];
+    struct manta_pack *pack = pack_of(arg);
+    struct manta_value value = value_of(pack);
+    manta_value_json(&value, text, sizeof text);
+    manta_pack_free(pack);
+    return text;
+}
+
+Test(shared, as_json_a_tensor_is_an_array_and_a_buffer_base64)
+{
+    struct manta_tensor tensor = matrix(), turned;
+    struct manta_buffer *buffer = buffer_of("abc");
+    int64_t shape[] = {3, 2}, strides[] = {1, 3};
+    cr_assert_str_eq(json_of(manta_tensor_arg(&tensor)), "[[0.0,1.0,2.0],[3.0,4.0,5.0]]");
+    cr_assert_eq(
+        manta_tensor_of(tensor.buffer, 0, MANTA_TENSOR_FLOAT, 32, shape, strides, 2, &turned, NULL),
+        0);
+    cr_assert_str_eq(json_of(manta_tensor_arg(&turned)), "[[0.0,3.0],[1.0,4.0],[2.0,5.0]]");
+    cr_assert_str_eq(json_of(manta_by_reference(buffer)), "\"YWJj\"");
+    manta_tensor_done(&turned);
+    manta_tensor_done(&tensor);
+    manta_buffer_free(buffer);
+}
+
+Test(shared, every_number_has_its_json)
+{
+    static const struct {
+        enum manta_tensor_kind kind;
+        int bits;
+        uint8_t bytes[8];
+        const char *json;
+    } NUMBERS[] = {
+        {MANTA_TENSOR_INT, 8, {0xff}, "-1"},
+        {MANTA_TENSOR_UINT, 8, {0xff}, "255"},
+        {MANTA_TENSOR_INT, 16, {0xfe, 0xff}, "-2"},
+        {MANTA_TENSOR_UINT, 64, {255, 255, 255, 255, 255, 255, 255, 255}, "18446744073709551615"},
+        {MANTA_TENSOR_FLOAT, 16, {0x00, 0x3e}, "1.5"},
+        {MANTA_TENSOR_FLOAT, 16, {0x01, 0x80}, "-5.9604644775390625e-08"},
+        {MANTA_TENSOR_FLOAT, 16, {0x00, 0x7c}, "null"},
+        {MANTA_TENSOR_BFLOAT, 16, {0x40, 0xc0}, "-3.0"},
+        {MANTA_TENSOR_FLOAT, 64, {0, 0, 0, 0, 0, 0, 0xf8, 0x3f}, "1.5"},
+        {MANTA_TENSOR_BOOL, 8, {1}, "true"},
+    };
+    for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS; i++) {
+        struct manta_tensor scalar;
+        void *data;
+        cr_assert_eq(
+            manta_tensor_new(NUMBERS[i].kind, NUMBERS[i].bits, NULL, 0, &scalar, &data, NULL), 0);
+        memcpy(data, NUMBERS[i].bytes, (size_t)NUMBERS[i].bits / 8);
+        cr_assert_str_eq(json_of(manta_tensor_arg(&scalar)), NUMBERS[i].json);
+        manta_tensor_done(&scalar);
+    }
+}
