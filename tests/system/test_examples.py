@@ -11,8 +11,10 @@ import json
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import time
+import zlib
 
 import pytest
 
@@ -445,3 +447,66 @@ def test_nobody_listens_after_the_end(manta_run):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((noop.host, noop.port))
+
+
+# ---- pictures
+
+
+def png_of(rows):
+    """A grey PNG, as RFC 2083 has it: no filters, one chunk of data."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 0, 0, 0, 0)
+    data = b"".join(b"\0" + bytes(row) for row in rows)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data, 1)) + chunk(b"IEND", b"")
+
+
+def drawn(pixels, scale):
+    """An image of 8 by 8 fields, 0 white to 16 black, enlarged."""
+    rows = []
+    for y in range(8):
+        row = b"".join(bytes([255 - pixel * 255 // 16]) * scale for pixel in pixels[8 * y : 8 * y + 8])
+        rows += [row] * scale
+    return png_of(rows)
+
+
+@pytest.fixture(scope="module")
+def shared_pictures(manta_start, manta_build, digits_model):
+    if not (manta_build / "examples/libpictures.so").exists():
+        pytest.skip("built without libpng")
+    with manta_start("examples/libpictures.so:pictures", f"model={digits_model[0]}") as pictures:
+        yield pictures
+        end_cleanly(pictures)
+
+
+def test_pictures_go_through_the_pipeline(shared_pictures, digits_model):
+    images = digits_model[1][:60]
+    right = 0
+    for pixels, digit in images:
+        answer = shared_pictures.request("POST", "/", drawn(pixels, 25))
+        assert answer.status == 200, answer
+        assert answer.json()["size"] == [200, 200]
+        right += answer.json()["digit"] == digit
+    assert right >= 0.9 * len(images)
+
+
+def test_large_pictures_of_several_clients_arrive_whole(shared_pictures, digits_model):
+    def ask(number):
+        pixels, _ = digits_model[1][number]
+        small = shared_pictures.request("POST", "/", drawn(pixels, 2)).json()
+        large = shared_pictures.request("POST", "/", drawn(pixels, 300)).json()
+        return large["size"] == [2400, 2400] and large["digit"] == small["digit"]
+
+    assert all(at_once(6, ask))
+
+
+def test_what_is_no_picture_is_said_to_be_none(shared_pictures, digits_model):
+    whole = drawn(digits_model[1][0][0], 20)
+    for body, words in [(b"", "no PNG"), (b"GIF89a", "no PNG"), (whole[: len(whole) // 2], "damaged")]:
+        answer = shared_pictures.request("POST", "/", body)
+        assert answer.status == 400 and words in answer.text, answer
+    answer = shared_pictures.request("POST", "/", png_of([b"\0" * 7] * 7))
+    assert answer.status == 400 and "at least 8 x 8" in answer.text
+    assert shared_pictures.get("/").status == 405
