@@ -8,7 +8,7 @@ their explanation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from manta._private import auto_replicas, replica_spec
 from manta._private.default import DEFAULT, Default, is_given
@@ -25,6 +25,40 @@ if TYPE_CHECKING:
         RequestRouterConfig,
     )
     from manta.serve.schema import LoggingConfig
+
+
+@overload
+def deployment(_func_or_class: Callable[..., Any], /) -> Deployment: ...
+
+
+@overload
+def deployment(
+    _func_or_class: None = None,
+    name: Default[str] = DEFAULT.VALUE,
+    version: Default[str] = DEFAULT.VALUE,
+    num_replicas: Default[Optional[Union[int, str]]] = DEFAULT.VALUE,
+    ray_actor_options: Default[dict] = DEFAULT.VALUE,
+    placement_group_bundles: Default[list[dict[str, float]]] = DEFAULT.VALUE,
+    placement_group_strategy: Default[str] = DEFAULT.VALUE,
+    placement_group_bundle_label_selector: Default[list[dict[str, str]]] = DEFAULT.VALUE,
+    max_replicas_per_node: Default[int] = DEFAULT.VALUE,
+    user_config: Default[Optional[Any]] = DEFAULT.VALUE,
+    max_ongoing_requests: Default[int] = DEFAULT.VALUE,
+    max_queued_requests: Default[int] = DEFAULT.VALUE,
+    backpressure_config: Default[Union[dict, BackpressureConfig, None]] = DEFAULT.VALUE,
+    autoscaling_config: Default[Union[dict, AutoscalingConfig, None]] = DEFAULT.VALUE,
+    graceful_shutdown_wait_loop_s: Default[float] = DEFAULT.VALUE,
+    graceful_shutdown_timeout_s: Default[float] = DEFAULT.VALUE,
+    health_check_period_s: Default[float] = DEFAULT.VALUE,
+    health_check_timeout_s: Default[float] = DEFAULT.VALUE,
+    logging_config: Default[Union[dict, LoggingConfig, None]] = DEFAULT.VALUE,
+    request_router_config: Default[Union[dict, RequestRouterConfig, None]] = DEFAULT.VALUE,
+    max_constructor_retry_count: Default[int] = DEFAULT.VALUE,
+    gang_scheduling_config: Default[Union[dict, GangSchedulingConfig, None]] = DEFAULT.VALUE,
+    deployment_actors: Default[Optional[list[Union[dict, DeploymentActorConfig]]]] = DEFAULT.VALUE,
+    rolling_update_percentage: Default[float] = DEFAULT.VALUE,
+    max_surge_percent: Default[int] = DEFAULT.VALUE,
+) -> Callable[[Callable[..., Any]], Deployment]: ...
 
 
 def deployment(
@@ -53,7 +87,7 @@ def deployment(
     deployment_actors: Default[Optional[list[Union[dict, DeploymentActorConfig]]]] = DEFAULT.VALUE,
     rolling_update_percentage: Default[float] = DEFAULT.VALUE,
     max_surge_percent: Default[int] = DEFAULT.VALUE,
-) -> Callable[[Callable], Deployment]:
+) -> Any:
     """Make a class or function a deployment.
 
     Used bare, with options in parentheses, or called with the class.
@@ -112,4 +146,4 @@ def deployment(
         own_name = func_or_class.__name__ if given_name is None else given_name
         return Deployment(own_name, options, spec, _internal=True)
 
-    return decorate(_func_or_class) if callable(_func_or_class) else decorate  # type: ignore
+    return decorate(_func_or_class) if callable(_func_or_class) else decorate

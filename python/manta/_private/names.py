@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import enum
+import itertools
+import os
 import random
 import string
 from dataclasses import dataclass
@@ -64,6 +66,22 @@ class ReplicaID:
 def random_id(length: int = 8) -> str:
     """A short name for a thing that lives in this process."""
     return "".join(random.choices(string.ascii_lowercase + string.digits, k=length))
+
+
+_calls = itertools.count()
+_process = os.urandom(6).hex()
+os.register_at_fork(after_in_child=lambda: globals().update(_process=os.urandom(6).hex()))
+
+
+def call_id() -> str:
+    """Names one call within the whole instance; made for every call, so it must be cheap."""
+    return f"{_process}-{next(_calls):x}"
+
+
+def request_id() -> str:
+    """Names a request for people: it is in logs and headers, and looks as such ids do."""
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 class ReplicaState(str, enum.Enum):

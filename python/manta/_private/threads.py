@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +19,17 @@ _Job = tuple[contextvars.Context, Callable[[], Any], asyncio.AbstractEventLoop, 
 
 
 class ThreadPool:
-    """At most ``limit`` calls side by side; more wait their turn."""
+    """At most ``limit`` calls side by side; more wait their turn.
+
+    A thread counts as idle until the moment it takes a job, and both happen under one lock: so
+    there are never fewer idle threads than jobs that rely on them.
+    """
 
     def __init__(self, limit: int, name: str) -> None:
         self._limit = max(1, limit)
         self._name = name
-        self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._jobs: deque[_Job] = deque()
         self._threads = 0
         self._idle = 0
 
@@ -33,29 +37,34 @@ class ThreadPool:
         """Call the function in a thread.  Cancelling the wait does not stop the function."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._jobs.put((contextvars.copy_context(), function, loop, future))
-        with self._lock:
-            start = self._idle < self._jobs.qsize() and self._threads < self._limit
+        job = (contextvars.copy_context(), function, loop, future)
+        with self._changed:
+            self._jobs.append(job)
+            start = len(self._jobs) > self._idle and self._threads < self._limit
             self._threads += start
+            self._changed.notify()
         if start:
             threading.Thread(target=self._serve, name=self._name, daemon=True).start()
         return await future
 
     def _serve(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            try:
-                job = self._jobs.get(timeout=_IDLE_S)
-            except queue.Empty:
-                job = None
-            with self._lock:
-                self._idle -= 1
-                if job is None and self._jobs.empty():
+        job = self._take()
+        while job is not None:
+            _do(*job)
+            del job  # What the caller gave shall not live as long as an idle thread.
+            job = self._take()
+
+    def _take(self) -> _Job | None:
+        """The next job; None when there was none for so long that the thread may end."""
+        with self._changed:
+            self._idle += 1
+            while not self._jobs:
+                if not self._changed.wait(_IDLE_S) and not self._jobs:
+                    self._idle -= 1
                     self._threads -= 1
-                    return
-            if job is not None:
-                _do(*job)
+                    return None
+            self._idle -= 1
+            return self._jobs.popleft()
 
 
 def _do(

@@ -34,9 +34,12 @@ from manta._private.names import DeploymentID
 from manta._private.reply import Reply, StreamReply
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One call of one method, with everything that travels beside its arguments."""
+    """One call of one method, with everything that travels beside its arguments.
+
+    Nobody changes one; it is not frozen, because frozen ones take three times as long to make.
+    """
 
     deployment: DeploymentID
     method: str

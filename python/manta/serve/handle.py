@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import uuid
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,7 +22,7 @@ from typing import Any, Generic, Optional, TypeVar, Union
 
 from manta._private.constants import HANDLES_BY_REFERENCE
 from manta._private.default import DEFAULT, is_given
-from manta._private.names import DeploymentID, random_id
+from manta._private.names import DeploymentID, call_id, random_id, request_id
 from manta._private.reply import Reply, StreamReply
 from manta._private.transport import Request, Transport, new_reply
 from manta.serve import context
@@ -230,8 +229,8 @@ class DeploymentHandle(Generic[T]):
             args=args,
             kwargs=kwargs,
             stream=options.stream,
-            request_id=now.request_id or str(uuid.uuid4()),
-            internal_id=str(uuid.uuid4()),
+            request_id=now.request_id or request_id(),
+            internal_id=call_id(),
             parent_id=now._internal_request_id,
             route=now.route,
             model_id=options.multiplexed_model_id,
