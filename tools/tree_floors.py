@@ -49,7 +49,7 @@ FLOORS = {
     "src/role/node": _BELOW_ROLES,
     "src/role/proxy": _BELOW_ROLES,
     "src/role/controller": _BELOW_ROLES,
-    "src/api": _BELOW_ROLES + ("src/role/replica",),
+    "src/api": _BELOW_ROLES + ("src/role/replica", "src/role/controller"),
     "src/cli": (),
     "examples": (),
     "python": (),

@@ -28,6 +28,7 @@ extern "C" {
 #endif
 
 struct manta_instance;
+struct manta_app;
 
 /* How an instance starts. */
 struct manta_start_options {
@@ -42,9 +43,19 @@ struct manta_start_options {
     const char *log_encoding;          /* default "TEXT"; "JSON" */
     const char *log_directory;         /* default null: below the instance's directory */
     bool        log_to_stderr;         /* default false: warnings and errors only */
+    bool        local_testing;         /* default false; true: everything runs inside this process, see below */
 };
 #define MANTA_START_OPTIONS .size = sizeof(struct manta_start_options), .http_host = "127.0.0.1", .http_port = 8000, \
     .keep_alive_timeout_s = 90, .log_level = "INFO", .log_encoding = "TEXT"
+
+/*
+ * Local testing: no other process, so that a debugger, valgrind and sanitizers see all of it.  Deployments, handles,
+ * composition, batches, streams, deadlines, statuses and drains are as ever: a controller and the replicas run on
+ * threads of this program.  There is no HTTP, `name` is ignored, nobody else can join, replicas of one shared object share its
+ * static variables, one that crashes takes the program along, and one that does not return from user code a second after
+ * its time is up is left alone.  The environment asks for it too: MANTA_LOCAL_TESTING=1, or Ray Serve's
+ * RAY_SERVE_FORCE_LOCAL_TESTING_MODE=1.
+ */
 
 /* Starts an instance and waits until it serves. options may be null. MANTA_EEXISTS: the port is in use. */
 MANTA_EXPORT int manta_start(const struct manta_start_options *options, struct manta_instance **ret_instance, struct manta_error *reterr);
@@ -74,6 +85,14 @@ struct manta_run_options {
 /* Runs or replaces an application: "path/to/lib.so:application".  What did not change is not restarted.
    MANTA_ELOAD, MANTA_ENOTFOUND (no such application), MANTA_EVERSION, MANTA_EEXISTS (route), MANTA_EDEPLOYFAILED with the reason. */
 MANTA_EXPORT int manta_run(struct manta_instance *instance, const char *target, const struct manta_run_options *options, struct manta_error *reterr);
+/* What MANTA_APPLICATION(identifier) defines is called manta_application_identifier and has this type. */
+typedef struct manta_arg (manta_builder)(struct manta_app *app);
+/*
+ * The same for an application of the program itself, in local testing only (else MANTA_EINVALID: an executable cannot be loaded by
+ * other processes).  manta_run with ":application" finds the builder by name, if the program exports its symbols (-rdynamic).
+ */
+MANTA_EXPORT int manta_run_builder(struct manta_instance *instance, manta_builder *builder, const struct manta_run_options *options,
+                                   struct manta_error *reterr);
 /* Deletes one application and waits until its last replica is gone. */
 MANTA_EXPORT int manta_delete(struct manta_instance *instance, const char *name, struct manta_error *reterr);
 

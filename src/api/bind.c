@@ -199,9 +199,20 @@ static struct target_replica replica_target(const struct manta_app *app,
     };
 }
 
+/* Of the program itself, whose bytes are the same as long as it runs. */
+static uint64_t hash_functions(uint64_t hash, const struct manta_deployment *deployment)
+{
+    uintptr_t functions[] = {(uintptr_t)deployment->open,        (uintptr_t)deployment->close,
+                             (uintptr_t)deployment->call,        (uintptr_t)deployment->call_batch,
+                             (uintptr_t)deployment->methods,     (uintptr_t)deployment->method_count,
+                             (uintptr_t)deployment->reconfigure, (uintptr_t)deployment->check_health};
+    return library_hash_more(hash, bytes_of(functions, sizeof functions));
+}
+
 /* What needs another process when it changes.  max_ongoing_requests does not: it is told to running
  * ones. */
-static uint64_t version_of(const struct manta_app *app, const struct target_replica *replica)
+static uint64_t version_of(const struct manta_app *app, const struct manta_deployment *deployment,
+                           const struct target_replica *replica)
 {
     uint64_t hash = app->library_hash;
     int64_t numbers[] = {replica->threads,
@@ -220,6 +231,8 @@ static uint64_t version_of(const struct manta_app *app, const struct target_repl
     hash = library_hash_more(hash, replica->args);
     hash = library_hash_more(hash, replica->user_config);
     hash = library_hash_more(hash, bytes_of(numbers, sizeof numbers));
+    if (!replica->library.size)
+        hash = hash_functions(hash, deployment);
     return hash & INT64_MAX;
 }
 
@@ -237,7 +250,7 @@ static void write_target(const struct manta_app *app, uint32_t ingress, struct t
             .name = bytes_of_string(bound->name),
             .runner = BYTES("c"),
             .replica = text_bytes(&documents[i]),
-            .version = version_of(app, &replica),
+            .version = version_of(app, &bound->deployment, &replica),
             .num_replicas = (uint32_t)bound->deployment.num_replicas,
             .max_ongoing_requests = replica.max_ongoing_requests,
             .max_queued_requests = bound->deployment.max_queued_requests,
@@ -284,6 +297,22 @@ static int split_target(const char *target, char *path, size_t path_size, const 
     return code;
 }
 
+/* Calls the builder and checks what it bound; app_done ends it, whatever comes of it. */
+static int app_run_builder(struct manta_app *app, library_builder *builder, const char *application,
+                           struct text *out)
+{
+    struct manta_arg ingress = builder(app);
+    if (!app->error.code &&
+        (ingress.type != MANTA_ARG_BOUND || ingress.index >= app->deployment_count))
+        error_set(&app->error, ERROR_INVALID,
+                  "application '%s' did not return a bound deployment", application);
+    if (!app->error.code)
+        write_target(app, ingress.index, out);
+    if (!app->error.code && out->failed)
+        error_set(&app->error, ERROR_MEMORY, "no memory for the application's target");
+    return app->error.code;
+}
+
 int app_build(const char *target, const char *name, const char *const *arguments, struct text *out,
               struct error *reterr)
 {
@@ -297,19 +326,27 @@ int app_build(const char *target, const char *name, const char *const *arguments
         return reterr->code;
     if (library_application(library, path, application, &builder, reterr) == 0 &&
         library_hash(path, &app.library_hash, reterr) == 0) {
-        struct manta_arg ingress = builder(&app);
-        if (!app.error.code &&
-            (ingress.type != MANTA_ARG_BOUND || ingress.index >= app.deployment_count))
-            error_set(&app.error, ERROR_INVALID,
-                      "application '%s' did not return a bound deployment", application);
-        if (!app.error.code)
-            write_target(&app, ingress.index, out);
-        if (!app.error.code && out->failed)
-            error_set(&app.error, ERROR_MEMORY, "no memory for the application's target");
-        if (app.error.code)
+        if (app_run_builder(&app, builder, application, out) < 0)
             *reterr = app.error;
         app_done(&app);
     }
     library_close(library);
+    return reterr->code;
+}
+
+int app_build_own(const struct app_own *own, const char *name, const char *const *arguments,
+                  struct text *out, struct error *reterr)
+{
+    struct manta_app app = {.name = name, .library = "", .arguments = arguments};
+    if (app_run_builder(&app, own->builder, name, out) < 0)
+        *reterr = app.error;
+    for (uint32_t i = 0; i < app.deployment_count && !reterr->code; i++) {
+        const struct app_deployment *bound = &app.deployments[i];
+        struct target_replica replica = replica_target(&app, bound);
+        if (own->keep(own->owner, version_of(&app, &bound->deployment, &replica),
+                      &bound->deployment) < 0)
+            error_set(reterr, ERROR_MEMORY, "no memory for the application");
+    }
+    app_done(&app);
     return reterr->code;
 }

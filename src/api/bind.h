@@ -28,7 +28,7 @@ struct app_deployment {
 
 struct manta_app {
     const char *name;    /* of the application */
-    const char *library; /* absolute path */
+    const char *library; /* absolute path; empty: the program itself */
     uint64_t library_hash;
     const char *const *arguments;       /* "key=value", null-terminated; or null */
     struct app_deployment *deployments; /* in the order of binding */
@@ -36,6 +36,16 @@ struct manta_app {
     struct error error; /* the first failure; sticks */
 };
 
+/* An application of the program itself. */
+struct app_own {
+    struct manta_arg (*builder)(struct manta_app *app);
+    /* Called for each of its deployments: 0, or ERROR_MEMORY. */
+    int (*keep)(void *owner, uint64_t version, const struct manta_deployment *deployment);
+    void *owner;
+};
+/* Its target document; "library" in it is empty. */
+int app_build_own(const struct app_own *own, const char *name, const char *const *arguments,
+                  struct text *out, struct error *reterr);
 /* Opens "path:application", calls its builder and writes the target document: 0 or an error. */
 int app_build(const char *target, const char *name, const char *const *arguments, struct text *out,
               struct error *reterr);

@@ -56,6 +56,7 @@ struct manta_taker {
     struct list_link follower_link;
     uint64_t number, version;   /* id of the replica, content hash */
     char socket[INSTANCE_PATH_SIZE];
+    char controller[INSTANCE_PATH_SIZE]; /* empty: none */
     struct list threads;  /* of manta_taker_thread.link */
     int64_t average_ns;   /* moving average of a call of user code */
     int64_t unflushed_ns; /* when the oldest unflushed answer was given; 0: none */

@@ -153,7 +153,8 @@ static int open_taker(struct manta_taker *taker, const struct door_config *from,
     struct taker_config config = {.loop = replica->runtime->loop,
                                   .channels = &replica->runtime->channels,
                                   .settings = &replica->runtime->settings,
-                                  .controller_socket = from->controller,
+                                  .controller_socket =
+                                      taker->controller[0] ? taker->controller : NULL,
                                   .replica = from->replica,
                                   .version = from->version,
                                   .app = target->app,
@@ -215,6 +216,8 @@ int door_open(const struct door_config *config, struct manta_taker **ret_taker,
     list_init(&taker->threads);
     list_init(&taker->followers);
     snprintf(instance.directory, sizeof instance.directory, "%s", config->directory);
+    if (config->controller)
+        snprintf(taker->controller, sizeof taker->controller, "%s", config->controller);
     instance_replica_socket(&instance, config->replica, taker->socket);
     if (fill_replica(taker, reterr) < 0 || open_runtime(taker, config, reterr) < 0 ||
         open_taker(taker, config, reterr) < 0) {

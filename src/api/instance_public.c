@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * instance_public: <manta/instance.h>: starting, joining and ending instances; running
- * applications.
+ * instance_public: <manta/instance.h>: starting, joining and ending instances.
  *
  * manta_start runs the node and waits for its word over a socket pair, the parent link.  The link
  * stays open: when this program ends, however that happens, a private instance sees the end of file
@@ -21,35 +20,17 @@
 #include <jansson.h>
 #include <manta/instance.h>
 
-#include "bind.h"
-#include "call.h"
 #include "child.h"
 #include "control.h"
-#include "instance.h"
+#include "instance_inner.h"
+#include "log.h"
 #include "mem.h"
-#include "pack.h"
-#include "runtime.h"
 #include "socket.h"
 #include "wire.h"
 
-enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000, STATUS_WAIT_MS = 10000 };
-
-struct manta_instance {
-    struct instance place;
-    bool owned;              /* started here and private: ends with us */
-    int link;                /* the node's end of the parent link; -1 when joined */
-    pid_t node;              /* 0 when joined */
-    int http_port;           /* -1: none */
-    struct runtime *runtime; /* for handles */
-};
+enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000 };
 
 static const struct manta_start_options START_DEFAULTS = {MANTA_START_OPTIONS};
-
-static void take_options(void *options, size_t size, const void *given, size_t given_size)
-{
-    if (given)
-        memcpy(options, given, given_size < size ? given_size : size);
-}
 
 /* ---- starting the node
  * --------------------------------------------------------------------------------- */
@@ -240,6 +221,18 @@ static void leave_node(struct manta_instance *instance)
     instance->node = 0;
 }
 
+static void *end_inside_main(void *inside)
+{
+    return inside_end(inside);
+}
+
+/* Ends by itself, without anybody waiting for it. */
+static void leave_inside(struct inside *inside)
+{
+    if (inside && !start_thread(end_inside_main, inside))
+        inside_end(inside);
+}
+
 static struct manta_instance *instance_free(struct manta_instance *instance)
 {
     if (instance->runtime) {
@@ -250,6 +243,7 @@ static struct manta_instance *instance_free(struct manta_instance *instance)
         runtime_unref(instance->runtime);
     }
     leave_node(instance);
+    leave_inside(instance->inside);
     return mem_free(instance);
 }
 
@@ -302,6 +296,54 @@ static int check_options(const struct manta_start_options *options, struct error
     return 0;
 }
 
+/* Ray Serve's variable counts too. */
+static bool wants_local_testing(const struct manta_start_options *options)
+{
+    static const char *const names[] = {"MANTA_LOCAL_TESTING", "RAY_SERVE_FORCE_LOCAL_TESTING_MODE"};
+    bool wanted = options->local_testing;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        wanted |= value && *value && strcmp(value, "0") != 0;
+    }
+    return wanted;
+}
+
+static int level_of(const char *name)
+{
+    static const struct {
+        const char *name;
+        int level;
+    } levels[] = {{"DEBUG", LOG_DEBUG},
+                  {"INFO", LOG_INFO},
+                  {"WARNING", LOG_WARNING},
+                  {"ERROR", LOG_ERROR},
+                  {"CRITICAL", LOG_CRITICAL}};
+    for (size_t i = 0; name && i < sizeof levels / sizeof *levels; i++)
+        if (strcmp(levels[i].name, name) == 0)
+            return levels[i].level;
+    return LOG_INFO;
+}
+
+/* Local testing: everything is inside this process. */
+static int start_inside(struct manta_instance *instance, const struct manta_start_options *options,
+                        struct error *reterr)
+{
+    struct inside_options inside = {.log_directory = options->log_directory,
+                                    .log_level = level_of(options->log_level),
+                                    .log_to_stderr = options->log_to_stderr,
+                                    .log_json = options->log_encoding &&
+                                                strcmp(options->log_encoding, "JSON") == 0};
+    char name[INSTANCE_NAME_SIZE];
+    instance->owned = true;
+    instance->http_port = -1;
+    instance_private_name(name);
+    if (check_options(options, reterr) < 0 ||
+        instance_locate(&instance->place, name, true, reterr) < 0 ||
+        inside_start(&instance->place, &inside, &instance->inside, reterr) < 0)
+        return reterr->code;
+    return open_runtime(instance, reterr);
+}
+
 int manta_start(const struct manta_start_options *given, struct manta_instance **ret_instance,
                 struct manta_error *reterr)
 {
@@ -313,6 +355,14 @@ int manta_start(const struct manta_start_options *given, struct manta_instance *
     if (!instance)
         return manta_error_set(reterr, MANTA_EMEMORY, "no memory for an instance");
     instance->link = -1;
+    if (wants_local_testing(&options)) {
+        if (start_inside(instance, &options, &error) == 0) {
+            *ret_instance = instance;
+            return 0;
+        }
+        instance_free(instance);
+        return runtime_error(reterr, &error);
+    }
     instance->owned = !options.name;
     if (!options.name)
         instance_private_name(name);
@@ -403,8 +453,8 @@ int manta_instance_descriptor(const struct manta_instance *instance)
     return instance->link;
 }
 
-/* ---- operations
- * --------------------------------------------------------------------------------------------- */
+/* ---- ending in order
+ * ---------------------------------------------------------------------------------------- */
 
 int manta_shutdown(struct manta_instance *instance, struct manta_error *reterr)
 {
@@ -429,146 +479,10 @@ int manta_shutdown(struct manta_instance *instance, struct manta_error *reterr)
         reap_node(instance->node, &instance->place, instance->owned);
         instance->node = 0;
     }
+    struct inside *inside = instance->inside;
+    instance->inside = NULL;
     instance_free(instance);
+    inside_end(inside);
     return code < 0 ? runtime_error(reterr, &error) : 0;
 }
 
-static int deploy(struct manta_instance *instance, const struct manta_run_options *options,
-                  struct bytes target, struct error *reterr)
-{
-    struct wire_deploy frame = {.app = bytes_of_string(options->name),
-                                .route_prefix = bytes_of_string(options->route_prefix),
-                                .body = target};
-    size_t size = wire_deploy_size(&frame);
-    uint8_t *room = mem_try(size);
-    if (!room)
-        return error_set(reterr, ERROR_MEMORY, "no memory for the application's target");
-    wire_deploy_write(&frame, 0, 0, false, room);
-    struct control_question question = {.type = WIRE_DEPLOY_FRAME,
-                                        .frame = bytes_of(room, size),
-                                        .no_wait = options->no_wait,
-                                        .progress = options->progress,
-                                        .owner = options->owner};
-    int code = control_ask(instance->place.controller_socket, &question, 0, NULL, reterr);
-    mem_free(room);
-    return code;
-}
-
-int manta_run(struct manta_instance *instance, const char *target,
-              const struct manta_run_options *given, struct manta_error *reterr)
-{
-    struct manta_run_options options = {MANTA_RUN_OPTIONS};
-    struct error error = {0};
-    struct text document;
-    take_options(&options, sizeof options, given, given ? given->size : 0);
-    if (!target)
-        return manta_error_set(reterr, MANTA_EINVALID, "no path/to/lib.so:application is given");
-    if (!options.name || !*options.name)
-        return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
-    text_init(&document, 256 << 20);
-    int code = app_build(target, options.name, options.arguments, &document, &error);
-    if (code == 0)
-        code = deploy(instance, &options, text_bytes(&document), &error);
-    text_done(&document);
-    return code < 0 ? runtime_error(reterr, &error) : 0;
-}
-
-int manta_delete(struct manta_instance *instance, const char *name, struct manta_error *reterr)
-{
-    struct wire_delete frame = {.app = bytes_of_string(name)};
-    struct error error = {0};
-    uint8_t room[512];
-    if (!name || !*name || wire_delete_size(&frame) > sizeof room)
-        return manta_error_set(reterr, MANTA_EINVALID, "an application's name has 1 to 400 bytes");
-    struct control_question question = {
-        .type = WIRE_DELETE_FRAME,
-        .frame = bytes_of(room, wire_delete_write(&frame, 0, 0, false, room))};
-    int code = control_ask(instance->place.controller_socket, &question, 0, NULL, &error);
-    return code < 0 ? runtime_error(reterr, &error) : 0;
-}
-
-int manta_status(struct manta_instance *instance, struct manta_pack *pack,
-                 struct manta_error *reterr)
-{
-    struct wire_status frame = {.detail = 1};
-    struct error error = {0};
-    uint8_t room[64];
-    struct control_question question = {.type = WIRE_STATUS_FRAME};
-    struct manta_pack found = {0};
-    text_init(&found.document, PACK_LIMIT);
-    question.frame = bytes_of(room, wire_status_write(&frame, 0, 0, false, room));
-    int code = control_ask(instance->place.controller_socket, &question,
-                           control_now_ns() + STATUS_WAIT_MS * 1000000LL, &found.document, &error);
-    if (code == 0 && found.document.failed)
-        code = error_set(&error, ERROR_MEMORY, "no memory for the status");
-    /* What the caller had stays if this fails. */
-    struct manta_pack spare = code < 0 ? found : *pack;
-    if (code == 0)
-        *pack = found;
-    text_done(&spare.document);
-    return code < 0 ? runtime_error(reterr, &error) : 0;
-}
-
-/* ---- handles
- * ------------------------------------------------------------------------------------------------
- */
-
-struct find {
-    struct runtime *runtime;
-    struct bytes app, deployment;
-};
-
-static bool is_known(void *owner)
-{
-    struct find *find = owner;
-    const struct router *router = dispatch_router(find->runtime->dispatch);
-    struct deployment_id id;
-    if (find->runtime->closed)
-        return true;
-    return find->deployment.size ? router_find_deployment(router, find->app, find->deployment, &id)
-                                 : router_find_app(router, find->app, &id);
-}
-
-/* An application that has just been deployed is at most one snapshot away. */
-static int await_known(struct find *find, struct error *reterr)
-{
-    struct runtime *runtime = find->runtime;
-    bool nested = runtime_enter(runtime);
-    int code = runtime_dispatch(runtime, reterr) ? 0 : reterr->code;
-    if (code == 0 && !is_known(find) &&
-        (nested || !helm_wait(runtime->helm, is_known, find,
-                              loop_refresh_now_ns(runtime->loop) + 1000000000)))
-        code = error_set(reterr, ERROR_NOT_FOUND, "there is no %s '%.*s' in application '%.*s'",
-                         find->deployment.size ? "deployment" : "ingress",
-                         BYTES_PRINT(find->deployment), BYTES_PRINT(find->app));
-    runtime_leave(runtime, nested);
-    return code;
-}
-
-int manta_get_deployment_handle(struct manta_instance *instance, const char *app,
-                                const char *deployment, struct manta_handle **ret_handle,
-                                struct manta_error *reterr)
-{
-    struct error error = {0};
-    struct find find = {.runtime = instance->runtime,
-                        .app = bytes_of_string(app),
-                        .deployment = bytes_of_string(deployment)};
-    if (await_known(&find, &error) < 0)
-        return runtime_error(reterr, &error);
-    struct manta_handle *handle = handle_new(instance->runtime, find.app, find.deployment);
-    if (!handle)
-        return manta_error_set(reterr, MANTA_EMEMORY, "no memory for a handle");
-    *ret_handle = handle;
-    return 0;
-}
-
-int manta_get_app_handle(struct manta_instance *instance, const char *app,
-                         struct manta_handle **ret_handle, struct manta_error *reterr)
-{
-    return manta_get_deployment_handle(instance, app, "", ret_handle, reterr);
-}
-
-const char *manta_version(void)
-{
-    return MANTA_VERSION;
-}

@@ -277,6 +277,20 @@ int library_application(void *library, const char *path, const char *name,
     return ERROR_NOT_FOUND;
 }
 
+int library_own_application(const char *name, library_builder **ret_builder, struct error *reterr)
+{
+    char symbol[300];
+    snprintf(symbol, sizeof symbol, "%s%s", APPLICATION_PREFIX, name);
+    void *found = dlsym(RTLD_DEFAULT, symbol);
+    if (!found)
+        return error_set(reterr, ERROR_NOT_FOUND,
+                         "the program exports no application '%s': link it with -rdynamic, or use "
+                         "manta_run_builder",
+                         name);
+    memcpy(ret_builder, &found, sizeof found);
+    return 0;
+}
+
 /* ---- content hashes
  * ---------------------------------------------------------------------------------- */
 

@@ -29,6 +29,8 @@ int library_deployment(void *library, const char *symbol, struct manta_deploymen
 /* ERROR_NOT_FOUND lists the applications that the file has. */
 int library_application(void *library, const char *path, const char *name,
                         library_builder **ret_builder, struct error *reterr);
+/* An application of the program itself, if the program exports it. */
+int library_own_application(const char *name, library_builder **ret_builder, struct error *reterr);
 /* Copies and checks a descriptor however it was found (see library_deployment). */
 int library_check_deployment(const struct manta_deployment *given,
                              struct manta_deployment *ret_deployment, struct error *reterr);

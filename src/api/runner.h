@@ -58,12 +58,12 @@ struct runner {
     bool hangs; /* a check_health did not return: the state is in its hands */
 };
 
-/*
- * Takes the taker over: loads and constructs, serves until it is drained, closes.  0, or the code of
- * what failed, which was reported.  *ret_freed false: user code is still in there; the process should
- * end by _exit, and the runner must stay where it is.
- */
-int runner_live(struct runner *runner, struct manta_taker *take_taker, bool *ret_freed);
+/* Loads and constructs, serves until the taker has ended: 0, or the code of what failed, which was
+ * reported. */
+int runner_live(struct runner *runner, struct manta_taker *taker);
+/* Ends the deployment's state and the taker.  False: user code is still in there; the process should
+ * end by _exit, and the runner must stay where it is. */
+bool runner_close(struct runner *runner);
 
 /* Serves on this thread and the document's other ones until the taker has ended. */
 int runner_serve(struct runner *runner, struct error *reterr);

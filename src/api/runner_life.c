@@ -89,7 +89,7 @@ static int run(struct runner *runner, struct error *reterr)
  * Calls that are out end first, while the state that their callbacks use is there; then models.  A
  * check or a load that hangs keeps the state.
  */
-static bool end(struct runner *runner)
+bool runner_close(struct runner *runner)
 {
     manta_taker_end_calls(runner->taker);
     if (!runner->hangs)
@@ -99,7 +99,7 @@ static bool end(struct runner *runner)
     return manta_taker_close(runner->taker);
 }
 
-int runner_live(struct runner *runner, struct manta_taker *taker, bool *ret_freed)
+int runner_live(struct runner *runner, struct manta_taker *taker)
 {
     struct error error = {0};
     runner->taker = taker;
@@ -109,7 +109,6 @@ int runner_live(struct runner *runner, struct manta_taker *taker, bool *ret_free
     int code = run(runner, &error);
     if (code < 0)
         manta_taker_failed(taker, error.code, error.text);
-    *ret_freed = end(runner);
     return code;
 }
 
@@ -118,14 +117,13 @@ int manta_replica_main(int argument_count, char **arguments)
     struct runner *runner = mem_new(sizeof *runner);
     struct manta_taker *taker = NULL;
     struct manta_error error = {0};
-    bool freed = true;
     if (manta_taker_open(argument_count, arguments, NULL, &taker, &error) < 0) {
         fprintf(stderr, "manta-replica: %s\n", error.text);
         mem_free(runner);
         return 1;
     }
-    int code = runner_live(runner, taker, &freed);
-    if (!freed)
+    int code = runner_live(runner, taker);
+    if (!runner_close(runner))
         _exit(code < 0 ? 1 : 0);
     mem_free(runner);
     return code < 0 ? 1 : 0;

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "mem.h"
 #include "target.h"
+#include "value.h"
 
 enum { BODY_OVERHEAD = 64 /* bytes of a body beside its document */ };
 
@@ -56,7 +57,12 @@ void question_outcome(struct conduct *conduct, uint64_t token, int code, const c
         return;
     if (code < 0 && !message[0])
         message = error_text(code);
-    put_outcome(question->peer, question->stream, code, message, (struct bytes){0});
+    /* Who asked and reads snapshots too waits for this one: then it sees what was done. */
+    struct text version;
+    text_init(&version, 16);
+    value_write_uint(&version, conduct->snapshot_version);
+    put_outcome(question->peer, question->stream, code, message, text_bytes(&version));
+    text_done(&version);
     question_free(question);
 }
 

@@ -29,6 +29,11 @@ void world_start(void)
     cr_assert_eq(manta_start(&options, &world.instance, &error), 0, "%s", error.text);
 }
 
+bool world_is_local(void)
+{
+    return getenv("MANTA_LOCAL_TESTING") != NULL;
+}
+
 int world_instances(void)
 {
     char path[64];

@@ -28,6 +28,8 @@ void world_prepare(void);
 void world_start(void);
 /* Shuts it down if that has not happened, and expects that nothing is left. */
 void world_end(void);
+/* Everything runs inside this program (MANTA_LOCAL_TESTING): what needs processes is skipped. */
+bool world_is_local(void);
 /* How many instances have a directory. */
 int world_instances(void);
 

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * instance_inner: what the files of <manta/instance.h> share.
+ *
+ *     instance_public.c       starting, joining and ending
+ *     instance_operations.c   running and deleting applications, status, handles
+ */
+#ifndef MANTA_API_INSTANCE_INNER_H
+#define MANTA_API_INSTANCE_INNER_H
+
+#include <stdbool.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include <manta/instance.h>
+
+#include "inside.h"
+#include "instance.h"
+#include "runtime.h"
+
+struct manta_instance {
+    struct instance place;
+    bool owned;              /* started here and private: ends with us */
+    int link;                /* the node's end of the parent link; -1 when joined, or inside */
+    pid_t node;              /* 0 when joined, or inside */
+    struct inside *inside;   /* local testing; else null */
+    int http_port;           /* -1: none */
+    struct runtime *runtime; /* for handles */
+};
+
+/* What the caller's compiler knew of an option struct, over its defaults. */
+static inline void take_options(void *options, size_t size, const void *given, size_t given_size)
+{
+    if (given)
+        memcpy(options, given, given_size < size ? given_size : size);
+}
+
+#endif
