@@ -205,7 +205,8 @@ static uint64_t hash_functions(uint64_t hash, const struct manta_deployment *dep
     uintptr_t functions[] = {(uintptr_t)deployment->open,        (uintptr_t)deployment->close,
                              (uintptr_t)deployment->call,        (uintptr_t)deployment->call_batch,
                              (uintptr_t)deployment->methods,     (uintptr_t)deployment->method_count,
-                             (uintptr_t)deployment->reconfigure, (uintptr_t)deployment->check_health};
+                             (uintptr_t)deployment->reconfigure, (uintptr_t)deployment->check_health,
+                             (uintptr_t)deployment->load_model,  (uintptr_t)deployment->unload_model};
     return library_hash_more(hash, bytes_of(functions, sizeof functions));
 }
 
