@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from manta import serve
 from manta._private import local_apps
+from manta.exceptions import ActorDiedError
 from manta.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 PACKAGE = Path(__file__).resolve().parents[2] / "python"
@@ -421,6 +422,54 @@ time.sleep(0.1)
 """
     env = {"PYTHONPATH": str(PACKAGE), **PATHS}
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("method", ["now", "later"])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_ends_a_process_ends_only_the_request(method, error):
+    @serve.deployment
+    class Ends:
+        def now(self):
+            raise error(3)
+
+        async def later(self):
+            raise error(3)
+
+        def works(self):
+            return "works"
+
+    handle = run(Ends.bind())
+    with pytest.raises(RuntimeError, match=f"User code raised {error.__name__}"):
+        getattr(handle, method).remote().result(timeout_s=10)
+    assert handle.works.remote().result(timeout_s=10) == "works"
+
+
+def test_a_constructor_that_ends_the_process_fails_the_start():
+    @serve.deployment
+    class Ends:
+        def __init__(self):
+            raise SystemExit(3)
+
+    with pytest.raises(RuntimeError, match="User code raised SystemExit"):
+        run(Ends.bind())
+
+
+def test_a_loop_that_user_code_breaks_leaves_nobody_waiting():
+    @serve.deployment
+    class Breaks:
+        async def wait(self):
+            await asyncio.sleep(30)
+
+        async def break_it(self):
+            asyncio.get_running_loop().stop()
+
+    handle = run(Breaks.bind())
+    waiting = handle.wait.remote()
+    handle.break_it.remote()
+    with pytest.raises(ActorDiedError, match="has ended"):
+        waiting.result(timeout_s=10)
+    with pytest.raises(ActorDiedError, match="has ended"):
+        handle.wait.remote().result(timeout_s=10)
 
 
 def test_it_works_from_a_running_loop():

@@ -23,6 +23,7 @@ from manta._private.names import DeploymentID, ReplicaID, random_id
 from manta._private.reply import Reply, StreamReply
 from manta._private.transport import Request, Transport
 from manta._private.user_code import UserCode
+from manta.exceptions import ActorDiedError
 from manta.serve import context
 from manta.serve.deployment import Deployment
 from manta.serve.exceptions import DeploymentUnavailableError
@@ -49,8 +50,12 @@ class LocalReplica:
         )
         self._variables = contextvars.Context()
         self._stop = weakref.finalize(self, _stop_loop, self._loop)
+        self._open: dict[int, Reply] = {}  # what this replica has not answered yet
         threading.Thread(
-            target=_run_loop, args=(self._loop,), name=f"manta-{self.id.name}", daemon=True
+            target=_run_loop,
+            args=(self._loop, self._open, str(self.id)),
+            name=f"manta-{self.id.name}",
+            daemon=True,
         ).start()
 
     def start(self) -> None:
@@ -81,14 +86,19 @@ class LocalReplica:
 
     def _in_replica(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that knows in which replica it runs; requests each get their own copy."""
-        return self._variables.copy().run(self._loop.create_task, coroutine)
+        return self._variables.copy().run(self._loop.create_task, _contained(coroutine))
 
     def _wait(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
 
     def submit(self, request: Request, reply: Reply, calls: _Calls) -> None:
         """Run one request on the replica's loop."""
-        self._loop.call_soon_threadsafe(self._begin, request, reply, calls)
+        self._open[id(reply)] = reply
+        reply.add_done_callback(lambda: self._open.pop(id(reply), None))
+        try:
+            self._loop.call_soon_threadsafe(self._begin, request, reply, calls)
+        except RuntimeError:
+            reply.set_error(_death_of(str(self.id)))
 
     def _begin(self, request: Request, reply: Reply, calls: _Calls) -> None:
         if reply.wants_cancel:
@@ -121,7 +131,7 @@ class LocalReplica:
 
     def close(self) -> None:
         """Destroy the user's object and end the loop."""
-        if not self._stop.alive:
+        if not self._stop.alive or self._loop.is_closed():
             return
         try:
             self._wait(self._destroy(), _DESTROY_TIMEOUT_S)
@@ -141,13 +151,32 @@ class _FirstRank:
     local_rank = 0
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop, waiting: dict[int, Reply], name: str) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        _cancel_all(loop)
     finally:
+        _fail_all(waiting, name)
+        _cancel_all(loop)
         loop.close()
+        _fail_all(waiting, name)  # What was submitted meanwhile; from now on submitting fails.
+
+
+def _fail_all(waiting: dict[int, Reply], name: str) -> None:
+    for reply in list(waiting.values()):
+        reply.set_error(_death_of(name))
+
+
+def _death_of(name: str) -> ActorDiedError:
+    return ActorDiedError(f"The replica of {name} has ended.")
+
+
+async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What would end a replica's process shall not end the loop and leave everybody waiting."""
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"User code raised {error!r}, which ends a replica.") from error
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
