@@ -132,6 +132,14 @@ def test_run_many_deploys_together(running):
     assert running.log == [("deploy", ["a", "b"], True, False)]
 
 
+def test_run_may_say_where_the_controller_runs(running):
+    env = {"runtime_env": {"env_vars": {"A": "b"}}}
+    serve.run(Model.bind(), controller_options=env)
+    assert running.options[0][1]["controller_options"] == env
+    with pytest.raises(ValueError, match="only supports"):
+        serve.run(Model.bind(), controller_options={"runtime_env": {"pip": []}})
+
+
 def test_an_applications_logging_goes_to_deployments_without(running):
     own = Model.options(name="own", logging_config={"log_level": "ERROR"})
     serve.run(own.bind(), name="a", logging_config={"log_level": "DEBUG"})

@@ -24,6 +24,9 @@ takes
   another ``options`` means that the running ones are told;
 * ``manta._private.parcel.pack(d)`` -- bytes for ``unpack`` in the replica.
 
+What it cannot do, it refuses in ``deploy`` (a custom request router, for one: see
+``request_router_config.is_default_request_router()``); nothing is accepted and left undone.
+
 A configuration file is ``manta.serve.schema.ServeDeploySchema``; ``manta._private.app_builder``
 imports its applications and lays its options over those of the code.
 

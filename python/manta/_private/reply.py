@@ -28,7 +28,7 @@ class Reply:
         self._done = False
         self._value: Any = None
         self._error: BaseException | None = None
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self._on_cancel: Callable[[], None] | None = None
         self.wants_cancel = False
 
@@ -80,7 +80,7 @@ class Reply:
         if cancel is not None:
             cancel()
 
-    def add_done_callback(self, callback: Callable[[], None]) -> None:
+    def add_done_callback(self, callback: Callable[[], object]) -> None:
         """Called once, from the thread that fills, or at once if the end is known."""
         with self._lock:
             if not self._done:

@@ -178,8 +178,7 @@ def _run_many(
     if _local_testing_mode:
         return [_run_here(target) for target in targets]
     built = [_build(target) for target in targets]
-    options = {"controller_options": controller_options} if controller_options else None
-    found = instance.join(start=True, options=options)
+    found = instance.join(start=True, options=_start_options(controller_options))
     if found is None:
         raise RayServeException("The instance could not be started.")
     found.deploy(
@@ -188,6 +187,15 @@ def _run_many(
         wait_running=wait_for_applications_running,
     )
     return [app.deployment_handles[app.ingress_deployment_name] for app in built]
+
+
+def _start_options(controller_options: Any) -> Optional[dict[str, Any]]:
+    """What ``run`` may say about an instance that it starts."""
+    if controller_options is None:
+        return None
+    from manta._private import start_options
+
+    return start_options.check(None, None, None, None, None, controller_options)
 
 
 def _build(target: RunTarget, **more: Any) -> graph.BuiltApplication:
