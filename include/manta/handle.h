@@ -36,6 +36,11 @@ MANTA_EXPORT struct manta_handle *manta_handle_free(struct manta_handle *handle)
 MANTA_EXPORT const char *manta_handle_application(const struct manta_handle *handle);
 MANTA_EXPORT const char *manta_handle_deployment(const struct manta_handle *handle);
 
+/* A field that travels beside a call's arguments; the callee reads it with manta_request_header. */
+struct manta_call_field {
+    const char *name, *value; /* zero-terminated, at most 65535 bytes; the name in lower case */
+};
+
 /* How one call is made. */
 struct manta_call_options {
     size_t      size;       /* set by MANTA_CALL_OPTIONS */
@@ -45,7 +50,11 @@ struct manta_call_options {
     bool        stream;     /* default false; true: take items with manta_call_next */
     struct manta_request *parent; /* default null: the request this call is made for: its id and deadline are inherited, its cancellation cancels the call */
     void      (*done)(struct manta_call *call, void *owner); /* default null; called once when the call is over, unless freed before */
-    void       *owner;      /* given to done */
+    void       *owner;      /* given to done and item */
+    const char *request_id; /* default null; of a call that no request is the parent of */
+    const struct manta_call_field *fields; /* default null: field_count of them, 16 KiB in all */
+    size_t      field_count;
+    void      (*item)(struct manta_call *call, void *owner); /* default null; called when a stream has an item to take and had none before */
 };
 #define MANTA_CALL_OPTIONS .size = sizeof(struct manta_call_options), .timeout_s = -1
 

@@ -22,6 +22,8 @@
 
 static const int64_t SECOND_NS = 1000000000;
 
+enum { FIELDS_LIMIT = 16 << 10 };
+
 /* ---- the end ------------------------------------------------------------------------------------
  */
 
@@ -85,6 +87,19 @@ void call_close(struct manta_call *call)
     call_give_up(call, ERROR_CLOSED, BYTES("the instance is shut down"));
 }
 
+static bool call_has_item(void *owner)
+{
+    struct manta_call *call = owner;
+    return call->over || call->items.length > (call->item_open ? 1 : 0);
+}
+
+/* Tells of the first item that can be taken. */
+static void call_tell_item(struct manta_call *call, bool had_item)
+{
+    if (!had_item && call->item_came && call_has_item(call))
+        call->item_came(call, call->owner);
+}
+
 static void call_on_reply(struct manta_call *call, const struct dispatch_event *event)
 {
     call->stream_typed = bytes_equal(event->content_type, BYTES(VALUE_CONTENT_TYPE));
@@ -96,15 +111,19 @@ static void call_on_reply(struct manta_call *call, const struct dispatch_event *
         return;
     if (event->end)
         call_end(call);
+    else
+        call_tell_item(call, false);
 }
 
 static void call_on_part(struct manta_call *call, const struct dispatch_event *event)
 {
-    bool begins = !call->item_open;
+    bool begins = !call->item_open, had_item = call_has_item(call);
     call->item_open = event->more;
     /* An empty part pays no credit: it may not grow the list. */
-    if (event->body.size || event->more || event->parcel)
-        call_item_add(call, event, begins);
+    if ((event->body.size || event->more || event->parcel) &&
+        !call_item_add(call, event, begins))
+        return;
+    call_tell_item(call, had_item);
 }
 
 void call_event(struct manta_call *call, const struct dispatch_event *event)
@@ -191,12 +210,31 @@ static struct manta_call_options options_of(const struct manta_call_options *giv
     return options;
 }
 
+/* The caller's fields as a block, which the dispatch copies. */
+static int call_write_fields(const struct manta_call_options *options, uint8_t *room,
+                             struct bytes *ret_block, struct error *reterr)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < options->field_count; i++) {
+        size_t size = wire_field_write(room + used, FIELDS_LIMIT - used,
+                                       bytes_of_string(options->fields[i].name),
+                                       bytes_of_string(options->fields[i].value));
+        if (!size)
+            return error_set(reterr, ERROR_LIMIT, "the fields of a call have more than %d KiB",
+                             FIELDS_LIMIT >> 10);
+        used += size;
+    }
+    *ret_block = bytes_of(room, used);
+    return 0;
+}
+
 static int call_submit(struct manta_call *call, struct manta_handle *handle,
                        const struct manta_call_options *options, struct text *body, bool nested,
                        struct error *reterr)
 {
     struct runtime *runtime = call->runtime;
     struct dispatch *dispatch = runtime_dispatch(runtime, reterr);
+    uint8_t fields[FIELDS_LIMIT];
     if (!dispatch)
         return reterr->code;
     struct dispatch_request request = {
@@ -205,10 +243,12 @@ static int call_submit(struct manta_call *call, struct manta_handle *handle,
         .body_whole = true,
         .method = options->method ? bytes_of_string(options->method) : BYTES("__call__"),
         .content_type = BYTES(VALUE_CONTENT_TYPE),
+        .request_id = bytes_of_string(options->request_id),
         .model_id = bytes_of_string(options->model_id),
         .deadline_ns = runtime_due_ns(runtime, options->timeout_s),
     };
-    if (call_resolve(handle, dispatch, nested, &request.deployment, reterr) < 0)
+    if (call_write_fields(options, fields, &request.headers, reterr) < 0 ||
+        call_resolve(handle, dispatch, nested, &request.deployment, reterr) < 0)
         return reterr->code;
     /* Nothing waits from here on: the parent cannot end in between. */
     if (options->parent && request_adopt(options->parent, call, &request) < 0)
@@ -240,7 +280,10 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
         return runtime_error(reterr, &error);
     }
     bool nested = runtime_enter(runtime);
-    *call = (struct manta_call){.runtime = runtime_ref(runtime), .stream = options.stream};
+    *call = (struct manta_call){.runtime = runtime_ref(runtime),
+                                .stream = options.stream,
+                                .item_came = options.item,
+                                .owner = options.owner};
     list_init(&call->items);
     list_push_back(&runtime->calls, &call->link);
     int code = call_submit(call, handle, &options, &body, nested, &error);
@@ -249,7 +292,6 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
         runtime_drop(runtime);
     } else {
         call->done = options.done;
-        call->owner = options.owner;
         if (call->done) {
             call->background = true;
             helm_steer_in_background(runtime->helm, true);
@@ -307,12 +349,6 @@ const struct manta_value *manta_call_value(const struct manta_call *call)
     bool over = call->over; /* nothing of it changes any more */
     runtime_leave(call->runtime, nested);
     return over ? &call->value : &NIL;
-}
-
-static bool call_has_item(void *owner)
-{
-    struct manta_call *call = owner;
-    return call->over || call->items.length > (call->item_open ? 1 : 0);
 }
 
 int manta_call_next(struct manta_call *call, double timeout_s, struct manta_value *ret_item,

@@ -59,6 +59,7 @@ struct manta_call {
     struct list items;        /* of call_item, streamed and not taken */
     struct call_item *item;   /* the one that manta_call_next gave out */
     void (*done)(struct manta_call *call, void *owner);
+    void (*item_came)(struct manta_call *call, void *owner);
     void *owner;
 };
 
