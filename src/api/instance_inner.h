@@ -4,6 +4,7 @@
  *
  *     instance_public.c       starting, joining and ending
  *     instance_operations.c   running and deleting applications, status, handles
+ *     deploy_public.c         applications from outside C
  */
 #ifndef MANTA_API_INSTANCE_INNER_H
 #define MANTA_API_INSTANCE_INNER_H
@@ -27,6 +28,12 @@ struct manta_instance {
     int http_port;           /* -1: none */
     struct runtime *runtime; /* for handles */
 };
+
+enum { INSTANCE_TARGET_LIMIT = 256 << 20 /* bytes of one application's target */ };
+
+/* Hands an application's target document to the controller and waits as the options say. */
+int instance_deploy(struct manta_instance *instance, const struct manta_run_options *options,
+                    struct bytes target, struct error *reterr);
 
 /* What the caller's compiler knew of an option struct, over its defaults. */
 static inline void take_options(void *options, size_t size, const void *given, size_t given_size)

@@ -54,8 +54,8 @@ static void await_sight(struct manta_instance *instance, struct bytes outcome)
     helm_give(runtime->helm);
 }
 
-static int deploy(struct manta_instance *instance, const struct manta_run_options *options,
-                  struct bytes target, struct error *reterr)
+int instance_deploy(struct manta_instance *instance, const struct manta_run_options *options,
+                    struct bytes target, struct error *reterr)
 {
     struct wire_deploy frame = {.app = bytes_of_string(options->name),
                                 .route_prefix = bytes_of_string(options->route_prefix),
@@ -95,13 +95,13 @@ static int run(struct manta_instance *instance, const char *target, manta_builde
     take_options(&options, sizeof options, given, given ? given->size : 0);
     if (!options.name || !*options.name)
         return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
-    text_init(&document, 256 << 20);
+    text_init(&document, INSTANCE_TARGET_LIMIT);
     struct app_own own = {.builder = builder, .keep = keep_own, .owner = instance->inside};
     int code =
         builder ? app_build_own(&own, options.name, options.arguments, &document, &error)
                 : app_build(target, options.name, options.arguments, &document, &error);
     if (code == 0)
-        code = deploy(instance, &options, text_bytes(&document), &error);
+        code = instance_deploy(instance, &options, text_bytes(&document), &error);
     text_done(&document);
     return code < 0 ? runtime_error(reterr, &error) : 0;
 }

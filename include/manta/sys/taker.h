@@ -230,6 +230,25 @@ MANTA_EXPORT void manta_taker_batch_returned(struct manta_taker *taker);
 /* Sends everything that was put since the last flush or turn, in one go. */
 MANTA_EXPORT void manta_taker_flush(struct manta_taker *taker);
 
+/* What came, as it came: slices that are not zero-terminated, valid until the request is answered. */
+struct manta_taker_slice {
+    const char *at; /* null when size is 0 */
+    size_t size;
+};
+struct manta_taker_head {
+    bool is_http;
+    bool stream; /* the caller takes the answer in parts */
+    int http_minor;
+    struct manta_taker_slice method, path, query, route_prefix, content_type, request_id, model_id, body;
+};
+/* The head of a request, and its body as far as it has come, without a copy. */
+MANTA_EXPORT void manta_taker_look(const struct manta_request *request, struct manta_taker_head *ret_head);
+/* Walks the header fields; *cursor is 0 at first.  False at the end. */
+MANTA_EXPORT bool manta_taker_field(const struct manta_request *request, size_t *cursor,
+                                    struct manta_taker_slice *ret_name, struct manta_taker_slice *ret_value);
+/* A handle to any deployment of the instance, as those among the constructor's arguments; the caller owns it.  Null: memory. */
+MANTA_EXPORT struct manta_handle *manta_taker_handle(struct manta_taker *taker, const char *app, const char *deployment);
+
 /* A pointer of the runner's that goes with a request; null at first. */
 MANTA_EXPORT void manta_taker_set_owner(struct manta_request *request, void *owner);
 MANTA_EXPORT void *manta_taker_owner(const struct manta_request *request);

@@ -43,7 +43,7 @@ struct field {
 
 static const struct field DEPLOYMENT_FIELDS[] = {
     FIELD(target_deployment, name, FIELD_TEXT, 1, 128),
-    FIELD(target_deployment, runner, FIELD_TEXT, 1, 16),
+    FIELD(target_deployment, runner, FIELD_TEXT, 1, 4096),
     FIELD(target_deployment, replica, FIELD_BINARY, 1, INT32_MAX),
     FIELD(target_deployment, version, FIELD_U64, 0, INT64_MAX),
     FIELD(target_deployment, num_replicas, FIELD_U32, 0, 100000),
