@@ -31,6 +31,7 @@ enum {
 };
 
 static const int64_t NS_PER_MS = 1000000;
+static const char PYTHON[] = "python:"; /* a runner: the path of an interpreter follows */
 
 /* ---- last words ---- */
 
@@ -162,28 +163,49 @@ void node_replica_signal(struct node_replica *replica, bool kill)
 
 /* ---- the start of one ---- */
 
-static int spawn_c(struct node_replica *replica, uint64_t version, int document, int words,
-                   struct error *reterr)
+/*
+ * What to execute for a runner, and how its arguments begin: "c" is our own, "python:/absolute/path"
+ * an interpreter.  The number of arguments.
+ */
+static size_t choose_program(const struct node *node, struct bytes runner, char *path,
+                             size_t path_size, const char **list)
+{
+    if (bytes_equal(runner, BYTES("c"))) {
+        snprintf(path, path_size, "%s/manta-replica", node->libexec);
+        list[0] = "manta-replica";
+        return 1;
+    }
+    struct bytes interpreter = bytes_skip(runner, sizeof PYTHON - 1);
+    snprintf(path, path_size, "%.*s", BYTES_PRINT(interpreter));
+    list[0] = path; /* an interpreter finds its home by it */
+    list[1] = "-m";
+    list[2] = "manta._private.replica_main";
+    return 3;
+}
+
+static int spawn_process(struct node_replica *replica, const struct wire_replica_start *start,
+                         int document, int words, struct error *reterr)
 {
     struct node *node = replica->node;
     char path[NODE_PATH_SIZE + 32], id[24], version_hash[24];
-    const char *list[24] = {"manta-replica",
-                            "--instance",
-                            node->instance.directory,
-                            "--controller",
-                            node->instance.controller_socket,
-                            "--replica",
-                            id,
-                            "--version-hash",
-                            version_hash,
-                            "--document-descriptor",
-                            "3"};
-    size_t count = 11;
+    const char *list[32];
+    size_t count = choose_program(node, start->runner, path, sizeof path, list);
+    const char *ours[] = {"--instance",
+                          node->instance.directory,
+                          "--controller",
+                          node->instance.controller_socket,
+                          "--replica",
+                          id,
+                          "--version-hash",
+                          version_hash,
+                          "--document-descriptor",
+                          "3"};
+    memcpy(list + count, ours, sizeof ours);
+    count += sizeof ours / sizeof *ours;
     count += node_log_arguments(node, list + count);
     list[count] = NULL;
-    snprintf(path, sizeof path, "%s/manta-replica", node->libexec);
     snprintf(id, sizeof id, "%llu", (unsigned long long)replica->id);
-    snprintf(version_hash, sizeof version_hash, "%llx", (unsigned long long)version);
+    snprintf(version_hash, sizeof version_hash, "%llx", (unsigned long long)start->version);
     struct child_descriptor descriptors[] = {
         {.source = document, .target = DOCUMENT_DESCRIPTOR},
         {.source = node->lifeline[1], .target = PARENT_DESCRIPTOR}};
@@ -208,7 +230,7 @@ static int spawn_with_document(struct node_replica *replica, const struct wire_r
         return error_set(reterr, ERROR_MEMORY, "no memory for the replica's document: %s",
                          strerror(-code));
     memcpy(document.at, start->body.at, start->body.size);
-    code = spawn_c(replica, start->version, document.descriptor, words, reterr);
+    code = spawn_process(replica, start, document.descriptor, words, reterr);
     page_close(&document);
     return code;
 }
@@ -234,6 +256,16 @@ static int spawn(struct node_replica *replica, const struct wire_replica_start *
     return 0;
 }
 
+static bool is_runner(struct bytes runner)
+{
+    const size_t prefix = sizeof PYTHON - 1;
+    if (bytes_equal(runner, BYTES("c")))
+        return true;
+    return runner.size > prefix + 1 && runner.size < NODE_PATH_SIZE &&
+           bytes_equal(bytes_head(runner, prefix), BYTES("python:")) &&
+           runner.at[prefix] == '/' && !memchr(runner.at, 0, runner.size);
+}
+
 static int check(const struct node *node, const struct wire_replica_start *start,
                  struct error *reterr)
 {
@@ -241,9 +273,10 @@ static int check(const struct node *node, const struct wire_replica_start *start
         return error_set(reterr, ERROR_CLOSED, "the instance ends");
     if (start->replica == 0 || start->body.size == 0)
         return error_set(reterr, ERROR_INVALID, "a replica needs an id and a document");
-    if (!bytes_equal(start->runner, BYTES("c")))
-        return error_set(reterr, ERROR_INVALID, "there is no runner '%.*s'; the runners are: c",
-                         BYTES_PRINT(bytes_head(start->runner, 40)));
+    if (!is_runner(start->runner))
+        return error_set(reterr, ERROR_INVALID,
+                         "there is no runner '%.*s'; the runners are: c, python:/path/to/python",
+                         BYTES_PRINT(bytes_head(start->runner, 200)));
     if (map_get(&node->replicas, start->replica))
         return error_set(reterr, ERROR_EXISTS, "replica %llu was started before",
                          (unsigned long long)start->replica);
