@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 def connect(start: bool, options: Optional[dict[str, Any]] = None) -> Optional[Instance]:
     """The native instance; None when there is none and none shall be started."""
     try:
-        extension = importlib.import_module("manta._native")
+        importlib.import_module("manta._native")
     except ModuleNotFoundError as error:
         if error.name != "manta._native":
             raise
@@ -77,4 +77,6 @@ def connect(start: bool, options: Optional[dict[str, Any]] = None) -> Optional[I
             "missing). Install Manta from a wheel or build it, or use "
             "serve.run(..., _local_testing_mode=True)."
         ) from None
-    return extension.connect(start, options)
+    from manta._private import native_instance
+
+    return native_instance.connect(start, options)

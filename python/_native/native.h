@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * native: the Python extension manta._native, over libmanta: what its files know of each other.
+ *
+ *     native_module.c    the module: its state, its functions
+ *     native_convert.c   values and errors across the border; nothing else turns one into the other
+ *     native_taker.c     Taker: the replica of this process: turns, events, the end
+ *     native_request.c   Request: one request of it, and its answer
+ *     native_scope.c     a request's head as an ASGI scope
+ *     native_ring.c      what Manta tells from threads that do not hold the interpreter
+ *     native_call.c      Call: one call made through a handle
+ *     native_instance.c  Instance: a whole instance, started or joined
+ *
+ * Types are heap types and everything else lives in the module's state, so that interpreters do not
+ * share it.  Manta may call back on threads of its own while its lock is held: such functions never
+ * touch the interpreter; they put what they know on a ring, which is drained with the interpreter
+ * held.  Waits are made without it.
+ *
+ * "Borrowed" and "steals" are said where a reference moves; everything returned is new.
+ */
+#ifndef MANTA_NATIVE_H
+#define MANTA_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <manta/error.h>
+#include <manta/handle.h>
+#include <manta/instance.h>
+#include <manta/request.h>
+#include <manta/sys/taker.h>
+#include <manta/value.h>
+
+/* Names that are looked up often, made once. */
+#define NATIVE_NAMES(X)                                                                            \
+    X(set_result) X(set_error) X(push) X(type) X(asgi) X(http) X(http_version) X(method) X(scheme) \
+    X(path) X(raw_path) X(query_string) X(root_path) X(headers) X(client) X(server) X(extensions)  \
+    X(version) X(spec_version)
+
+struct native_names {
+#define X(name) PyObject *name;
+    NATIVE_NAMES(X)
+#undef X
+};
+
+struct native_state {
+    PyTypeObject *taker_type, *request_type, *call_type, *instance_type;
+    PyObject *error;       /* Error(code, text) */
+    PyObject *dumps;       /* value -> bytes, for what MessagePack has no word for */
+    PyObject *loads;       /* bytes -> value */
+    PyObject *make_handle; /* app, deployment -> a handle, among constructor arguments */
+    struct native_names names;
+    PyObject *text_http, *text_1_0, *text_1_1, *asgi_version; /* of every scope */
+};
+
+extern struct PyModuleDef native_module;
+/* The state of the module that made the type, or a base of it. */
+struct native_state *native_state_of(PyTypeObject *type);
+
+/* ---- native_convert.c -------------------------------------------------------------------------- */
+
+/* A MessagePack document that grows.  Zeroed at first. */
+struct native_bytes {
+    uint8_t *at;
+    size_t size, capacity;
+};
+void native_bytes_done(struct native_bytes *bytes);
+
+enum {
+    NATIVE_PICKLE = 80,   /* MessagePack extension: a pickle */
+    NATIVE_EXCEPTION = 81 /* a pickle of the exception that ended a call */
+};
+
+/*
+ * Appends one value.  Plain values (None, bool, int, float, str, bytes, list, dict, of exactly these
+ * types) are MessagePack, which every language reads and which gives back the same value; all others
+ * are pickled.  False: an exception is set.
+ */
+bool native_write(struct native_state *state, struct native_bytes *out, PyObject *value);
+/* Appends the pickle of an exception. */
+bool native_write_exception(struct native_state *state, struct native_bytes *out, PyObject *error);
+/* A checked document as a value; null: an exception is set. */
+PyObject *native_read(struct native_state *state, const void *at, size_t size);
+/* Whether a document is the exception of a failed call; then *ret_error is it (new), or null with an
+ * exception set. */
+bool native_read_exception(struct native_state *state, const void *at, size_t size,
+                           PyObject **ret_error);
+/* Arguments of a call: plain positional ones as they are, anything else as one pickle. */
+struct native_args {
+    struct native_bytes bytes;
+    struct manta_arg *list; /* count of them, pointing into bytes */
+    size_t count;
+};
+bool native_write_args(struct native_state *state, struct native_args *out, PyObject *args,
+                       PyObject *kwargs);
+void native_args_done(struct native_args *args);
+/* The reverse: a tuple (args, kwargs). */
+PyObject *native_read_args(struct native_state *state, const void *at, size_t size);
+/* Sets state->error; always null. */
+PyObject *native_raise(struct native_state *state, int code, const char *text);
+PyObject *native_raise_error(struct native_state *state, const struct manta_error *error);
+/* An instance of state->error, not raised. */
+PyObject *native_make_error(struct native_state *state, int code, const char *text);
+
+/* ---- native_ring.c ----------------------------------------------------------------------------- */
+
+struct native_call;
+
+/*
+ * Calls that have something to tell, in the order in which they had.  Filled by any thread, without
+ * the interpreter; drained with it.  `bell` wakes the one who drains.
+ */
+struct native_ring;
+struct native_ring *native_ring_new(void (*bell)(void *owner), void *owner);
+/* Nobody pushes any more. */
+struct native_ring *native_ring_free(struct native_ring *ring);
+/* Once for a call until it is popped. */
+void native_ring_push(struct native_ring *ring, struct native_call *call);
+struct native_call *native_ring_pop(struct native_ring *ring);
+/* Takes a call off, if it is on it. */
+void native_ring_remove(struct native_ring *ring, struct native_call *call);
+/* While true, the bell is not rung: whoever drains is about to. */
+void native_ring_hush(struct native_ring *ring, bool hushed);
+
+/* ---- types ------------------------------------------------------------------------------------- */
+
+struct native_taker {
+    PyObject_HEAD
+    struct native_state *state;
+    PyObject *module; /* holds the state */
+    struct manta_taker *taker; /* null once closed */
+    struct manta_taker_thread *loop_thread;
+    struct native_ring *ring;
+    PyObject *handles; /* dict: (app, deployment) -> capsule */
+    bool turning, entered, drained;
+};
+
+struct native_request {
+    PyObject_HEAD
+    struct manta_request *request; /* null once it is answered; until then it holds a reference to this */
+    struct native_taker *taker;
+    uint64_t number;
+    bool is_http, stream, cancelled, begun;
+    PyObject *on_cancel, *on_room, *on_body; /* called without arguments; null: nobody */
+};
+
+struct native_call {
+    PyObject_HEAD
+    struct native_state *state;
+    PyObject *owner;         /* Taker or Instance */
+    struct native_ring *ring;
+    struct native_call *next; /* on the ring; guarded by it */
+    bool queued;              /* on the ring; guarded by it */
+    bool stream;
+    struct manta_call *call; /* null once it is over; until then Manta holds a reference to this */
+    PyObject *reply;
+};
+
+struct native_instance {
+    PyObject_HEAD
+    struct native_state *state;
+    PyObject *module;
+    struct manta_instance *instance; /* null once ended */
+    struct native_ring *ring;
+    PyObject *handles;
+    int bell; /* eventfd */
+    bool ended;
+};
+
+/* Makes Request for a taken one; null: an exception is set and the request has been answered. */
+struct native_request *native_request_new(struct native_taker *taker, struct manta_request *request);
+/* The scope of an HTTP request. */
+PyObject *native_request_scope(struct native_request *self, PyObject *ignored);
+/* `method` of Taker and Instance: begins a call; see native_call.c for the arguments. */
+PyObject *native_call_begin(struct native_state *state, PyObject *owner, struct native_ring *ring,
+                            PyObject *handles,
+                            struct manta_handle *(*find)(PyObject *owner, const char *app,
+                                                         const char *deployment),
+                            PyObject *const *args, Py_ssize_t count);
+/* Takes everything off the ring and fills replies. */
+void native_call_drain(struct native_ring *ring);
+
+extern PyType_Spec native_taker_spec, native_request_spec, native_call_spec, native_instance_spec;
+
+#endif

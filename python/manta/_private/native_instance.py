@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instance behind ``manta.serve``, over the extension ``manta._native``.
+
+A driver starts a private instance or joins one; its calls are finished by one thread that waits in
+the extension.  A replica is a part of an instance already: its calls go through its own taker, and
+it joins as a driver does only when it asks for what the controller knows.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+from manta._private import instance, native_code, native_errors, version
+from manta._private.constants import DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, logger
+from manta._private.names import DeploymentID, ReplicaID
+from manta._private.native_transport import NativeTransport
+from manta.serve.deployment import Deployment
+from manta.serve.exceptions import RayServeException
+
+if TYPE_CHECKING:
+    from manta._private.graph import BuiltApplication
+
+native = native_errors.native
+_ENDED = "The instance has ended."
+
+# In a replica: its taker, set by manta._private.replica_main before user code is loaded.
+_taker: Optional[Any] = None
+
+
+def _make_handle(app: str, deployment: str) -> Any:
+    from manta.serve.handle import DeploymentHandle
+
+    return DeploymentHandle(deployment, app)
+
+
+def _loads(data: Any) -> Any:
+    import pickle
+
+    return pickle.loads(data)
+
+
+native.configure(native_code.dumps, _loads, _make_handle)
+
+
+def become_replica(taker: Any) -> None:
+    """Calls of this process go through its taker from now on."""
+    global _taker
+    _taker = taker
+
+
+def connect(start: bool, options: Optional[dict[str, Any]]) -> Optional[NativeInstance]:
+    """As ``manta._private.native.connect`` says."""
+    if _taker is not None:
+        return NativeInstance(None, NativeTransport(_taker))
+    try:
+        joined = native.Instance.join(None)
+    except native.Error as error:
+        if error.args[0] != native.ENOTRUNNING or os.environ.get("MANTA_INSTANCE"):
+            raise RayServeException(error.args[1]) from None
+        joined = None
+    if joined is None:
+        if not start:
+            return None
+        joined = _start(options or {})
+    return NativeInstance(joined, NativeTransport(joined))
+
+
+def _start(options: dict[str, Any]) -> Any:
+    http = options.get("http_options") or {}
+    logging = options.get("logging_config") or {}
+    port = http.get("port", DEFAULT_HTTP_PORT)
+    if options.get("proxy_location") == "Disabled":
+        port = -1
+    try:
+        return native.Instance.start(
+            http.get("host") or DEFAULT_HTTP_HOST,
+            port,
+            http.get("request_timeout_s") or 0.0,
+            float(http.get("keep_alive_timeout_s") or 90),
+            0,
+            str(logging.get("log_level") or "INFO"),
+            str(logging.get("encoding") or "TEXT"),
+            logging.get("logs_dir"),
+            bool(os.environ.get("MANTA_LOG_TO_STDERR")),
+        )
+    except native.Error as error:
+        raise RayServeException(error.args[1]) from None
+
+
+class NativeInstance(instance.Instance):
+    """An instance that this process started, joined, or is a part of."""
+
+    def __init__(self, joined: Optional[Any], transport: NativeTransport) -> None:
+        self._joined = joined
+        self.transport = transport
+        if joined is not None:
+            threading.Thread(
+                target=_drain, args=(joined,), name="manta-calls", daemon=True
+            ).start()
+            atexit.register(self._leave)
+
+    def _asked(self) -> Any:
+        """The connection through which the controller is asked; a replica makes one on demand."""
+        if self._joined is None:
+            self._joined = native.Instance.join(None)
+        return self._joined
+
+    @property
+    def http_port(self) -> int:
+        return int(self._asked().http_port)
+
+    def deploy(
+        self, apps: Sequence[BuiltApplication], *, wait_ingress: bool, wait_running: bool
+    ) -> None:
+        for app in apps:
+            _check_options(app)
+            arguments = (
+                app.name,
+                app.route_prefix,
+                app.ingress_deployment_name,
+                [_entry(deployment, app) for deployment in app.deployments],
+                wait_running,
+                None,
+            )
+            _interruptibly(self._asked().deploy, arguments)
+
+    def delete(self, names: Sequence[str], *, wait: bool) -> None:
+        for name in names:
+            try:
+                if wait:
+                    _interruptibly(self._asked().delete, (name,))
+                else:
+                    threading.Thread(
+                        target=_forget_missing, args=(self._asked().delete, name), daemon=True
+                    ).start()
+            except RuntimeError as error:
+                if getattr(error, "code", None) != native.ENOTFOUND:
+                    raise
+
+    def shutdown(self) -> None:
+        joined = self._asked()
+        atexit.unregister(self._leave)
+        try:
+            joined.shutdown()
+        except native.Error as error:
+            raise RayServeException(error.args[1]) from None
+        finally:
+            joined.stop()
+
+    def _leave(self) -> None:
+        """At the end of the driver: a private instance ends with it."""
+        joined, self._joined = self._joined, None
+        if joined is not None:
+            joined.stop()
+            joined.disconnect()
+
+    def status(self) -> dict[str, Any]:
+        """The status in Ray Serve's words."""
+        try:
+            found: dict[str, Any] = self._asked().status()
+        except native.Error as error:
+            raise RayServeException(error.args[1]) from None
+        return found
+
+    def details(self) -> dict[str, Any]:
+        from manta._private import native_details
+
+        return native_details.of_status(self.status())
+
+    def _applications(self) -> dict[str, Any]:
+        return dict(self.status().get("applications") or {})
+
+    def ingress_deployment(self, app_name: str) -> Optional[str]:
+        app = self._applications().get(app_name)
+        return None if app is None else app.get("ingress") or _last(app["deployments"])
+
+    def has_deployment(self, deployment: DeploymentID) -> bool:
+        app = self._applications().get(deployment.app_name)
+        return app is not None and deployment.name in app["deployments"]
+
+    def deployment_actor(self, deployment: DeploymentID, name: str, version: Optional[str]) -> Any:
+        raise ValueError(f"There is no actor '{name}' of {deployment}.")
+
+    def record_models(self, replica: ReplicaID, model_ids: list[str]) -> None:
+        """Senders then prefer this replica for these models."""
+        if _taker is not None:
+            _taker.models(model_ids)
+
+    def record_metric(
+        self,
+        kind: str,
+        name: str,
+        description: str,
+        value: float,
+        tags: dict[str, str],
+        boundaries: Optional[list[float]] = None,
+    ) -> None:
+        """The instance's metrics are its own processes'; those of users are not collected yet."""
+
+
+def _last(names: Any) -> Optional[str]:
+    found = list(names)
+    return found[-1] if found else None
+
+
+def _drain(joined: Any) -> None:
+    """The thread that finishes calls."""
+    while joined.drain():
+        pass
+
+
+def _forget_missing(delete: Callable[[str], None], name: str) -> None:
+    try:
+        delete(name)
+    except native.Error as error:
+        if error.args[0] != native.ENOTFOUND:
+            logger.warning(f"Application '{name}' could not be deleted: {error.args[1]}")
+
+
+class DeployError(RuntimeError):
+    """What the instance refused or could not do."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _interruptibly(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Run a wait that no signal ends in another thread, so that Ctrl-C ends the waiting."""
+    outcome: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function(*arguments)
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, name="manta-wait", daemon=True)
+    thread.start()
+    thread.join()
+    if not outcome:
+        return
+    error = outcome[0]
+    if isinstance(error, native.Error):
+        raise DeployError(*error.args) from None
+    raise error
+
+
+# ---- what a deployment is for the controller
+
+
+def _check_options(app: BuiltApplication) -> None:
+    for deployment in app.deployments:
+        if deployment._deployment_config.autoscaling_config:
+            logger.warning(
+                f"Deployment '{deployment.name}': autoscaling_config is not acted upon yet; "
+                f"{_replicas(deployment)} replica(s) are started."
+            )
+
+
+def _replicas(deployment: Deployment) -> int:
+    scaling = deployment._deployment_config.autoscaling_config
+    if scaling:
+        given = scaling if isinstance(scaling, dict) else scaling.model_dump()
+        return int(given.get("initial_replicas") or max(1, given.get("min_replicas") or 1))
+    return int(deployment.num_replicas or 0)
+
+
+def _entry(deployment: Deployment, app: BuiltApplication) -> tuple[Any, ...]:
+    chosen = deployment._deployment_config
+    wanted = version.of_deployment(deployment)
+    config = None if chosen.user_config is None else json.dumps(chosen.user_config)
+    asgi = hasattr(deployment.func_or_class, "_run_asgi_lifespan_startup")
+    options = {
+        **native_code.surroundings(),
+        "environment": _environment(deployment),
+        "code_version": wanted.code,
+        "route_prefix": app.route_prefix or "",
+        "logging": _plain(chosen.logging_config or app.logging_config),
+    }
+    return (
+        deployment.name,
+        f"python:{os.path.abspath(sys.executable)}",
+        native_code.pack(deployment),
+        options,
+        config,
+        _number(app.name, wanted.code, config, options),
+        _replicas(deployment),
+        int(chosen.max_ongoing_requests),
+        int(chosen.max_queued_requests),
+        1,
+        float(chosen.graceful_shutdown_timeout_s),
+        float(chosen.health_check_period_s),
+        float(chosen.health_check_timeout_s),
+        asgi,
+    )
+
+
+def _environment(deployment: Deployment) -> dict[str, str]:
+    env = (deployment.ray_actor_options or {}).get("runtime_env") or {}
+    return {str(name): str(value) for name, value in (env.get("env_vars") or {}).items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _number(*parts: Any) -> int:
+    """A version as the controller compares it."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

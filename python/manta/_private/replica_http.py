@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTP request inside a replica, in ASGI's words."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from functools import cached_property
+from typing import Any, Optional
+
+from manta._private import native_errors
+from manta._private.http_result import Answer
+
+native = native_errors.native
+_GONE = {"type": "http.disconnect"}
+
+
+class Exchange:
+    """Scope, receive and send of one request, and the short way for whole answers."""
+
+    def __init__(self, request: Any, loop: asyncio.AbstractEventLoop, streams_body: bool) -> None:
+        self.request = request
+        self._loop = loop
+        self._streams_body = streams_body
+        self._body_ended = False
+        self._gone: Optional[asyncio.Future[None]] = None
+        self._status = 0
+        self._headers: Any = ()
+
+    @cached_property
+    def scope(self) -> dict[str, Any]:
+        scope: dict[str, Any] = self.request.scope()
+        return scope
+
+    def starlette_request(self) -> Any:
+        from starlette.requests import Request
+
+        return Request(self.scope, self.receive)
+
+    # What comes.
+
+    async def receive(self) -> dict[str, Any]:
+        """The body, in pieces as they come or whole; then, when it happens, the client's leaving."""
+        if not self._body_ended:
+            return await self._receive_body()
+        if not self.request.open or self.request.cancelled:
+            return _GONE
+        await self._wait_for_end()
+        return _GONE
+
+    async def _receive_body(self) -> dict[str, Any]:
+        request = self.request
+        if not self._streams_body:
+            self._body_ended = True
+            return {"type": "http.request", "body": request.body(), "more_body": False}
+        while True:
+            try:
+                piece = request.read()
+            except native.Error:
+                self._body_ended = True
+                return _GONE
+            if piece is not None:
+                self._body_ended = not piece
+                return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+            await self._wait_for("on_body")
+
+    async def _wait_for(self, event: str) -> None:
+        future = self._loop.create_future()
+        setattr(self.request, event, lambda: future.done() or future.set_result(None))
+        try:
+            await future
+        finally:
+            setattr(self.request, event, None)
+
+    async def _wait_for_end(self) -> None:
+        """Until the answer is whole; a client that leaves before cancels the task that waits."""
+        if self._gone is None:
+            self._gone = self._loop.create_future()
+        await asyncio.shield(self._gone)
+
+    def _end(self) -> None:
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    # What goes.
+
+    async def send(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            if self._status:
+                raise RuntimeError("The response has been started before.")
+            self._status = message["status"]
+            self._headers = message.get("headers") or ()
+        elif kind == "http.response.body":
+            if not self._status:
+                raise RuntimeError("A body came before the response was started.")
+            await self._send_body(message.get("body", b""), message.get("more_body", False))
+
+    async def _send_body(self, body: bytes, more: bool) -> None:
+        request = self.request
+        if not request.open:
+            return
+        if not request.begun and not more:
+            request.reply_http(self._status, None, list(self._headers), body)
+            self._end()
+            return
+        if not request.begun:
+            request.begin(self._status, None, list(self._headers))
+        await self.write(body)
+        if not more and request.open:
+            request.finish()
+            self._end()
+
+    async def write(self, part: bytes) -> None:
+        """A part of a streamed answer, once the client has taken enough; OSError when it left."""
+        try:
+            while not self.request.write(part):
+                await self._wait_for("on_room")
+        except native.Error as error:
+            if error.args[0] != native.ECANCELLED:
+                raise
+            raise OSError("The client has left.") from None
+
+    async def stream(self, items: Any) -> None:
+        """What a generator yields, as it comes."""
+        self.request.begin(200, "text/plain; charset=utf-8", ())
+        if inspect.isasyncgen(items):
+            async for item in items:
+                await self.write(item if isinstance(item, bytes) else str(item).encode())
+        else:
+            for item in items:
+                await self.write(item if isinstance(item, bytes) else str(item).encode())
+        self.request.finish()
+
+    def answer(self, answer: Answer) -> None:
+        """The whole answer at once."""
+        self.request.reply_http(
+            answer.status, answer.content_type, list(answer.headers), answer.body
+        )
+
+    def check_answered(self) -> None:
+        """An application that returned has answered, or has failed."""
+        if self.request.open:
+            if not self.request.begun:
+                raise RuntimeError("The ASGI application returned without an answer.")
+            self.request.finish()
+        self._end()

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A replica's process: ``python -m manta._private.replica_main``, started by the node.
+
+The extension's ``Taker`` is the network's side: its descriptor lies on the event loop, and each turn
+hands over what has come.  What is done with a request stands in ``replica_requests``; here is the
+replica's life: its document, its code, its health, its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import logging
+import os
+import sys
+import traceback
+from typing import Any, Optional
+
+native: Any = importlib.import_module("manta._native")
+
+_HEALTH_STRIKES = 3
+_DESTROY_TIMEOUT_S = 10.0
+
+
+class LogHandler(logging.Handler):
+    """The loggers of the package write into the replica's log."""
+
+    def __init__(self, taker: Any) -> None:
+        super().__init__()
+        self._taker = taker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._taker.log(record.levelno, self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+class Replica:
+    """One replica of one deployment: this process."""
+
+    def __init__(self, taker: Any, document: dict[str, Any], loop: asyncio.AbstractEventLoop):
+        self._taker = taker
+        self._document = document
+        self._loop = loop
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._descriptor = -1
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._code: Any = None
+        self._requests: Any = None
+
+    # The network on the loop.
+
+    def _watch(self) -> None:
+        self._descriptor = self._taker.watch()
+        self._loop.add_reader(self._descriptor, self._turn)
+
+    def _turn(self) -> None:
+        """Everything that has come, at once; the next turn by time is set again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        timeout_ms = self._taker.turn(self._begin, self._tell)
+        if timeout_ms >= 0:
+            self._timer = self._loop.call_later(timeout_ms / 1000, self._turn)
+
+    def _begin(self, request: Any) -> None:
+        self._requests.begin(request)
+
+    def _tell(self, name: str, value: Any) -> None:
+        if name == "drained" and not self._ended.done():
+            self._ended.set_result(None)
+
+    # Life.
+
+    async def run(self) -> int:
+        """Until it is drained; the exit status."""
+        self._watch()
+        if not await self._start():
+            return 1
+        health = self._loop.create_task(self._watch_health())
+        await self._ended
+        health.cancel()
+        try:
+            await asyncio.wait_for(self._code.destroy(), _DESTROY_TIMEOUT_S)
+        except Exception:
+            self._log_trace("The replica's object could not be destroyed")
+        return 0
+
+    async def _start(self) -> bool:
+        """Load and construct user code; what it raises goes to the controller."""
+        try:
+            await self._construct()
+        except BaseException as error:
+            text = "".join(traceback.format_exception(error)).rstrip()
+            self._loop.remove_reader(self._descriptor)
+            self._taker.failed(native.EUSER, text)
+            return False
+        gc.collect()
+        gc.freeze()
+        self._taker.ready()
+        self._turn()
+        return True
+
+    async def _construct(self) -> None:
+        from manta._private import native_code
+
+        self._taker.enter()
+        try:
+            code = native_code.unpack(self._document["code"])
+        finally:
+            self._taker.leave()
+        await self._construct_code(code)
+
+    async def _construct_code(self, code: Any) -> None:
+        from manta._private.names import DeploymentID
+        from manta._private.replica_requests import Requests
+        from manta._private.user_code import UserCode
+
+        document = self._document
+        deployment = DeploymentID(document["deployment"], document["application"])
+        user_config = document["user_config"]
+        self._code = UserCode(
+            code.thing,
+            code.args,
+            code.kwargs,
+            deployment_id=deployment,
+            thread_limit=document["max_ongoing_requests"],
+        )
+        self._set_context(deployment, code.config)
+        self._requests = Requests(self._taker, self._code, deployment, document, self._loop)
+        await self._code.construct()
+        context = self._replica_context()
+        context.servable_object = self._code.callable
+        config = None if user_config is None else json.loads(user_config)
+        await self._code.reconfigure(config, context.rank)
+
+    def _set_context(self, deployment: Any, config: Any) -> None:
+        from manta._private.names import ReplicaID
+        from manta.serve import context
+
+        context._set_internal_replica_context(
+            replica_id=ReplicaID(self._document["id"], deployment),
+            servable_object=None,  # type: ignore[arg-type]
+            _deployment_config=config,
+            rank=_Rank(),  # type: ignore[arg-type]
+            world_size=1,
+            code_version=self._document["options"].get("code_version"),
+        )
+
+    @staticmethod
+    def _replica_context() -> Any:
+        from manta.serve import context
+
+        return context._get_internal_replica_context()
+
+    async def _watch_health(self) -> None:
+        """The user's own check, at its period; three failures in a row are a verdict."""
+        period = self._document["health_check_period_s"]
+        timeout = self._document["health_check_timeout_s"]
+        strikes = 0
+        while True:
+            await asyncio.sleep(period)
+            try:
+                await asyncio.wait_for(self._code.check_health(), timeout)
+                strikes = 0
+            except Exception as error:
+                strikes += 1
+                self._log_trace("The health check failed")
+                if strikes >= _HEALTH_STRIKES:
+                    self._taker.health(f"{type(error).__name__}: {error}")
+                continue
+            self._taker.health(None)
+
+    def _log_trace(self, what: str) -> None:
+        self._taker.log(logging.ERROR, f"{what}\n{traceback.format_exc().rstrip()}")
+
+
+class _Rank:
+    """The rank of a replica, as long as the instance gives none."""
+
+    rank = 0
+    node_rank = 0
+    local_rank = 0
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _set_logging(taker: Any) -> None:
+    from manta._private.constants import LOGGER_NAME
+
+    for name in (LOGGER_NAME, "ray.serve"):
+        logger = logging.getLogger(name)
+        logger.addHandler(LogHandler(taker))
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def main(arguments: list[str]) -> int:
+    """The whole life of the process."""
+    try:
+        taker = native.Taker(["manta-replica", *arguments])
+    except native.Error as error:
+        print(f"manta: {error.args[1]}", file=sys.stderr)
+        return 1
+    document = taker.document()
+
+    from manta._private import native_code
+
+    native_code.enter(document["options"])
+    _set_logging(taker)
+
+    from manta._private import native_instance
+
+    native_instance.become_replica(taker)
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    status = loop.run_until_complete(Replica(taker, document, loop).run())
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    taker.close()
+    return status
+
+
+if __name__ == "__main__":
+    _status = main(sys.argv[1:])
+    # Threads of user code that still run do not keep a replica that has ended.
+    os._exit(_status)
