@@ -78,6 +78,7 @@ void connection_free(struct connection *connection)
     list_remove(&connection->phase_link);
     buffer_unref(connection->in);
     buffer_unref(connection->out);
+    parcel_unref(connection->tail);
     pool_give(&proxy->connections, connection);
     metric_set(http_connections, proxy->connections.used_count);
     listener_resume(proxy);
@@ -222,12 +223,63 @@ static void connection_read(struct connection *connection)
     connection_settle(connection, true);
 }
 
+/* The newest exchange, when its body is received into a slot. */
+static struct exchange *connection_slot_exchange(struct connection *connection)
+{
+    if (!connection->in_body)
+        return NULL;
+    struct exchange *newest = list_entry(list_last(&connection->exchanges), struct exchange, link);
+    return newest->slot ? newest : NULL;
+}
+
+/* So much of the body is in the slot. */
+static void connection_slot_took(struct connection *connection, struct exchange *exchange,
+                                 size_t size)
+{
+    connection->body.left -= size;
+    connection->body.total += size;
+    exchange->expects = false; /* it did not wait to be told, or was */
+    exchange_slot_filled(exchange, size);
+    if (connection->body.left > 0)
+        return;
+    connection->in_body = false;
+    exchange_body_end(exchange);
+}
+
+/* Straight from the socket. */
+static void connection_read_slot(struct connection *connection, struct exchange *exchange)
+{
+    struct proxy *proxy = connection->proxy;
+    int64_t timeout_ns = proxy->settings.http_request_timeout_ms * 1000000;
+    size_t room;
+    uint8_t *at = exchange_slot_room(exchange, &room);
+    ssize_t size = socket_read(connection->descriptor, at, room);
+    if (size == -EAGAIN || size == -EINTR)
+        return;
+    if (size <= 0) {
+        connection_lost(connection);
+        return;
+    }
+    if (timeout_ns && loop_now_ns(proxy->loop) - exchange->begin_ns > timeout_ns) {
+        connection_timeout(connection);
+        return;
+    }
+    connection_slot_took(connection, exchange, (size_t)size);
+    connection_process(connection);
+    connection_settle(connection, true);
+}
+
 static void connection_ready(void *owner, int events)
 {
     struct connection *connection = owner;
     if (events & LOOP_WRITE)
         connection_flush(connection);
-    if (!connection->closed && (events & LOOP_READ) && connection->reading)
+    if (connection->closed || !(events & LOOP_READ) || !connection->reading)
+        return;
+    struct exchange *into_slot = connection_slot_exchange(connection);
+    if (into_slot)
+        connection_read_slot(connection, into_slot);
+    else
         connection_read(connection);
 }
 
@@ -245,7 +297,8 @@ void connection_watch(struct connection *connection)
                         connection->in_end - connection->in_start < CONNECTION_IN_SIZE);
     }
     list_remove(&connection->starved_link);
-    if (room && !proxy_has_budget(connection->proxy)) {
+    /* What goes into a slot has its room already. */
+    if (room && !connection_slot_exchange(connection) && !proxy_has_budget(connection->proxy)) {
         list_push_back(&connection->proxy->starved, &connection->starved_link);
         room = false;
     }
@@ -372,6 +425,9 @@ static bool connection_begin(struct connection *connection, const struct http1_h
         connection->in_body = true;
         exchange->expects = head->expect_continue && connection->in_end == connection->in_start;
         exchange_begin(exchange, head, (struct bytes){0}, false);
+        if (exchange->slot)
+            exchange_keep_head(exchange, connection->in, connection->in_start - head_size,
+                               head_size);
         connection_say_continue(connection, exchange);
     }
     return true;
@@ -428,6 +484,20 @@ static bool connection_push_held(struct connection *connection, struct exchange 
     return connection->held == 0;
 }
 
+/* What came with the head.  True: the body is whole. */
+static bool connection_fill_slot(struct connection *connection, struct exchange *exchange)
+{
+    size_t room;
+    uint8_t *at = exchange_slot_room(exchange, &room);
+    struct bytes here = bytes_head(connection_input(connection), room);
+    if (here.size == 0)
+        return false;
+    memcpy(at, here.at, here.size);
+    connection->in_start += here.size;
+    connection_slot_took(connection, exchange, here.size);
+    return true;
+}
+
 static bool connection_parse_body(struct connection *connection)
 {
     struct exchange *exchange =
@@ -436,6 +506,8 @@ static bool connection_parse_body(struct connection *connection)
     struct http1_header trailer;
     struct bytes data;
     size_t consumed = 0;
+    if (exchange->slot)
+        return connection_fill_slot(connection, exchange);
     if (!connection_push_held(connection, exchange))
         return false;
     switch (http1_body_next(&connection->body, connection_input(connection),

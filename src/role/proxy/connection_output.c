@@ -6,6 +6,9 @@
  * them until their turn comes, so that answers leave in the order of the requests.  `out` is
  * written once per turn, by connection_flush, which then looks at what the connection may do next:
  * end exchanges that are over, let the next one write, parse what waited, close.
+ *
+ * A large body is not copied into `out`: it is the connection's tail, written behind `out` from the
+ * memory that the replica lent.  Nobody else writes before it has left, and then it goes back.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,7 +20,20 @@
 
 size_t connection_unsent(const struct connection *connection)
 {
-    return connection->out_end - connection->out_start;
+    size_t tail = connection->tail ? connection->tail->value.size - connection->tail_start : 0;
+    return connection->out_end - connection->out_start + tail;
+}
+
+void connection_write_tail(struct connection *connection, struct parcel *parcel)
+{
+    if (connection->closed) {
+        parcel_unref(parcel);
+        return;
+    }
+    ensure(!connection->tail && connection->out);
+    connection->tail = parcel;
+    connection->tail_start = 0;
+    connection_dirty(connection);
 }
 
 /* A buffer with `size` bytes free behind *end, what it holds kept; null when memory lacks. */
@@ -104,17 +120,42 @@ static void connection_drained(struct connection *connection)
     }
 }
 
+/* What is to be written next: `out`, and the tail behind it. */
+static int connection_parts(const struct connection *connection, struct iovec parts[2])
+{
+    int count = 0;
+    if (connection->out_end > connection->out_start)
+        parts[count++] = (struct iovec){connection->out->data + connection->out_start,
+                                        connection->out_end - connection->out_start};
+    if (connection->tail)
+        parts[count++] =
+            (struct iovec){(uint8_t *)connection->tail->value.at + connection->tail_start,
+                           connection->tail->value.size - connection->tail_start};
+    return count;
+}
+
+static void connection_sent(struct connection *connection, size_t size)
+{
+    size_t out = connection->out_end - connection->out_start;
+    size_t from_out = size < out ? size : out;
+    connection->out_start += from_out;
+    if (!connection->tail)
+        return;
+    connection->tail_start += size - from_out;
+    if (connection->tail_start == connection->tail->value.size)
+        connection->tail = parcel_unref(connection->tail);
+}
+
 static bool connection_write(struct connection *connection)
 {
-    struct iovec part = {connection->out->data + connection->out_start,
-                         connection_unsent(connection)};
-    ssize_t sent = socket_write(connection->descriptor, &part, 1);
+    struct iovec parts[2];
+    ssize_t sent = socket_write(connection->descriptor, parts, connection_parts(connection, parts));
     if (sent < 0 && sent != -EAGAIN && sent != -EINTR) {
         connection_lost(connection);
         return false;
     }
     if (sent > 0) {
-        connection->out_start += (size_t)sent;
+        connection_sent(connection, (size_t)sent);
         if (connection->phase == PHASE_WRITE)
             connection_enter(connection, PHASE_WRITE);
     }
@@ -151,7 +192,7 @@ static void connection_advance(struct connection *connection)
     while (!connection->closed && (link = list_first(&connection->exchanges))) {
         struct exchange *exchange = list_entry(link, struct exchange, link);
         bool last = connection->exchanges.length == 1;
-        if (!exchange->over || (last && connection->in_body))
+        if (!exchange->over || connection->tail || (last && connection->in_body))
             return;
         if (exchange->broken || !exchange->keep_alive ||
             (last && (connection->closing || connection->proxy->draining))) {
@@ -169,11 +210,15 @@ static void connection_advance(struct connection *connection)
 
 void connection_flush(struct connection *connection)
 {
-    connection_advance(connection);
-    if (connection->closed)
-        return;
-    if (connection_unsent(connection) && !connection_write(connection))
-        return;
+    bool again;
+    do {
+        connection_advance(connection);
+        if (connection->closed)
+            return;
+        again = connection->tail != NULL;
+        if (connection_unsent(connection) && !connection_write(connection))
+            return;
+    } while (again && !connection->tail); /* what waited behind it goes on */
     if (!connection_unsent(connection))
         connection_drained(connection);
     if (connection->closed)

@@ -32,6 +32,8 @@ void exchange_free(struct exchange *exchange)
 {
     ensure_tag(R1, !exchange->call);
     list_remove(&exchange->link);
+    exchange_drop_slot(exchange);
+    parcel_unref(exchange->tail);
     buffer_unref(exchange->pending);
     pool_give(&exchange->connection->proxy->exchanges, exchange);
 }
@@ -122,9 +124,9 @@ static void copy_text(char *at, size_t room, struct bytes bytes)
     at[size] = 0;
 }
 
-static void exchange_submit(struct exchange *exchange, const struct http1_head *head,
-                            struct deployment_id deployment, struct bytes prefix, struct bytes body,
-                            bool whole)
+void exchange_submit(struct exchange *exchange, const struct http1_head *head,
+                     struct deployment_id deployment, struct bytes prefix, struct bytes body,
+                     struct parcel *parcel, bool whole)
 {
     struct proxy *proxy = exchange->connection->proxy;
     int64_t timeout_ms = proxy->settings.http_request_timeout_ms;
@@ -147,6 +149,7 @@ static void exchange_submit(struct exchange *exchange, const struct http1_head *
         .model_id = field_of(head, BYTES("serve_multiplexed_model_id")),
         .headers = write_fields(proxy, head),
         .body = body,
+        .parcel = parcel,
     };
     exchange->call = dispatch_submit(proxy->dispatch, &request, exchange, &error);
     if (!exchange->call)
@@ -181,7 +184,8 @@ void exchange_begin(struct exchange *exchange, const struct http1_head *head, st
         return;
     }
     copy_text(exchange->route, sizeof exchange->route, prefix);
-    exchange_submit(exchange, head, deployment, prefix, body, whole);
+    if (whole || !exchange_take_slot(exchange, head, deployment))
+        exchange_submit(exchange, head, deployment, prefix, body, NULL, whole);
 }
 
 /* ---- the request's body
@@ -189,7 +193,8 @@ void exchange_begin(struct exchange *exchange, const struct http1_head *head, st
 
 bool exchange_has_body_room(struct exchange *exchange)
 {
-    if (exchange->discard || !exchange->call || dispatch_write_room(exchange->call) > 0)
+    if (exchange->discard || exchange->slot || !exchange->call ||
+        dispatch_write_room(exchange->call) > 0)
         return true;
     /* Others may have filled the replica's channel since the last part: DISPATCH_ROOM comes only to
      * those who have tried to write. */
@@ -207,7 +212,9 @@ size_t exchange_body(struct exchange *exchange, struct bytes data)
 void exchange_body_end(struct exchange *exchange)
 {
     exchange->body_done = true;
-    if (exchange->call && !exchange->discard)
+    if (exchange->slot && !exchange->discard)
+        exchange_send_slot(exchange);
+    else if (exchange->call && !exchange->discard)
         dispatch_write(exchange->call, (struct bytes){0}, true);
     if (exchange->over)
         connection_dirty(exchange->connection);
@@ -250,7 +257,10 @@ static void exchange_on_reply(struct exchange *exchange, const struct dispatch_e
     if (event->end)
         exchange_leave_body(exchange);
     exchange_write_head(exchange, status, size, event->content_type, event->headers);
-    exchange_write_body(exchange, event->body);
+    if (event->parcel)
+        exchange_write_parcel(exchange, event->parcel);
+    else
+        exchange_write_body(exchange, event->body);
     if (event->end)
         exchange_write_end(exchange, (struct bytes){0});
 }
@@ -291,6 +301,7 @@ void exchange_promote(struct exchange *exchange)
 {
     struct connection *connection = exchange->connection;
     struct buffer *pending = exchange->pending;
+    struct parcel *tail = exchange->tail;
     if (!pending)
         return;
     uint8_t *room = connection_room(connection, exchange, exchange->pending_size);
@@ -300,4 +311,7 @@ void exchange_promote(struct exchange *exchange)
     connection_wrote(connection, exchange, exchange->pending_size);
     exchange->pending = buffer_unref(pending);
     exchange->pending_size = 0;
+    exchange->tail = NULL;
+    if (tail)
+        connection_write_tail(connection, tail);
 }

@@ -107,6 +107,24 @@ void exchange_write_body(struct exchange *exchange, struct bytes part)
     }
 }
 
+/* A large one is written from where it lies, once what is before it has left. */
+void exchange_write_parcel(struct exchange *exchange, struct parcel *parcel)
+{
+    struct connection *connection = exchange->connection;
+    if (connection->closed || exchange->over)
+        return;
+    if (exchange->framing != HTTP1_FRAMING_LENGTH || parcel->value.size < SLOT_LEAST ||
+        parcel->value.size != exchange->answer_left) {
+        exchange_write_body(exchange, parcel->value);
+        return;
+    }
+    exchange->answer_left = 0;
+    if (list_first(&connection->exchanges) == &exchange->link)
+        connection_write_tail(connection, parcel_ref(parcel));
+    else
+        exchange->tail = parcel_ref(parcel);
+}
+
 /* Whether the connection goes on is decided here, when the answer's head can still say so.  A rest
  * that is short, or may be, is read and dropped; a long one ends the connection, and so does one of
  * which nobody knows whether the client will send it (RFC 9110 10.1.1). */
@@ -118,6 +136,7 @@ void exchange_leave_body(struct exchange *exchange)
         list_last(&connection->exchanges) != &exchange->link)
         return;
     exchange->discard = true;
+    exchange_drop_slot(exchange);
     connection->in_start += connection->held;
     connection->held = 0;
     if (exchange->broken || exchange->expects ||

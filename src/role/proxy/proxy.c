@@ -34,19 +34,20 @@ struct bytes proxy_date(struct proxy *proxy)
 }
 
 /* Bytes in buffers are counted where they are held: what clients sent and are sent, and what
- * channels hold. */
+ * channels and slots hold. */
 bool proxy_has_budget(const struct proxy *proxy)
 {
-    size_t held =
-        buffer_store_live_bytes(proxy->buffers) + buffer_store_live_bytes(proxy->channels.buffers);
+    size_t held = buffer_store_live_bytes(proxy->buffers) +
+                  buffer_store_live_bytes(proxy->channels.buffers) +
+                  slot_pool_used_bytes(parcel_desk_slots(dispatch_desk(proxy->dispatch)));
     return held < (size_t)proxy->settings.process_byte_budget;
 }
 
 /* ---- the turn
  * --------------------------------------------------------------------------------------- */
 
-/* A connection whose only answer is whole writes it now, so that one warm buffer serves many; others
- * gather what comes in this turn. */
+/* A connection whose only answer is whole writes it now, so that one warm buffer serves many;
+ * others gather what comes in this turn. */
 static void proxy_event(const struct dispatch_event *event)
 {
     struct exchange *exchange = event->owner;
@@ -280,6 +281,7 @@ int proxy_open(struct proxy *proxy, const struct proxy_options *options, uint64_
                                      .name = name,
                                      .seed = seed,
                                      .trace = options->trace,
+                                     .takes_parcels = true,
                                      .wake = proxy_wake,
                                      .owner = proxy};
     proxy->dispatch = dispatch_new(&config, reterr);

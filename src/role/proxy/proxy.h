@@ -2,12 +2,14 @@
 /*
  * proxy: from client connections to the dispatch and back; one thread, one loop.
  *
- *     listener.c           accepts                       struct proxy
- *     connection.c         what a client sends           struct connection: a phase with a time
+ *     listener.c           accepts                      struct proxy
+ *     connection.c         what a client sends          struct connection: a phase with a time
  * limit connection_output.c  what it is sent exchange.c           one request struct exchange: a
- * call of the dispatch, exchange_answer.c    and its answer                    or an answer of our
- * own local.c              answers of our own: errors, /-/healthz, /-/routes access.c the access
- * log proxy_check.c        invariants
+ * call of the dispatch, exchange_slot.c      a large body on its way in   or an answer of our own
+ *     exchange_answer.c    and its answer
+ *     local.c              answers of our own: errors, /-/healthz, /-/routes
+ *     access.c             the access log
+ *     proxy_check.c        invariants
  *
  * A connection is on exactly one phase list (a state is the list you are on), in the order of
  * entering it; since each phase has one time limit, the first of a list is the next to run out, and
@@ -25,6 +27,7 @@
 #include "http1.h"
 #include "list.h"
 #include "loop.h"
+#include "parcel.h"
 #include "pool.h"
 #include "rng.h"
 #include "settings.h"
@@ -79,9 +82,14 @@ struct exchange {
     bool broken;                /* the answer broke off: the connection must close behind it */
     enum http1_framing framing; /* of the answer */
     uint16_t status;
-    size_t ungranted;       /* answer bytes written to `out` whose credit is not given back yet */
-    uint64_t answer_left;   /* of HTTP1_FRAMING_LENGTH: bytes that must still come */
+    size_t ungranted;     /* answer bytes written to `out` whose credit is not given back yet */
+    uint64_t answer_left; /* of HTTP1_FRAMING_LENGTH: bytes that must still come */
+    struct slot *slot;    /* the body is received here, and sent on when it is whole */
+    size_t slot_size, slot_filled;
+    struct buffer *head; /* with `slot`: the request's head is parsed again when it is sent on */
+    size_t head_start, head_size;
     struct buffer *pending; /* the answer so far, while earlier exchanges are not over */
+    struct parcel *tail;    /* its body, behind `pending` */
     size_t pending_size;
     char request_id[REQUEST_ID_SIZE];
     uint8_t request_id_size;
@@ -108,6 +116,8 @@ struct connection {
     struct list exchanges;  /* oldest first: the first one writes */
     struct buffer *out;
     size_t out_start, out_end;
+    struct parcel *tail; /* an answer's body, to be written behind `out` from where it lies */
+    size_t tail_start;
     bool reading;       /* LOOP_READ asked for */
     bool blocked;       /* the kernel took less than we had: LOOP_WRITE asked for */
     bool in_body;       /* the newest exchange's body is not whole */
@@ -195,6 +205,9 @@ void connection_flush(struct connection *connection);
 uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size);
 void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size);
 size_t connection_unsent(const struct connection *connection);
+/* The body of the oldest exchange's answer; takes the reference over.  Nothing of the exchange
+ * follows it. */
+void connection_write_tail(struct connection *connection, struct parcel *parcel);
 
 /* exchange.c */
 struct exchange *exchange_new(struct connection *connection);
@@ -214,10 +227,30 @@ void exchange_drop_call(struct exchange *exchange, int code);
 void exchange_promote(struct exchange *exchange);
 void exchange_granted(struct exchange *exchange);
 
+/* A whole head, and the route that it has now. */
+void exchange_submit(struct exchange *exchange, const struct http1_head *head,
+                     struct deployment_id deployment, struct bytes prefix, struct bytes body,
+                     struct parcel *parcel, bool whole);
+
+/* exchange_slot.c */
+/* A place for the body, where that is what the deployment wants and there is one. */
+bool exchange_take_slot(struct exchange *exchange, const struct http1_head *head,
+                        struct deployment_id deployment);
+/* Its head lies there, and stays. */
+void exchange_keep_head(struct exchange *exchange, struct buffer *buffer, size_t start,
+                        size_t size);
+/* Where the next bytes of the body are to be received, and that `size` of them were. */
+uint8_t *exchange_slot_room(struct exchange *exchange, size_t *ret_size);
+void exchange_slot_filled(struct exchange *exchange, size_t size);
+void exchange_send_slot(struct exchange *exchange); /* the body is whole */
+void exchange_drop_slot(struct exchange *exchange);
+
 /* exchange_answer.c */
 void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t body_size,
                          struct bytes content_type, struct bytes headers);
 void exchange_write_body(struct exchange *exchange, struct bytes part);
+/* All of it, without a copy where that can be. */
+void exchange_write_parcel(struct exchange *exchange, struct parcel *parcel);
 void exchange_write_end(struct exchange *exchange, struct bytes trailers);
 void exchange_break(struct exchange *exchange);
 /* Before the head of an answer that will be whole, and at the end of any: nobody wants the rest of

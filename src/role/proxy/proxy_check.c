@@ -28,7 +28,9 @@ static size_t check_exchanges(const struct connection *connection)
         const struct exchange *exchange = list_entry(link, struct exchange, link);
         ensure(exchange->connection == connection);
         ensure_tag(R1, !exchange->over || !exchange->call);
-        ensure_tag(R1, exchange->over || exchange->call);
+        ensure_tag(R1, exchange->over || exchange->call || exchange->slot);
+        ensure(!exchange->slot || (!exchange->call && !exchange->over && exchange->head));
+        ensure(!exchange->tail || exchange->pending);
         ensure(!exchange->over || exchange->answered);
         ensure(!exchange->pending || link != connection->exchanges.head.next);
         ensure(!exchange->discard || !exchange->call);
@@ -53,7 +55,8 @@ static size_t check_connection(const struct proxy *proxy, const struct connectio
     check_buffers(connection);
     ensure(connection->reading == ((connection->watch.events & LOOP_READ) != 0));
     ensure(connection->blocked == ((connection->watch.events & LOOP_WRITE) != 0));
-    ensure(connection->blocked == (connection->out_end > connection->out_start));
+    ensure(connection->blocked == (connection_unsent(connection) > 0));
+    ensure(!connection->tail || connection->tail_start < connection->tail->value.size);
     ensure(connection->reading || connection->blocked || list_linked(&connection->starved_link) ||
            waits_for_replica(connection));
     return check_exchanges(connection);

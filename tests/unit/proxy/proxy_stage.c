@@ -142,7 +142,8 @@ static void controller_publish(struct stage *stage)
                                                   .name = BYTES("model"),
                                                   .max_ongoing = 100,
                                                   .max_queued = -1,
-                                                  .available = 1};
+                                                  .available = 1,
+                                                  .streams_body = !stage->collects};
     struct wire_snapshot_replica replica = {
         .id = 1, .deployment = STAGE_DEPLOYMENT, .address = bytes_of_string(stage->replica_path)};
     struct wire_snapshot_end end = {.version = stage->version};

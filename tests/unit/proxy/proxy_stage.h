@@ -36,6 +36,7 @@ struct stage {
     struct page marks;
     size_t credited; /* bytes of credit that the proxy has given for answers */
     uint64_t version;
+    bool collects;       /* the deployment takes bodies whole, not as they come */
     uint64_t mem_live; /* before it began */
 };
 
