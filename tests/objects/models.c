@@ -10,7 +10,7 @@
  * A request is answered with "<replica id> <model id> <number of the load>", the id as the model itself knows it, which is
  * overwritten when it is unloaded.  ?gate=PATH: with the model in hand it says "entered ..." as puppet.c does, and answers
  * when it hears a byte.  ?late: a thread of its own gets the model and answers, after the entry point has returned.
- * ?more=ID: it gets that model too.
+ * ?more=ID: it gets that model too.  ?who: no model, only the replica's id.
  *
  * Applications: models; batches (answers "<model id> <size of the batch> <models in it>"); caller (asks models for the
  * model of the path, through a handle).
@@ -91,6 +91,10 @@ static void answer(struct manta_request *request)
     struct manta_error error;
     char text[400];
     const char *gate = strstr(manta_request_query(request), "gate="), *other = strstr(manta_request_query(request), "more=");
+    if (strstr(manta_request_query(request), "who")) {
+        manta_request_reply_string(request, replica_id);
+        return;
+    }
     int code = manta_model_get(request, &object, &error);
     if (code == 0)
         code = manta_model_get(request, &again, &error); /* is held once */

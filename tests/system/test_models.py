@@ -8,8 +8,11 @@
 """
 
 import concurrent.futures
+import json
 import os
+import pathlib
 import signal
+import subprocess
 
 import pytest
 from conftest import wait_until
@@ -30,6 +33,17 @@ def load_of(running, model, query=""):
     replica, name, number = answer.text.split(" ")
     assert name == model
     return replica, int(number)
+
+
+def await_two(running):
+    """The proxy is connected to both replicas."""
+    seen = set()
+
+    def look():
+        seen.add(ask(running, "", "who").text)
+        return len(seen) == 2
+
+    wait_until(look, "both replicas answer")
 
 
 @pytest.fixture
@@ -202,6 +216,7 @@ def test_a_replica_whose_load_hangs_is_replaced(manta_run, gate, crew):
 
 def test_a_model_stays_where_it_is(manta_run):
     with manta_run(MODELS, "num_replicas=2", "max_models=3") as models:
+        await_two(models)
         homes = {name: load_of(models, name)[0] for name in "abcdef"}
         assert sorted(list(homes.values()).count(replica) for replica in set(homes.values())) == [3, 3]
         for _ in range(10):
@@ -212,6 +227,7 @@ def test_a_model_stays_where_it_is(manta_run):
 
 def test_when_the_holder_is_full_another_loads_it(manta_run, gate, crew):
     with manta_run(MODELS, "num_replicas=2", "max_ongoing_requests=1") as models:
+        await_two(models)
         home = load_of(models, "a")[0]
         first = crew.submit(load_of, models, "a", gate.query)
         inside = gate.next()
@@ -224,6 +240,7 @@ def test_when_the_holder_is_full_another_loads_it(manta_run, gate, crew):
 def test_a_request_waits_for_its_model_and_then_takes_any_replica(manta_run, gate, crew):
     environment = {"MANTA_MODEL_MATCHING_TIMEOUT_MS": "300"}
     with manta_run(MODELS, "num_replicas=2", "max_ongoing_requests=1", environment=environment) as models:
+        await_two(models)
         home = load_of(models, "a")[0]
         other = next(name for name in "bcdefgh" if load_of(models, name)[0] != home)
         assert load_of(models, other, "more=z")[0] != home  # which holds two now
@@ -236,6 +253,7 @@ def test_a_request_waits_for_its_model_and_then_takes_any_replica(manta_run, gat
 
 def test_a_dead_replica_holds_nothing(manta_run):
     with manta_run(MODELS, "num_replicas=2") as models:
+        await_two(models)
         home = load_of(models, "a")[0]
         victims = [pid for pid in models.processes("manta-replica") if f"--replica\0{home}\0" in command_line(pid)]
         os.kill(victims[0], signal.SIGKILL)
@@ -266,6 +284,76 @@ def test_a_batch_has_one_model(manta_run, crew):
 
         sizes = list(crew.map(visit, range(300)))
         assert max(sizes) > 1 and max(sizes) <= 8
+
+
+# ---- the example
+
+PAIRS = ["3-8", "1-7", "4-9", "5-6", "0-8", "2-7"]
+
+
+@pytest.fixture(scope="module")
+def pairs_folder(manta_build, tmp_path_factory):
+    trainer = manta_build / "examples/train_pairs"
+    if not trainer.exists():
+        pytest.skip("this build has no XGBoost")
+    folder = tmp_path_factory.mktemp("pairs")
+    digits = pathlib.Path(__file__).resolve().parent.parent.parent / "examples/xgboost/digits.csv"
+    subprocess.run([trainer, digits, folder, *PAIRS], check=True, timeout=60)
+    return folder
+
+
+def images_of(folder, pair):
+    lines = (folder / f"{pair}.csv").read_text().splitlines()
+    numbers = [[int(number) for number in line.split(",")] for line in lines]
+    return [(row[:-1], row[-1]) for row in numbers]
+
+
+def ask_pair(running, pair, rows):
+    headers = {"serve_multiplexed_model_id": pair, "content-type": "application/json"}
+    return running.request("POST", "/", json.dumps({"rows": rows}), headers)
+
+
+def test_each_pair_of_digits_has_its_own_model(manta_run, pairs_folder, crew):
+    with manta_run("examples/libpairs.so:pairs", f"folder={pairs_folder}", "replicas=2", "models=3") as pairs:
+        homes = {}
+
+        def look():
+            """Each has a home, three in each; a replica that the proxy reached late gets its share in the next round."""
+            for pair in PAIRS:
+                images = images_of(pairs_folder, pair)[:64]
+                answer = ask_pair(pairs, pair, [pixels for pixels, _ in images])
+                assert answer.status == 200, answer
+                found = answer.json()["predictions"]
+                assert sum(one == digit for one, (_, digit) in zip(found, images)) >= 0.93 * len(images)
+                homes[pair] = answer.headers["x-replica"]
+            return sorted(homes.values()) == ["1"] * 3 + ["2"] * 3
+
+        wait_until(look, "three models on each replica")
+
+        def visit(number):
+            pair = PAIRS[number % len(PAIRS)]
+            answer = ask_pair(pairs, pair, [images_of(pairs_folder, pair)[0][0]])
+            return answer.status == 200 and answer.headers["x-replica"] == homes[pair]
+
+        assert all(crew.map(visit, range(120)))
+        assert ask_pair(pairs, "3-3", [[0] * 64]).status == 400
+        assert ask_pair(pairs, "../3-8", [[0] * 64]).status == 400
+        assert ask_pair(pairs, "8-3", [[0] * 64]).status == 404  # nobody trained it
+        assert ask_pair(pairs, "3-8", [[0] * 63]).status == 400
+        assert pairs.end() == 0
+        assert pairs.leftovers() == []
+
+
+def test_more_pairs_than_places_take_turns(manta_run, pairs_folder, crew):
+    with manta_run("examples/libpairs.so:pairs", f"folder={pairs_folder}", "models=2") as pairs:
+        first = {pair: images_of(pairs_folder, pair)[0] for pair in PAIRS}
+        expected = {pair: ask_pair(pairs, pair, [first[pair][0]]).json() for pair in PAIRS}
+
+        def visit(number):
+            pair = PAIRS[number % len(PAIRS)]
+            return ask_pair(pairs, pair, [first[pair][0]]).json() == expected[pair]
+
+        assert all(crew.map(visit, range(300)))
 
 
 # ---- objects of before
