@@ -103,6 +103,23 @@ static int log_directory(struct instance *instance, bool private_instance, struc
                      "neither XDG_STATE_HOME nor HOME says where logs may be kept");
 }
 
+static int state_directory(struct instance *instance, bool private_instance, struct error *reterr)
+{
+    char *path = instance->state_directory;
+    size_t size = sizeof(instance->state_directory);
+    const char *state = environment_path("XDG_STATE_HOME"), *home = environment_path("HOME");
+    if (private_instance)
+        return 0;
+    if (state)
+        return print_path(path, size, reterr, "%s/manta/%s", state, instance->name);
+    if (geteuid() == 0)
+        return print_path(path, size, reterr, "/var/lib/manta/%s", instance->name);
+    if (home)
+        return print_path(path, size, reterr, "%s/.local/state/manta/%s", home, instance->name);
+    return error_set(reterr, ERROR_INVALID,
+                     "neither XDG_STATE_HOME nor HOME says where applications may be stored");
+}
+
 int instance_locate(struct instance *instance, const char *name, bool private_instance,
                     struct error *reterr)
 {
@@ -121,11 +138,12 @@ int instance_locate(struct instance *instance, const char *name, bool private_in
     /* The longest path that will lie in it, so that no later one fails. */
     char longest[INSTANCE_PATH_SIZE];
     if ((rc = print_path(longest, sizeof(longest), reterr, "%s/replica-%llu.sock",
-                         instance->directory, (unsigned long long)UINT32_MAX)) != 0 ||
+                         instance->directory, (unsigned long long)UINT64_MAX)) != 0 ||
         (rc = print_path(instance->node_socket, sizeof(instance->node_socket), reterr,
                          "%s/node.sock", instance->directory)) != 0 ||
         (rc = print_path(instance->controller_socket, sizeof(instance->controller_socket), reterr,
-                         "%s/controller.sock", instance->directory)) != 0)
+                         "%s/controller.sock", instance->directory)) != 0 ||
+        (rc = state_directory(instance, private_instance, reterr)) != 0)
         return rc;
     return log_directory(instance, private_instance, reterr);
 }
@@ -211,6 +229,8 @@ int instance_create(struct instance *instance, struct error *reterr)
         rc = own_directory(path, reterr);
     if (rc == 0)
         rc = make_path(instance->log_directory, reterr);
+    if (rc == 0 && instance->state_directory[0])
+        rc = make_path(instance->state_directory, reterr);
     return rc;
 }
 
@@ -222,7 +242,7 @@ static bool ends_with(const char *name, const char *end)
 
 static bool is_runtime_file(const char *name)
 {
-    return ends_with(name, ".sock") || ends_with(name, ".store") ||
+    return ends_with(name, ".sock") || strncmp(name, "controller.", 11) == 0 ||
            strcmp(name, "instance.json") == 0;
 }
 

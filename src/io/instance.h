@@ -3,13 +3,13 @@
  * instance: where an instance lives on this machine.
  *
  *     <runtime>/manta/<name>/   0700, owner checked: node.sock controller.sock replica-<id>.sock
- *                               metrics/ instance.json, and *.store: what the controller must find
- *                               again after a restart of its own
- *     <state>/manta/<name>/     store and logs of a service; a private instance logs below its
- *                               runtime directory
+ *                               metrics/ instance.json, and of a private instance controller.store
+ *     <state>/manta/<name>/     0700: controller.store and logs of a service; a private instance
+ *                               logs below its runtime directory
  *
- * <runtime> is $XDG_RUNTIME_DIR, else <TMPDIR or /tmp>/manta-<uid>.  <state> is $XDG_STATE_HOME or
- * ~/.local/state; for root /var/lib and /var/log.
+ * <runtime> is $XDG_RUNTIME_DIR, else <TMPDIR or /tmp>/manta-<uid>.  <state> is $XDG_STATE_HOME,
+ * else
+ * ~/.local/state, for root /var/lib; root's logs lie in /var/log.
  */
 #ifndef MANTA_IO_INSTANCE_H
 #define MANTA_IO_INSTANCE_H
@@ -28,6 +28,7 @@ struct instance {
     char node_socket[INSTANCE_PATH_SIZE];
     char controller_socket[INSTANCE_PATH_SIZE];
     char log_directory[4096];
+    char state_directory[4096]; /* empty: a private instance has none */
 };
 
 /* Paths only.  Names: [a-zA-Z0-9._-], at most 39 characters, no leading dot. */

@@ -17,24 +17,21 @@ bool defects_linked(void)
 
 /* ---- the store ---- */
 
-int __real_store_open(struct store *store, const char *directory, size_t size_limit,
-                      struct error *reterr);
-int __wrap_store_open(struct store *store, const char *directory, size_t size_limit,
-                      struct error *reterr);
-int __wrap_store_open(struct store *store, const char *directory, size_t size_limit,
-                      struct error *reterr)
+int __real_store_open(struct store *store, const struct store_config *config, struct error *reterr);
+int __wrap_store_open(struct store *store, const struct store_config *config, struct error *reterr);
+int __wrap_store_open(struct store *store, const struct store_config *config, struct error *reterr)
 {
-    int code = __real_store_open(store, directory, size_limit, reterr);
+    int code = __real_store_open(store, config, reterr);
     if (defect_is(DEFECT_OLD_NUMBERS))
         store->life = 0;
     return code;
 }
 
-int __real_store_save_app(const struct store *store, const struct controller_app_target *target,
+int __real_store_save_app(struct store *store, const struct controller_app_target *target,
                           struct error *reterr);
-int __wrap_store_save_app(const struct store *store, const struct controller_app_target *target,
+int __wrap_store_save_app(struct store *store, const struct controller_app_target *target,
                           struct error *reterr);
-int __wrap_store_save_app(const struct store *store, const struct controller_app_target *target,
+int __wrap_store_save_app(struct store *store, const struct controller_app_target *target,
                           struct error *reterr)
 {
     return defect_now(DEFECT_FORGOTTEN_TARGET, 5) ? 0

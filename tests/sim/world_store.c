@@ -95,10 +95,14 @@ static bool refuses(struct error *reterr)
 
 /* ---- store.h ---- */
 
-int store_open(struct store *store, const char *directory, size_t size_limit, struct error *reterr)
+int store_open(struct store *store, const struct store_config *config, struct error *reterr)
 {
-    *store = (struct store){.life = world_now->store->lives++, .size_limit = size_limit};
+    *store = (struct store){.life = world_now->store->lives++, .size_limit = config->size_limit};
     return 0;
+}
+
+void store_close(struct store *store)
+{
 }
 
 static void insert(struct world_store *store, struct kept *kept)
@@ -112,7 +116,7 @@ static void insert(struct world_store *store, struct kept *kept)
     list_push_back(&store->apps, &kept->link);
 }
 
-int store_save_app(const struct store *store, const struct controller_app_target *target,
+int store_save_app(struct store *store, const struct controller_app_target *target,
                    struct error *reterr)
 {
     if (refuses(reterr))
@@ -136,7 +140,7 @@ int store_save_app(const struct store *store, const struct controller_app_target
     return 0;
 }
 
-int store_delete_app(const struct store *store, struct application_id app, struct error *reterr)
+int store_delete_app(struct store *store, struct application_id app, struct error *reterr)
 {
     if (refuses(reterr))
         return reterr->code;

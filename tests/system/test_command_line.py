@@ -194,7 +194,9 @@ def is_status(status):
         "deployment": {"UPDATING", "HEALTHY", "UNHEALTHY", "DEPLOY_FAILED", "UPSCALING", "DOWNSCALING"},
         "replica": {"STARTING", "RUNNING", "STOPPING", "STOPPED"},
     }
-    assert set(status) == {"applications", "proxies"}
+    assert set(status) == {"applications", "proxies", "store"}
+    assert set(status["store"]) == {"path", "notice", "trouble"}
+    assert all(isinstance(text, str) for text in status["store"].values())
     assert all(re.fullmatch(r"proxy-\d+", name) for name in status["proxies"])
     assert set(status["proxies"].values()) <= {"STARTING", "HEALTHY", "UNHEALTHY", "DRAINING", "DRAINED"}
     for application in status["applications"].values():

@@ -154,11 +154,28 @@ static int open_loop(struct conduct *conduct, struct error *reterr)
     return 0;
 }
 
+static int open_store(struct conduct *conduct, struct error *reterr)
+{
+    const struct conduct_options *options = &conduct->options;
+    struct store *store = &conduct->store;
+    struct store_config config = {.directory = options->store_directory ? options->store_directory
+                                                                        : options->directory,
+                                  .durable = options->store_directory != NULL,
+                                  .start = options->start,
+                                  .size_limit = (size_t)conduct->settings.target_size_limit};
+    if (store_open(store, &config, reterr) < 0)
+        return reterr->code;
+    if (store->notice[0])
+        log_print(LOG_CRITICAL, "%s", store->notice);
+    if (store->trouble[0])
+        log_print(LOG_ERROR, "%s; nothing can be deployed until it does", store->trouble);
+    return 0;
+}
+
 static int open_mind(struct conduct *conduct, uint64_t seed, struct error *reterr)
 {
     const struct settings *settings = &conduct->settings;
-    if (store_open(&conduct->store, conduct->options.directory, (size_t)settings->target_size_limit,
-                   reterr) < 0)
+    if (open_store(conduct, reterr) < 0)
         return reterr->code;
     uint64_t first_id = conduct->store.life << LIFE_SHIFT_ID;
     conduct->trace = (struct trace){.line = log_enabled(LOG_DEBUG) ? narrate : NULL};
@@ -229,6 +246,7 @@ void conduct_close(struct conduct *conduct)
         mem_free(list_entry(link, struct follow_up, link));
     conduct->mind = controller_free(conduct->mind);
     controller_effects_done(&conduct->effects);
+    store_close(&conduct->store);
     map_done(&conduct->replicas);
     map_done(&conduct->questions);
     text_done(&conduct->snapshot);

@@ -10,7 +10,7 @@
  *     question.c         deploy, delete, status and shutdown, and who waits for their outcome
  *     publish.c          routing snapshots to their readers
  *     status_page.c      the status as one MessagePack document
- *     store.c            targets that must be found again after a restart
+ *     store.h            targets that must be found again after a restart
  *
  * One thread.  Peers come in four kinds: readers of snapshots (proxies and other owners of
  * handles), replicas, and commands; which one a connection is, its hello says.
@@ -40,7 +40,9 @@ enum {
 };
 
 struct conduct_options {
-    const char *directory; /* of the instance; null: no target is kept */
+    const char *directory;       /* of the instance; null: no target is kept */
+    const char *store_directory; /* of a service; null: the store ends with the instance */
+    uint32_t start;              /* how often the node started a controller before this one */
     const char *node, *log_directory, *log_encoding;
     int listen_descriptor, log_level;
     int parent_descriptor; /* parent.h; -1: none */
@@ -164,8 +166,9 @@ void publish_to(struct peer *peer);          /* the newest, unless it has that *
 /* status_page.c */
 struct status_names {
     const struct list *peers; /* struct peer: the proxies are told by name */
-    int64_t now_ns, wall_ns;  /* the same moment on both clocks */
-    bool detail;              /* replicas too */
+    const struct store *store;
+    int64_t now_ns, wall_ns; /* the same moment on both clocks */
+    bool detail;             /* replicas too */
 };
 void status_write(const struct controller *mind, const struct status_names *names,
                   struct text *out);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * conduct_run: the controller as a process: settings from the environment, the log, the metric
- * page, signals, the node's end, a seed.
+ * page, signals, the node's end, a seed.  Its exit status is 2 when another attempt would find the
+ * same: a wrong setting, a store that is not for this version.
  *
  * conduct.c knows none of these, so that it runs in the simulated world as it is.
  */
@@ -75,13 +76,14 @@ int conduct_run(const struct conduct_options *options)
     if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
         seed = (uint64_t)time(NULL);
     child_raise_nofile();
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of the store's */
     open_log(options, &conduct.settings);
     if (conduct_open(&conduct, options, seed, &error) < 0 ||
         watch_world(&conduct, &parent, &error) < 0) {
         log_print(LOG_CRITICAL, "%s", error.text);
         log_close();
         fprintf(stderr, "manta-controller: %s\n", error.text);
-        return 1;
+        return error.code == ERROR_VERSION || error.code == ERROR_INVALID ? 2 : 1;
     }
     metrics_open(options->directory, "controller");
     log_print(LOG_INFO, "controls the instance in %s%s", options->directory,

@@ -2,7 +2,8 @@
 /*
  * manta-controller: the executable.  The node starts it:
  *
- *     manta-controller --instance DIRECTORY --node SOCKET --listen-descriptor N [--log-...]
+ *     manta-controller --instance DIRECTORY --node SOCKET --listen-descriptor N [--store DIRECTORY]
+ *                      [--start N] [--log-...]
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -17,6 +18,8 @@ static int read_options(struct conduct_options *options, int argument_count, cha
     static const struct option table[] = {{"instance", required_argument, NULL, 'i'},
                                           {"node", required_argument, NULL, 'n'},
                                           {"listen-descriptor", required_argument, NULL, 'd'},
+                                          {"store", required_argument, NULL, 'S'},
+                                          {"start", required_argument, NULL, 'c'},
                                           {"log-directory", required_argument, NULL, 'l'},
                                           {"log-level", required_argument, NULL, 'L'},
                                           {"log-encoding", required_argument, NULL, 'E'},
@@ -35,6 +38,12 @@ static int read_options(struct conduct_options *options, int argument_count, cha
             break;
         case 'd':
             options->listen_descriptor = atoi(optarg);
+            break;
+        case 'S':
+            options->store_directory = optarg;
+            break;
+        case 'c':
+            options->start = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'l':
             options->log_directory = optarg;

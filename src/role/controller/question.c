@@ -220,6 +220,7 @@ static bool on_status(struct peer *peer, uint64_t stream, struct bytes payload)
     if (wire_status_read(&frame, payload) < 0)
         return false;
     struct status_names names = {.peers = &conduct->peers,
+                                 .store = &conduct->store,
                                  .now_ns = loop_now_ns(conduct->loop),
                                  .wall_ns = loop_wall_ns(conduct->loop),
                                  .detail = frame.detail != 0};

@@ -9,7 +9,8 @@
  *                                                     "replica_states": {word: count},
  *                                                     "replicas": [{"replica_id", "state", "pid",
  *                                                                   "address"}]  (detail)}}}},
- *      "proxies": {name: "HEALTHY"}}
+ *      "proxies": {name: "HEALTHY"},
+ *      "store": {"path" (nil: nothing is kept), "notice", "trouble"}}     (store.h)
  *
  * Two passes over the mind's tables: the first threads the rows of each owner together, so that the
  * second writes each owner's rows without searching for them.
@@ -231,17 +232,32 @@ static void write_proxies(struct page *page)
     }
 }
 
+static void write_store(struct page *page)
+{
+    const struct store *store = page->names->store;
+    value_write_string(page->out, BYTES("store"));
+    value_write_map(page->out, 3);
+    value_write_string(page->out, BYTES("path"));
+    if (store->path[0])
+        value_write_string(page->out, bytes_of_string(store->path));
+    else
+        value_write_nil(page->out);
+    write_text(page->out, "notice", bytes_of_string(store->notice));
+    write_text(page->out, "trouble", bytes_of_string(store->trouble));
+}
+
 void status_write(const struct controller *mind, const struct status_names *names, struct text *out)
 {
     struct page page = {.mind = mind, .names = names, .out = out};
     count_rows(&page);
     thread_rows(&page);
-    value_write_map(out, 2);
+    value_write_map(out, 3);
     value_write_string(out, BYTES("applications"));
     value_write_map(out, page.app_count);
     for (uint32_t i = 0; i < page.app_count; i++)
         write_app(&page, i);
     write_proxies(&page);
+    write_store(&page);
     chains_done(&page.deployments);
     chains_done(&page.replicas);
 }

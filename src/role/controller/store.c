@@ -1,303 +1,273 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store: targets as files.
+ * store: targets as rows.
  *
- * A target is written as a MessagePack map, a deployment in it as a map that one table describes,
- * for the writer and the reader.
+ * A target is saved whole in one transaction: its old rows go, its new ones come.  One table below
+ * names the columns of a deployment for the writer and the reader; what it says must be what the
+ * newest schema says (store_schema.c).  Reading copies a target into one arena, because its rows
+ * are needed together.
  */
 #include "store.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "ensure.h"
 #include "mem.h"
+#include "store_inside.h"
 #include "target.h"
-#include "value.h"
 
-enum { STORE_APPS_LIMIT = 100000, NUMBERS_SIZE = 32, NAME_SIZE = 64 };
+enum { STORE_APPS_LIMIT = 100000 };
 
-/* ---- documents ---- */
+/* ---- SQLite ---- */
 
-enum field_kind { FIELD_BYTES, FIELD_U32, FIELD_U64, FIELD_I64, FIELD_BOOL };
+bool store_is_broken(int rc)
+{
+    return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
+}
 
-static const struct field {
-    const char *key;
-    enum field_kind kind;
+int store_failed(const struct store *store, int rc, const char *what, struct error *reterr)
+{
+    int number = store->database ? sqlite3_system_errno(store->database) : 0;
+    bool system = number != 0 && ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN);
+    const char *own = store->database ? sqlite3_errmsg(store->database) : sqlite3_errstr(rc);
+    const char *reason = (rc & 0xff) == SQLITE_BUSY ? "another process holds it" : own;
+    return error_set(reterr, ERROR_SYSTEM, "the store %s %s: %s%s%s", store->path, what, reason,
+                     system ? ": " : "", system ? strerror(number) : "");
+}
+
+static int execute(const struct store *store, const char *sql)
+{
+    return sqlite3_exec(store->database, sql, NULL, NULL, NULL);
+}
+
+static int prepare(const struct store *store, const char *sql, sqlite3_stmt **ret_statement)
+{
+    return sqlite3_prepare_v2(store->database, sql, -1, ret_statement, NULL);
+}
+
+/* Of a statement without rows; it is used up. */
+static int finish(sqlite3_stmt *statement)
+{
+    int rc = sqlite3_step(statement);
+    sqlite3_finalize(statement);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* May be too large.  An empty one has perhaps no address, which would be bound as NULL. */
+static int bind_bytes(sqlite3_stmt *statement, int index, struct bytes bytes)
+{
+    return bytes.size ? sqlite3_bind_blob64(statement, index, bytes.at, bytes.size, SQLITE_STATIC)
+                      : sqlite3_bind_zeroblob(statement, index, 0);
+}
+
+static struct bytes column_bytes(sqlite3_stmt *statement, int index)
+{
+    const void *at = sqlite3_column_blob(statement, index);
+    return bytes_of(at, (size_t)sqlite3_column_bytes(statement, index));
+}
+
+/* ---- lives ---- */
+
+int store_read_lives(const struct store *store, uint64_t *ret_lives)
+{
+    sqlite3_stmt *statement;
+    int rc = prepare(store, "SELECT value FROM numbers WHERE name = 'lives'", &statement);
+    if (rc != SQLITE_OK)
+        return rc;
+    rc = sqlite3_step(statement);
+    *ret_lives = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_finalize(statement);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+int store_write_lives(const struct store *store, uint64_t lives)
+{
+    sqlite3_stmt *statement;
+    int rc = prepare(store, "INSERT OR REPLACE INTO numbers VALUES ('lives', ?)", &statement);
+    if (rc != SQLITE_OK)
+        return rc;
+    sqlite3_bind_int64(statement, 1, (sqlite3_int64)lives);
+    return finish(statement);
+}
+
+/* ---- columns of a deployment ---- */
+
+enum column_kind { COLUMN_BYTES, COLUMN_U32, COLUMN_BITS /* 64 of them */, COLUMN_BOOL };
+
+static const struct column {
+    const char *name;
+    enum column_kind kind;
     size_t offset;
-} fields[] = {
-#define FIELD(kind, member)                                                                        \
+} columns[] = {
+#define COLUMN(kind, column_name, member)                                                          \
     {                                                                                              \
-#member, kind, offsetof(struct controller_deployment_target, member)                       \
+        column_name, kind, offsetof(struct controller_deployment_target, member)                   \
     }
-    FIELD(FIELD_BYTES, name),
-    FIELD(FIELD_U64, id),
-    FIELD(FIELD_U64, version),
-    FIELD(FIELD_U32, replicas),
-    FIELD(FIELD_U32, max_ongoing),
-    FIELD(FIELD_I64, max_queued),
-    FIELD(FIELD_I64, graceful_shutdown_timeout_ns),
-    FIELD(FIELD_I64, health_check_period_ns),
-    FIELD(FIELD_I64, health_check_timeout_ns),
-    FIELD(FIELD_BOOL, streams_body),
-    FIELD(FIELD_BYTES, body),
-#undef FIELD
+    COLUMN(COLUMN_BYTES, "name", name),
+    COLUMN(COLUMN_BITS, "id", id.v),
+    COLUMN(COLUMN_BITS, "version", version),
+    COLUMN(COLUMN_U32, "replicas", replicas),
+    COLUMN(COLUMN_U32, "max_ongoing", max_ongoing),
+    COLUMN(COLUMN_BITS, "max_queued", max_queued),
+    COLUMN(COLUMN_BITS, "graceful_shutdown_timeout_ns", graceful_shutdown_timeout_ns),
+    COLUMN(COLUMN_BITS, "health_check_period_ns", health_check_period_ns),
+    COLUMN(COLUMN_BITS, "health_check_timeout_ns", health_check_timeout_ns),
+    COLUMN(COLUMN_BOOL, "streams_body", streams_body),
+    COLUMN(COLUMN_BYTES, "body", body),
+#undef COLUMN
 };
-enum { FIELD_COUNT = sizeof fields / sizeof *fields };
+enum { COLUMN_COUNT = sizeof columns / sizeof *columns, SQL_SIZE = 1024 };
 
-static void write_field(struct text *out, const struct field *field, const void *row)
+/* "name, id, ..."; "?3, ?4, ..." when `first` is above 0. */
+static void print_columns(char sql[SQL_SIZE], size_t size, int first)
 {
-    const void *member = (const char *)row + field->offset;
-    value_write_string(out, bytes_of_string(field->key));
-    switch (field->kind) {
-    case FIELD_BYTES:
-        value_write_binary(out, *(const struct bytes *)member);
-        return;
-    case FIELD_U32:
-        value_write_uint(out, *(const uint32_t *)member);
-        return;
-    case FIELD_U64:
-        value_write_uint(out, *(const uint64_t *)member);
-        return;
-    case FIELD_I64:
-        value_write_int(out, *(const int64_t *)member);
-        return;
-    case FIELD_BOOL:
-        value_write_bool(out, *(const bool *)member);
-        return;
+    for (int i = 0; i < COLUMN_COUNT; i++) {
+        const char *comma = i ? ", " : "";
+        int length = first ? snprintf(sql + size, SQL_SIZE - size, "%s?%d", comma, first + i)
+                           : snprintf(sql + size, SQL_SIZE - size, "%s%s", comma, columns[i].name);
+        size += (size_t)length;
+        ensure(size < SQL_SIZE);
     }
 }
 
-static void write_bytes(struct text *out, const char *key, struct bytes bytes)
+static int bind_column(sqlite3_stmt *statement, int index, const struct column *column,
+                       const void *row)
 {
-    value_write_string(out, bytes_of_string(key));
-    value_write_binary(out, bytes);
-}
-
-void store_write_target(struct text *out, const struct controller_app_target *target)
-{
-    value_write_map(out, 5);
-    value_write_string(out, BYTES("id"));
-    value_write_uint(out, target->id.v);
-    write_bytes(out, "name", target->name);
-    write_bytes(out, "route_prefix", target->route_prefix);
-    write_bytes(out, "ingress", target->ingress);
-    value_write_string(out, BYTES("deployments"));
-    value_write_array(out, target->deployment_count);
-    for (uint32_t i = 0; i < target->deployment_count; i++) {
-        value_write_map(out, FIELD_COUNT);
-        for (size_t j = 0; j < FIELD_COUNT; j++)
-            write_field(out, &fields[j], target->deployments + i);
+    const void *member = (const char *)row + column->offset;
+    switch (column->kind) {
+    case COLUMN_BYTES:
+        return bind_bytes(statement, index, *(const struct bytes *)member);
+    case COLUMN_U32:
+        return sqlite3_bind_int64(statement, index, *(const uint32_t *)member);
+    case COLUMN_BITS:
+        return sqlite3_bind_int64(statement, index, *(const int64_t *)member);
+    case COLUMN_BOOL:
+        return sqlite3_bind_int64(statement, index, *(const bool *)member);
     }
+    return SQLITE_MISUSE;
 }
 
-static bool read_unsigned(const struct value *value, uint64_t *ret_number)
+/* False: out of range, or no memory. */
+static bool read_column(sqlite3_stmt *statement, int index, const struct column *column, void *row,
+                        struct arena *arena)
 {
-    if (value->type != VALUE_UINT && (value->type != VALUE_INT || value->integer < 0))
-        return false;
-    *ret_number = value->type == VALUE_UINT ? value->unsigned_integer : (uint64_t)value->integer;
-    return true;
-}
-
-static bool read_field(const struct field *field, struct bytes map, void *row)
-{
-    void *member = (char *)row + field->offset;
-    struct value value;
-    uint64_t number;
-    if (!value_map_find(map, bytes_of_string(field->key), &value))
-        return false;
-    switch (field->kind) {
-    case FIELD_BYTES:
-        *(struct bytes *)member = value.bytes;
-        return value.type == VALUE_BINARY;
-    case FIELD_U32:
-        if (!read_unsigned(&value, &number) || number > UINT32_MAX)
-            return false;
+    void *member = (char *)row + column->offset;
+    int64_t number = sqlite3_column_int64(statement, index);
+    switch (column->kind) {
+    case COLUMN_BYTES:
+        *(struct bytes *)member = arena_copy(arena, column_bytes(statement, index));
+        return ((struct bytes *)member)->at != NULL;
+    case COLUMN_U32:
         *(uint32_t *)member = (uint32_t)number;
+        return number >= 0 && number <= UINT32_MAX;
+    case COLUMN_BITS:
+        *(int64_t *)member = number;
         return true;
-    case FIELD_U64:
-        return read_unsigned(&value, (uint64_t *)member);
-    case FIELD_I64:
-        *(int64_t *)member = value.integer;
-        return value.type == VALUE_INT;
-    case FIELD_BOOL:
-        *(bool *)member = value.boolean;
-        return value.type == VALUE_BOOL;
+    case COLUMN_BOOL:
+        *(bool *)member = number != 0;
+        return number == 0 || number == 1;
     }
     return false;
 }
 
-static bool read_bytes(struct bytes map, const char *key, struct bytes *ret_bytes)
+/* ---- writing ---- */
+
+static int insert_app(const struct store *store, const struct controller_app_target *target)
 {
-    struct value value;
-    if (!value_map_find(map, bytes_of_string(key), &value) || value.type != VALUE_BINARY)
-        return false;
-    *ret_bytes = value.bytes;
-    return true;
+    sqlite3_stmt *statement;
+    int rc = prepare(store, "INSERT INTO applications VALUES (?, ?, ?, ?)", &statement);
+    if (rc != SQLITE_OK)
+        return rc;
+    sqlite3_bind_int64(statement, 1, (sqlite3_int64)target->id.v);
+    bind_bytes(statement, 2, target->name);
+    bind_bytes(statement, 3, target->route_prefix);
+    bind_bytes(statement, 4, target->ingress);
+    return finish(statement);
 }
 
-static int broken(const char *key, struct error *reterr)
+static int insert_rows(const struct store *store, const struct controller_app_target *target)
 {
-    return error_set(reterr, ERROR_INVALID, "a stored target is broken: '%s' is missing or wrong",
-                     key);
-}
-
-static int read_rows(const struct value *list, struct controller_deployment_target *rows,
-                     struct error *reterr)
-{
-    struct value_reader reader;
-    struct value item;
-    value_read_init(&reader, list->raw);
-    value_next(&reader, &item); /* the array itself */
-    for (uint32_t i = 0; i < list->count; i++) {
-        rows[i] = (struct controller_deployment_target){0};
-        if (!value_next(&reader, &item) || item.type != VALUE_MAP)
-            return broken("deployments", reterr);
-        for (size_t j = 0; j < FIELD_COUNT; j++)
-            if (!read_field(&fields[j], item.raw, rows + i))
-                return broken(fields[j].key, reterr);
-        for (uint32_t k = 0; k < 2 * item.count; k++)
-            value_skip(&reader);
+    char sql[SQL_SIZE] = "INSERT INTO deployments (application, position, ";
+    sqlite3_stmt *statement;
+    print_columns(sql, strlen(sql), 0);
+    strcat(sql, ") VALUES (?1, ?2, ");
+    print_columns(sql, strlen(sql), 3);
+    strcat(sql, ")");
+    int rc = prepare(store, sql, &statement);
+    for (uint32_t i = 0; i < target->deployment_count && rc == SQLITE_OK; i++) {
+        sqlite3_bind_int64(statement, 1, (sqlite3_int64)target->id.v);
+        sqlite3_bind_int64(statement, 2, i);
+        for (int j = 0; j < COLUMN_COUNT && rc == SQLITE_OK; j++)
+            rc = bind_column(statement, 3 + j, &columns[j], target->deployments + i);
+        if (rc == SQLITE_OK && (rc = sqlite3_step(statement)) == SQLITE_DONE)
+            rc = sqlite3_reset(statement);
     }
-    return 0;
+    sqlite3_finalize(statement);
+    return rc;
 }
 
-int store_read_target(struct bytes document, struct controller_app_target *ret_target,
-                      struct controller_deployment_target *rows, uint32_t row_limit,
-                      struct error *reterr)
+/* Its deployments go with it.  A name is there once: who bears it under another id is of the past.
+ */
+static int remove_app(const struct store *store, struct application_id app, struct bytes name)
 {
-    struct controller_app_target target = {.deployments = rows};
-    struct value value;
-    size_t offset;
-    if (value_check(document, &offset) < 0)
-        return error_set(reterr, ERROR_INVALID, "a stored target is broken at byte %zu", offset);
-    if (!value_map_find(document, BYTES("id"), &value) || !read_unsigned(&value, &target.id.v))
-        return broken("id", reterr);
-    if (!read_bytes(document, "name", &target.name))
-        return broken("name", reterr);
-    if (!read_bytes(document, "route_prefix", &target.route_prefix))
-        return broken("route_prefix", reterr);
-    if (!read_bytes(document, "ingress", &target.ingress))
-        return broken("ingress", reterr);
-    if (!value_map_find(document, BYTES("deployments"), &value) || value.type != VALUE_ARRAY ||
-        value.count > row_limit)
-        return broken("deployments", reterr);
-    target.deployment_count = value.count;
-    int code = read_rows(&value, rows, reterr);
-    if (code == 0)
-        *ret_target = target;
-    return code;
+    sqlite3_stmt *statement;
+    int rc = prepare(store, "DELETE FROM applications WHERE id = ? OR name = ?", &statement);
+    if (rc != SQLITE_OK)
+        return rc;
+    sqlite3_bind_int64(statement, 1, (sqlite3_int64)app.v);
+    if (name.size)
+        bind_bytes(statement, 2, name);
+    return finish(statement);
 }
 
-/* ---- files ---- */
-
-static int failed(const char *what, const char *path, struct error *reterr)
+/* What was begun is committed, or undone. */
+static int end(struct store *store, int rc, struct error *reterr)
 {
-    return error_set(reterr, ERROR_SYSTEM, "%s cannot be %s: %s", path, what, strerror(errno));
-}
-
-static int write_file(const struct store *store, const char *name, struct bytes bytes,
-                      struct error *reterr)
-{
-    char path[STORE_PATH_SIZE + NAME_SIZE + 8], new_path[STORE_PATH_SIZE + NAME_SIZE + 16];
-    snprintf(path, sizeof path, "%s/%s", store->directory, name);
-    snprintf(new_path, sizeof new_path, "%s/new.store", store->directory);
-    int descriptor = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (descriptor < 0)
-        return failed("made", new_path, reterr);
-    while (bytes.size) {
-        ssize_t size = write(descriptor, bytes.at, bytes.size);
-        if (size < 0 && errno == EINTR)
-            continue;
-        if (size <= 0) {
-            failed("written", new_path, reterr);
-            close(descriptor);
-            unlink(new_path);
-            return ERROR_SYSTEM;
-        }
-        bytes = bytes_skip(bytes, (size_t)size);
-    }
-    close(descriptor);
-    return rename(new_path, path) == 0 ? 0 : failed("replaced", path, reterr);
-}
-
-/* Null when it is not there, is too large or cannot be read (errno); else the caller frees it. */
-static uint8_t *read_file(const char *path, size_t limit, size_t *ret_size)
-{
-    struct stat file;
-    size_t done = 0;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (descriptor < 0)
-        return NULL;
-    errno = EFBIG;
-    bool good = fstat(descriptor, &file) == 0 && file.st_size >= 0 && (size_t)file.st_size <= limit;
-    uint8_t *at = good ? mem_try((size_t)file.st_size + 1) : NULL;
-    while (at && done < (size_t)file.st_size) {
-        ssize_t size = read(descriptor, at + done, (size_t)file.st_size - done);
-        if (size <= 0)
-            break;
-        done += (size_t)size;
-    }
-    close(descriptor);
-    *ret_size = done;
-    return at;
-}
-
-int store_open(struct store *store, const char *directory, size_t size_limit, struct error *reterr)
-{
-    char path[STORE_PATH_SIZE + NAME_SIZE], line[NUMBERS_SIZE];
-    size_t size = 0;
-    *store = (struct store){.size_limit = size_limit + 65536};
-    if (!directory)
+    if (rc == SQLITE_OK)
+        rc = execute(store, "COMMIT");
+    if (rc == SQLITE_OK) {
+        store->trouble[0] = '\0';
         return 0;
-    if (strlen(directory) >= sizeof store->directory)
-        return error_set(reterr, ERROR_INVALID, "the directory's path is too long");
-    snprintf(store->directory, sizeof store->directory, "%s", directory);
-    snprintf(path, sizeof path, "%s/numbers.store", directory);
-    uint8_t *before = read_file(path, sizeof line, &size);
-    if (before)
-        store->life = strtoull((const char *)before, NULL, 10) + 1;
-    mem_free(before);
-    int length = snprintf(line, sizeof line, "%llu\n", (unsigned long long)store->life);
-    return write_file(store, "numbers.store", bytes_of(line, (size_t)length), reterr);
+    }
+    struct error error = {0};
+    store_failed(store, rc, "takes nothing", &error);
+    execute(store, "ROLLBACK"); /* which is an error where SQLite has done it already */
+    memcpy(store->trouble, error.text, sizeof store->trouble);
+    return error_set(reterr, error.code, "%s", error.text);
 }
 
-int store_save_app(const struct store *store, const struct controller_app_target *target,
+int store_save_app(struct store *store, const struct controller_app_target *target,
                    struct error *reterr)
 {
-    char name[NAME_SIZE];
-    struct text document;
     ensure(target->id.v != 0);
-    if (!store->directory[0])
+    if (!store->database)
         return 0;
-    text_init(&document, store->size_limit);
-    store_write_target(&document, target);
-    snprintf(name, sizeof name, "%llu.app.store", (unsigned long long)target->id.v);
-    int code = document.failed ? error_set(reterr, ERROR_MEMORY,
-                                           "the target of application '%.*s' is too large",
-                                           BYTES_PRINT(bytes_head(target->name, 100)))
-                               : write_file(store, name, text_bytes(&document), reterr);
-    text_done(&document);
-    return code;
+    int rc = execute(store, "BEGIN IMMEDIATE");
+    if (rc == SQLITE_OK)
+        rc = remove_app(store, target->id, target->name);
+    if (rc == SQLITE_OK)
+        rc = insert_app(store, target);
+    if (rc == SQLITE_OK)
+        rc = insert_rows(store, target);
+    return end(store, rc, reterr);
 }
 
-int store_delete_app(const struct store *store, struct application_id app, struct error *reterr)
+int store_delete_app(struct store *store, struct application_id app, struct error *reterr)
 {
-    char path[STORE_PATH_SIZE + NAME_SIZE];
-    if (!store->directory[0])
+    if (!store->database)
         return 0;
-    snprintf(path, sizeof path, "%s/%llu.app.store", store->directory, (unsigned long long)app.v);
-    return unlink(path) == 0 || errno == ENOENT ? 0 : failed("removed", path, reterr);
+    int rc = execute(store, "BEGIN IMMEDIATE");
+    if (rc == SQLITE_OK)
+        rc = remove_app(store, app, (struct bytes){0});
+    return end(store, rc, reterr);
 }
 
-/* ---- all of them ---- */
+/* ---- reading ---- */
 
 struct ids {
     uint64_t *at;
@@ -316,26 +286,80 @@ static void add_id(struct ids *ids, uint64_t id)
     ids->at[ids->count++] = id;
 }
 
-static int compare_ids(const void *a, const void *b)
+static int find_ids(const struct store *store, struct ids *ids)
 {
-    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-    return left < right ? -1 : left > right;
+    sqlite3_stmt *statement;
+    int rc = prepare(store, "SELECT id FROM applications ORDER BY id", &statement);
+    if (rc != SQLITE_OK)
+        return rc;
+    while ((rc = sqlite3_step(statement)) == SQLITE_ROW && ids->count < STORE_APPS_LIMIT)
+        add_id(ids, (uint64_t)sqlite3_column_int64(statement, 0));
+    sqlite3_finalize(statement);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
 }
 
-static void find_ids(const struct store *store, struct ids *ids)
+/* 0, or an error that has its text already. */
+static int read_app(const struct store *store, struct controller_app_target *target,
+                    struct arena *arena, struct error *reterr)
 {
-    DIR *directory = opendir(store->directory);
-    const struct dirent *entry;
-    while (directory && ids->count < STORE_APPS_LIMIT && (entry = readdir(directory))) {
-        char *end;
-        unsigned long long id = strtoull(entry->d_name, &end, 10);
-        if (end != entry->d_name && strcmp(end, ".app.store") == 0)
-            add_id(ids, id);
+    sqlite3_stmt *statement;
+    int rc = prepare(store, "SELECT name, route_prefix, ingress FROM applications WHERE id = ?",
+                     &statement);
+    if (rc == SQLITE_OK) {
+        sqlite3_bind_int64(statement, 1, (sqlite3_int64)target->id.v);
+        rc = sqlite3_step(statement);
     }
-    if (directory)
-        closedir(directory);
-    if (ids->count)
-        qsort(ids->at, ids->count, sizeof *ids->at, compare_ids);
+    struct bytes *members[] = {&target->name, &target->route_prefix, &target->ingress};
+    bool copied = true;
+    for (int i = 0; rc == SQLITE_ROW && i < 3; i++) {
+        *members[i] = arena_copy(arena, column_bytes(statement, i));
+        copied = copied && members[i]->at;
+    }
+    sqlite3_finalize(statement);
+    if (!copied)
+        return error_set(reterr, ERROR_MEMORY, "no memory for a stored application");
+    return rc == SQLITE_ROW ? 0 : store_failed(store, rc, "has an application lost", reterr);
+}
+
+static int read_row(sqlite3_stmt *statement, struct controller_app_target *target,
+                    struct controller_deployment_target *rows, struct arena *arena,
+                    struct error *reterr)
+{
+    struct controller_deployment_target *row = rows + target->deployment_count;
+    *row = (struct controller_deployment_target){0};
+    if (target->deployment_count++ >= TARGET_DEPLOYMENT_LIMIT)
+        return error_set(reterr, ERROR_INVALID,
+                         "stored application '%.*s' has too many deployments",
+                         BYTES_PRINT(bytes_head(target->name, 100)));
+    for (int i = 0; i < COLUMN_COUNT; i++)
+        if (!read_column(statement, i, &columns[i], row, arena))
+            return error_set(reterr, ERROR_INVALID,
+                             "stored application '%.*s' is broken: %s of deployment %u",
+                             BYTES_PRINT(bytes_head(target->name, 100)), columns[i].name,
+                             target->deployment_count - 1);
+    return 0;
+}
+
+static int read_rows(const struct store *store, struct controller_app_target *target,
+                     struct controller_deployment_target *rows, struct arena *arena,
+                     struct error *reterr)
+{
+    char sql[SQL_SIZE] = "SELECT ";
+    sqlite3_stmt *statement;
+    int code = 0;
+    print_columns(sql, strlen(sql), 0);
+    strcat(sql, " FROM deployments WHERE application = ? ORDER BY position");
+    int rc = prepare(store, sql, &statement);
+    if (rc == SQLITE_OK)
+        sqlite3_bind_int64(statement, 1, (sqlite3_int64)target->id.v);
+    while (rc == SQLITE_OK && code == 0 && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
+        code = read_row(statement, target, rows, arena, reterr);
+        rc = SQLITE_OK;
+    }
+    sqlite3_finalize(statement);
+    if (code == 0 && rc != SQLITE_DONE)
+        code = store_failed(store, rc, "has a deployment lost", reterr);
+    return code;
 }
 
 void store_each(const struct store *store,
@@ -343,25 +367,31 @@ void store_each(const struct store *store,
                              const struct error *error),
                 void *owner)
 {
+    struct arena_blocks blocks;
+    struct arena arena;
     struct ids ids = {0};
-    if (!store->directory[0])
+    struct error error = {0};
+    if (!store->database)
         return;
-    struct controller_deployment_target *rows = mem_new(TARGET_DEPLOYMENT_LIMIT * sizeof *rows);
-    find_ids(store, &ids);
+    int rc = find_ids(store, &ids);
+    size_t rows_size = (TARGET_DEPLOYMENT_LIMIT + 1) * sizeof(struct controller_deployment_target);
+    struct controller_deployment_target *rows = ids.count ? mem_new(rows_size) : NULL;
+    arena_blocks_init(&blocks, 1);
+    arena_init(&arena, &blocks, SIZE_MAX / 2); /* SQLite limits what a row may hold */
     for (size_t i = 0; i < ids.count; i++) {
-        char path[STORE_PATH_SIZE + NAME_SIZE];
-        struct controller_app_target target;
-        struct error error = {0};
-        size_t size = 0;
-        snprintf(path, sizeof path, "%s/%llu.app.store", store->directory,
-                 (unsigned long long)ids.at[i]);
-        uint8_t *document = read_file(path, store->size_limit, &size);
-        int code = document ? store_read_target(bytes_of(document, size), &target, rows,
-                                                TARGET_DEPLOYMENT_LIMIT, &error)
-                            : failed("read", path, &error);
+        struct controller_app_target target = {.id = {ids.at[i]}, .deployments = rows};
+        error = (struct error){0};
+        int code = read_app(store, &target, &arena, &error);
+        if (code == 0)
+            code = read_rows(store, &target, rows, &arena, &error);
         take(owner, code == 0 ? &target : NULL, &error);
-        mem_free(document);
+        arena_clear(&arena);
     }
+    if (rc != SQLITE_OK) {
+        store_failed(store, rc, "does not say which applications there are", &error);
+        take(owner, NULL, &error);
+    }
+    arena_blocks_done(&blocks);
     mem_free(rows);
     mem_free(ids.at);
 }

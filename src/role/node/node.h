@@ -67,7 +67,9 @@ struct node_role {
     bool running;
     int64_t started_ns;
     int64_t pause_ms; /* before the next start */
+    uint32_t starts;  /* so far */
     uint32_t deaths;
+    bool hopeless; /* it ended with status 2: the next attempt would find the same */
 };
 
 /* On node->replicas from its start until the controller was told of its end. */
@@ -113,8 +115,8 @@ struct node {
     int http_listener, controller_listener;
     struct loop_watch desk_watch, parent_watch;
     struct loop_timer desk_timer; /* set while descriptors for guests lack */
-    int parent_link; /* to who started us; -1: none */
-    int lifeline[2]; /* [0] stays here, [1] is every child's (parent.h) */
+    int parent_link;              /* to who started us; -1: none */
+    int lifeline[2];              /* [0] stays here, [1] is every child's (parent.h) */
 
     char libexec[NODE_PATH_SIZE];
     char log_level[16], request_timeout[64], keep_alive[64];

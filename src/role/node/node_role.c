@@ -14,7 +14,7 @@
 #include "node.h"
 #include "parent.h"
 
-enum { ROLE_LISTENER = 3 /* its number in the child */ };
+enum { ROLE_LISTENER = 3 /* its number in the child */, EXIT_HOPELESS = 2 /* conduct_run.c */ };
 
 static const int64_t NS_PER_MS = 1000000;
 static const int64_t PAUSE_FIRST_MS = 50, PAUSE_LIMIT_MS = 1000;
@@ -70,14 +70,22 @@ static int spawn_role(struct node_role *role, const char *program, const char **
 static int start_controller(struct node_role *role, struct error *reterr)
 {
     const struct node *node = role->node;
+    char start[12];
     const char *list[24] = {"manta-controller",
                             "--instance",
                             node->instance.directory,
                             "--node",
                             node->instance.node_socket,
                             "--listen-descriptor",
-                            "3"};
-    size_t count = 7;
+                            "3",
+                            "--start",
+                            start};
+    size_t count = 9;
+    snprintf(start, sizeof start, "%u", role->starts++);
+    if (node->instance.state_directory[0]) {
+        list[count++] = "--store";
+        list[count++] = node->instance.state_directory;
+    }
     count += node_log_arguments(node, list + count);
     list[count] = NULL;
     return spawn_role(role, list[0], list, node->controller_listener, reterr);
@@ -141,7 +149,9 @@ static bool give_up(struct node_role *role, const char *how)
     struct node *node = role->node;
     struct error error = {0};
     char name[24];
-    if (role->number != 0 || node->phase != NODE_STARTING || ++role->deaths < NODE_START_ATTEMPTS)
+    if (role->number != 0 || node->phase != NODE_STARTING)
+        return false;
+    if (++role->deaths < NODE_START_ATTEMPTS && !role->hopeless)
         return false;
     node->failed = error_set(&error, ERROR_SYSTEM, "%s does not start: %s; see %s",
                              role_name(role, name), how, node->instance.log_directory);
@@ -174,6 +184,7 @@ static void role_exit(void *owner, struct child *child, int exit_code, int signa
     char how[64];
     ensure(child == &role->child);
     role->running = false;
+    role->hopeless = exit_code == EXIT_HOPELESS;
     if (signal_number)
         snprintf(how, sizeof how, "signal %d", signal_number);
     else

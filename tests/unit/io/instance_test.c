@@ -71,8 +71,29 @@ Test(instance, everything_lies_below_the_runtime_directory)
     cr_assert_str_eq(instance.node_socket, below("manta/shop/node.sock"));
     cr_assert_str_eq(instance.controller_socket, below("manta/shop/controller.sock"));
     cr_assert_str_eq(instance.log_directory, below("manta/shop/logs"));
+    cr_assert_str_eq(instance.state_directory, "");
     instance_replica_socket(&instance, 17, path);
     cr_assert_str_eq(path, below("manta/shop/replica-17.sock"));
+}
+
+Test(instance, a_service_has_a_state_directory_that_outlives_it)
+{
+    struct instance instance;
+    struct error error;
+    struct stat file;
+    setenv("XDG_STATE_HOME", below("state"), 1);
+    cr_assert_eq(instance_locate(&instance, "shop", false, &error), 0, "%s", error.text);
+    cr_assert_str_eq(instance.state_directory, below("state/manta/shop"));
+    snprintf(instance.log_directory, sizeof(instance.log_directory), "%s", below("logs"));
+    cr_assert_eq(instance_create(&instance, &error), 0, "%s", error.text);
+    instance_remove(&instance);
+    cr_assert_eq(lstat(below("state/manta/shop"), &file), 0);
+    cr_assert_eq(file.st_mode & 077, 0);
+    unsetenv("XDG_STATE_HOME");
+    setenv("HOME", base, 1);
+    cr_assert_eq(instance_locate(&instance, "shop", false, &error), 0, "%s", error.text);
+    cr_assert_str_eq(instance.state_directory,
+                     geteuid() == 0 ? "/var/lib/manta/shop" : below(".local/state/manta/shop"));
 }
 
 Test(instance, without_a_runtime_directory_the_user_has_one_below_tmp)
@@ -175,6 +196,9 @@ Test(instance, removing_it_takes_what_is_its_own_and_nothing_else)
     cr_assert_eq(create(&instance, &error), 0);
     touch("manta/shop/node.sock");
     touch("manta/shop/replica-4.sock");
+    touch("manta/shop/controller.store");
+    touch("manta/shop/controller.store-wal");
+    touch("manta/shop/controller.lock");
     touch("manta/shop/instance.json");
     touch("manta/shop/metrics/proxy.page");
     touch("manta/shop/logs/proxy.log");
