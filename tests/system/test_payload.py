@@ -293,3 +293,16 @@ def test_a_stranger_cannot_lend_anything(manta_service):
                     pass
         with Connection(service.port) as connection:
             echo(connection, pattern(MIB))
+
+
+# ---- what user code sees
+
+
+def test_a_deployment_answers_with_the_body_that_it_was_sent(manta_run):
+    """Bodies of 64 KiB and more reach user code by reference, and go back so."""
+    with manta_run("tests/unit/handle/libreference_object.so:references") as running:
+        for size in (0, 1, 4096, 65535, 65536, 1 << 20, 5_000_000):
+            body = os.urandom(size)
+            answer = running.request("POST", "/", body)
+            assert answer.status == 200 and answer.body == body, size
+            assert answer.headers["x-way"] == ("reference" if size >= 65536 else "copy"), size
