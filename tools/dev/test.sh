@@ -14,6 +14,7 @@ Stages, in this order; a stage that fails does not stop the next:
   release    unit tests, transcripts, house checks, fuzz corpora and seeds of the simulated world, as built for users
   sanitize   the same under AddressSanitizer and UndefinedBehaviorSanitizer
   thread     the tests of the suite 'thread' under ThreadSanitizer
+  python     pytest on tests/python and tests/conform/python, in an environment of its own (build/python-environment)
   system     pytest on tests/system: real processes, real sockets; last, so that its summary closes the output
 
   --quick         under a minute: the stage release without the suites sim, fuzz and slow, and the system
@@ -42,7 +43,7 @@ test_main()
         shift
     done
     if [ "${#stages[@]}" -eq 0 ]; then
-        stages=(release sanitize thread system)
+        stages=(release sanitize thread python system)
         [ -z "$quick" ] || stages=(release system)
     fi
 
@@ -53,11 +54,14 @@ test_main()
     for stage in "${stages[@]}"; do
         case "$stage" in
             release | sanitize | thread) run_meson_stage "$stage" || failed=1 ;;
-            system) ;;
+            python | system) ;;
             *) die "there is no stage '$stage'; ./dev test --help lists them" ;;
         esac
     done
-    print_total "$failed"
+    [ ! -s build/test-counts ] && [ "$failed" -eq 0 ] || print_total "$failed"
+    case " ${stages[*]} " in
+        *' python '*) run_python_stage || failed=1 ;;
+    esac
     case " ${stages[*]} " in
         *' system '*) run_system_stage || failed=1 ;;
     esac
@@ -132,6 +136,19 @@ print_total()
     # A build that broke counts as one failure: no test could tell.
     [ "$1" -eq 0 ] || [ "$failures" -gt 0 ] || failures=1
     say "total: $passed passed, $failures failed"
+}
+
+run_python_stage()
+{
+    local options=(--tb=short) status=0
+    python_environment_ready || return 1
+    [ -z "$only" ] || options+=(-k "$only")
+    [ -z "$verbose" ] || options+=(-v)
+    PYTHONPATH=$PWD/python PYTHONDONTWRITEBYTECODE=1 timeout --foreground -k 10 1200 \
+        "$python_environment/bin/python" -m pytest -q -p no:cacheprovider --no-header "${options[@]}" \
+        tests/python tests/conform/python || status=$?
+    [ "$status" -ne 5 ] || status=0
+    return "$status"
 }
 
 run_system_stage()
