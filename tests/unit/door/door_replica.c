@@ -77,12 +77,25 @@ static void work(double seconds)
     manta_taker_leave(door.thread);
 }
 
+/* Holds two models, in its own way; the answer is what an empty id is refused with. */
+static void hold(struct manta_request *request)
+{
+    static const char *const HELD[] = {"llama", "bert"}, *const WRONG[] = {"llama", ""};
+    struct manta_error error = {0};
+    if (manta_taker_tell_models(door.taker, HELD, 2, &error) < 0)
+        manta_request_fail(request, error.code, "%s", error.text);
+    else
+        manta_request_reply_int(request, manta_taker_tell_models(door.taker, WRONG, 2, NULL));
+}
+
 static void run(struct manta_request *request)
 {
     const char *word = "";
     manta_args_string(manta_request_args(request), 0, &word, NULL);
     if (strcmp(word, "facts") == 0)
         say_facts(request);
+    else if (strcmp(word, "hold") == 0)
+        hold(request);
     else if (strcmp(word, "stream") == 0)
         stream(request);
     else if (strcmp(word, "fail") == 0)

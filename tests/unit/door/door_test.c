@@ -276,6 +276,24 @@ Test(door, a_cancel_is_an_event_with_the_owner_of_the_request, .timeout = 60)
     end(); /* with the waiting request answered, it closes well */
 }
 
+Test(door, the_models_that_a_runner_holds_are_told_before_its_answer, .timeout = 60)
+{
+    struct wire_models models;
+    struct bytes id, empty;
+    char code[16];
+    begin_plainly();
+    ask(1, "hold", 0);
+    line_take(&scene.caller);
+    cr_assert_eq(scene.caller.header.type, WIRE_MODELS_FRAME);
+    cr_assert_eq(wire_models_read(&models, scene.caller.payload), 0);
+    cr_assert(wire_field_next(&models.ids, &id, &empty) && bytes_equal(id, BYTES("llama")));
+    cr_assert(wire_field_next(&models.ids, &id, &empty) && bytes_equal(id, BYTES("bert")));
+    cr_assert_eq(models.ids.size, 0);
+    snprintf(code, sizeof code, "%d", ERROR_INVALID);
+    cr_assert_str_eq(answer_json(1), code);
+    end();
+}
+
 /* The first pong may still come from the loop; some pong tells of running code. */
 static void await_running(void)
 {
