@@ -31,4 +31,9 @@ int cli_misused(const struct command *command, const char *format, ...)
 /* A whole number within limits; false when `text` is none. */
 int cli_number(const char *text, long least, long most, long *ret_number);
 
+/* Whether a target is "module:name", not a shared object. */
+int cli_is_python(const char *target);
+/* Becomes `python -m MODULE` with the arguments after the first; returns only when that fails. */
+int cli_run_python(const char *module, int argument_count, char **arguments);
+
 #endif

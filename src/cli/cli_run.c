@@ -77,6 +77,8 @@ static int take_option(struct run *run, int option, const char *value)
     case 'B':
         run->blocking = 0;
         return CLI_OK;
+    case 'a':
+        return CLI_OK; /* Python's, which reads the arguments again */
     default:
         return cli_misused(&command_run, "unknown option or missing value");
     }
@@ -95,6 +97,7 @@ static int parse(struct run *run, int argument_count, char **arguments)
                                           {"log-to-stderr", no_argument, NULL, 'e'},
                                           {"blocking", no_argument, NULL, 'b'},
                                           {"non-blocking", no_argument, NULL, 'B'},
+                                          {"app-dir", required_argument, NULL, 'a'},
                                           {NULL, 0, NULL, 0}};
     int option, code, count = 0;
     opterr = 0;
@@ -102,7 +105,8 @@ static int parse(struct run *run, int argument_count, char **arguments)
         if ((code = take_option(run, option, optarg)) != CLI_OK)
             return code;
     if (optind == argument_count)
-        return cli_misused(&command_run, "say what to run: path/to/lib.so:application");
+        return cli_misused(&command_run,
+                           "say what to run: path/to/lib.so:application or module:application");
     run->target = arguments[optind++];
     for (; optind < argument_count; optind++) {
         if (!strchr(arguments[optind], '=') || count == ARGUMENT_LIMIT)
@@ -236,6 +240,15 @@ static int run_application(struct run *run, struct manta_error *error)
     return code;
 }
 
+/* getopt sorts the words; whoever reads them again wants them as they were. */
+static char **copy_words(int count, char **words)
+{
+    char **copy = calloc((size_t)count + 1, sizeof(*copy));
+    if (copy)
+        memcpy(copy, words, (size_t)count * sizeof(*copy));
+    return copy;
+}
+
 static int run_command(int argument_count, char **arguments)
 {
     struct run run = {.start = {MANTA_START_OPTIONS},
@@ -243,9 +256,12 @@ static int run_command(int argument_count, char **arguments)
                       .blocking = 1};
     struct manta_error error = {0};
     sigset_t ends;
-    int code = parse(&run, argument_count, arguments);
+    char **given = copy_words(argument_count, arguments);
+    int code = given ? parse(&run, argument_count, arguments) : CLI_FAILED;
     if (code != CLI_OK)
         return code;
+    if (cli_is_python(run.target))
+        return cli_run_python("manta._private.run_main", argument_count, given);
     set_ends(&ends);
     pthread_sigmask(SIG_BLOCK, &ends, NULL);
     run.signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -268,9 +284,10 @@ static int run_command(int argument_count, char **arguments)
 
 const struct command command_run = {
     .name = "run",
-    .summary = "run an application of a shared object",
+    .summary = "run an application of a shared object or a Python module",
     .help =
         "usage: manta run [options] path/to/lib.so:application [key=value ...]\n"
+        "       manta run [options] module:application [key=value ...]\n"
         "\n"
         "Runs the application and stays until Ctrl-C, then drains and ends it.  Joins the "
         "instance\n"
@@ -287,6 +304,7 @@ const struct command command_run = {
         "  --log-dir DIRECTORY      where log files go (default: the instance's directory)\n"
         "  --log-to-stderr          log lines come here instead\n"
         "  --non-blocking           return when the application runs (needs a running instance)\n"
+        "  --app-dir DIRECTORY      where Python modules are looked for first (default: .)\n"
         "\n"
         "example:\n"
         "  manta run --port 8080 ./libmath.so:math\n"

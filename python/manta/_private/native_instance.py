@@ -84,7 +84,7 @@ def _start(options: dict[str, Any]) -> Any:
             port,
             http.get("request_timeout_s") or 0.0,
             float(http.get("keep_alive_timeout_s") or 90),
-            0,
+            int(options.get("proxies") or 0),
             str(logging.get("log_level") or "INFO"),
             str(logging.get("encoding") or "TEXT"),
             logging.get("logs_dir"),
