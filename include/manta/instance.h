@@ -9,6 +9,10 @@
  *     ...
  *     manta_shutdown(instance, &error);
  *
+ * What a program made before it forks is dead in the child: calls on it give MANTA_ECLOSED, ending it does nothing, and the
+ * parent notices nothing.  The child may start or join an instance of its own.  The same code comes from handles and calls
+ * that outlive their instance.
+ *
  * A private instance ends with the program that started it, however that ends.  Role executables are found beside
  * libmanta or by MANTA_LIBEXEC.  Libraries change no signal dispositions.  Any thread.
  */

@@ -14,6 +14,7 @@
 
 #include "args.h"
 #include "ensure.h"
+#include "forks.h"
 #include "mem.h"
 #include "message.h"
 #include "request_inner.h"
@@ -270,6 +271,8 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
     struct error error = {0};
     struct manta_call_options options = options_of(given);
     struct text body;
+    if (runtime_is_foreign(runtime))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     struct manta_call *call = mem_try(sizeof *call);
     text_init(&body, UINT32_MAX);
     if (!call || args_write(&body, args, count, &error) < 0) {
@@ -327,6 +330,8 @@ static int call_wait(struct manta_call *call, bool nested, bool (*done)(void *),
 int manta_call_wait(struct manta_call *call, double timeout_s, struct manta_error *reterr)
 {
     struct error error = {0};
+    if (runtime_is_foreign(call->runtime))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     bool nested = runtime_enter(call->runtime);
     if (call_wait(call, nested, call_is_over, timeout_s, &error) == 0 && call->error.code)
         error = call->error;
@@ -336,6 +341,8 @@ int manta_call_wait(struct manta_call *call, double timeout_s, struct manta_erro
 
 bool manta_call_over(struct manta_call *call)
 {
+    if (runtime_is_foreign(call->runtime))
+        return true;
     bool nested = runtime_enter(call->runtime);
     bool over = call->over;
     runtime_leave(call->runtime, nested);
@@ -345,6 +352,8 @@ bool manta_call_over(struct manta_call *call)
 const struct manta_value *manta_call_value(const struct manta_call *call)
 {
     static const struct manta_value NIL;
+    if (runtime_is_foreign(call->runtime))
+        return &NIL;
     bool nested = runtime_enter(call->runtime);
     bool over = call->over; /* nothing of it changes any more */
     runtime_leave(call->runtime, nested);
@@ -355,6 +364,8 @@ int manta_call_next(struct manta_call *call, double timeout_s, struct manta_valu
                     struct manta_error *reterr)
 {
     struct error error = {0};
+    if (runtime_is_foreign(call->runtime))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     bool nested = runtime_enter(call->runtime);
     int result = -1;
     if (!call->stream)
@@ -368,6 +379,8 @@ int manta_call_next(struct manta_call *call, double timeout_s, struct manta_valu
 void manta_call_cancel(struct manta_call *call)
 {
     struct runtime *runtime = call->runtime;
+    if (runtime_is_foreign(runtime))
+        return;
     bool nested = runtime_enter(runtime);
     call_cancel(call, ERROR_CANCELLED);
     channel_set_flush(&runtime->channels);
@@ -376,7 +389,7 @@ void manta_call_cancel(struct manta_call *call)
 
 struct manta_call *manta_call_free(struct manta_call *call)
 {
-    if (!call)
+    if (!call || runtime_is_foreign(call->runtime))
         return NULL;
     struct runtime *runtime = call->runtime;
     bool nested = runtime_enter(runtime);
@@ -421,7 +434,7 @@ struct manta_handle *handle_new(struct runtime *runtime, struct bytes app, struc
 
 struct manta_handle *manta_handle_free(struct manta_handle *handle)
 {
-    if (!handle)
+    if (!handle || runtime_is_foreign(handle->runtime))
         return NULL;
     if (helm_held(handle->runtime->helm))
         runtime_drop(handle->runtime);

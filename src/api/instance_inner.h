@@ -15,6 +15,7 @@
 
 #include <manta/instance.h>
 
+#include "forks.h"
 #include "inside.h"
 #include "instance.h"
 #include "runtime.h"
@@ -27,6 +28,8 @@ struct manta_instance {
     struct inside *inside;   /* local testing; else null */
     int http_port;           /* -1: none */
     struct runtime *runtime; /* for handles */
+    unsigned forks;          /* forks_seen when it was made */
+    struct forks_descriptor at_fork; /* the link: its end of file is the end of this program */
 };
 
 enum { INSTANCE_TARGET_LIMIT = 256 << 20 /* bytes of one application's target */ };
@@ -40,6 +43,12 @@ static inline void take_options(void *options, size_t size, const void *given, s
 {
     if (given)
         memcpy(options, given, given_size < size ? given_size : size);
+}
+
+/* Was it made before a fork of this process?  Then nothing of it may be touched (forks.h). */
+static inline bool instance_is_foreign(const struct manta_instance *instance)
+{
+    return instance->forks != forks_seen();
 }
 
 #endif

@@ -93,6 +93,8 @@ static int run(struct manta_instance *instance, const char *target, manta_builde
     struct error error = {0};
     struct text document;
     take_options(&options, sizeof options, given, given ? given->size : 0);
+    if (instance_is_foreign(instance))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     if (!options.name || !*options.name)
         return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
     text_init(&document, INSTANCE_TARGET_LIMIT);
@@ -137,6 +139,8 @@ int manta_delete(struct manta_instance *instance, const char *name, struct manta
     struct wire_delete frame = {.app = bytes_of_string(name)};
     struct error error = {0};
     uint8_t room[512];
+    if (instance_is_foreign(instance))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     if (!name || !*name || wire_delete_size(&frame) > sizeof room)
         return manta_error_set(reterr, MANTA_EINVALID, "an application's name has 1 to 400 bytes");
     struct control_question question = {
@@ -159,6 +163,8 @@ int manta_status(struct manta_instance *instance, struct manta_pack *pack,
     uint8_t room[64];
     struct control_question question = {.type = WIRE_STATUS_FRAME};
     struct manta_pack found = {0};
+    if (instance_is_foreign(instance))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     text_init(&found.document, PACK_LIMIT);
     question.frame = bytes_of(room, wire_status_write(&frame, 0, 0, false, room));
     int code = control_ask(instance->place.controller_socket, &question,
@@ -217,6 +223,8 @@ int manta_get_deployment_handle(struct manta_instance *instance, const char *app
     struct find find = {.runtime = instance->runtime,
                         .app = bytes_of_string(app),
                         .deployment = bytes_of_string(deployment)};
+    if (instance_is_foreign(instance))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     if (await_known(&find, &error) < 0)
         return runtime_error(reterr, &error);
     struct manta_handle *handle = handle_new(instance->runtime, find.app, find.deployment);

@@ -111,6 +111,7 @@ static int start_node(struct manta_instance *instance, const struct manta_start_
     }
     instance->node = child.pid;
     instance->link = pair[0];
+    forks_keep(&instance->at_fork, pair[0]);
     child_close(&child);
     return 0;
 }
@@ -209,6 +210,7 @@ static bool start_thread(void *(*main)(void *owner), void *owner)
  * anybody waiting for it. */
 static void leave_node(struct manta_instance *instance)
 {
+    forks_drop(&instance->at_fork);
     if (instance->link >= 0)
         socket_close(instance->link);
     instance->link = -1;
@@ -355,6 +357,7 @@ int manta_start(const struct manta_start_options *given, struct manta_instance *
     if (!instance)
         return manta_error_set(reterr, MANTA_EMEMORY, "no memory for an instance");
     instance->link = -1;
+    instance->forks = forks_seen();
     if (wants_local_testing(&options)) {
         if (start_inside(instance, &options, &error) == 0) {
             *ret_instance = instance;
@@ -420,6 +423,7 @@ int manta_connect(const char *name, struct manta_instance **ret_instance,
     if (!instance)
         return manta_error_set(reterr, MANTA_EMEMORY, "no memory for an instance");
     instance->link = -1;
+    instance->forks = forks_seen();
     if (!name)
         name = getenv("MANTA_INSTANCE");
     if (!name || !*name)
@@ -438,7 +442,7 @@ int manta_connect(const char *name, struct manta_instance **ret_instance,
 
 struct manta_instance *manta_disconnect(struct manta_instance *instance)
 {
-    if (!instance || instance_ends_behind(instance))
+    if (!instance || instance_is_foreign(instance) || instance_ends_behind(instance))
         return NULL;
     return instance_free(instance);
 }
@@ -464,6 +468,8 @@ int manta_shutdown(struct manta_instance *instance, struct manta_error *reterr)
     struct control_question question = {.type = WIRE_SHUTDOWN_FRAME};
     if (!instance)
         return 0;
+    if (instance_is_foreign(instance))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     if (instance_ends_behind(instance))
         return manta_error_set(reterr, MANTA_EINVALID, "a callback may not wait for the end");
     question.frame = bytes_of(room, wire_shutdown_write(&frame, 0, 0, false, room));

@@ -17,6 +17,7 @@
 
 #include "call.h"
 #include "ensure.h"
+#include "forks.h"
 #include "mem.h"
 #include "parcel.h"
 #include "shared.h"
@@ -50,6 +51,7 @@ struct runtime *runtime_new(const char *controller_socket, uint8_t role, const c
     atomic_init(&runtime->references, 1);
     list_init(&runtime->calls);
     runtime->role = role;
+    runtime->forks = forks_seen();
     snprintf(runtime->name, sizeof runtime->name, "%s", name);
     snprintf(runtime->controller_socket, sizeof runtime->controller_socket, "%s",
              controller_socket);
@@ -82,6 +84,11 @@ struct runtime *runtime_new(const char *controller_socket, uint8_t role, const c
 fail:
     runtime_unref(runtime);
     return NULL;
+}
+
+bool runtime_is_foreign(const struct runtime *runtime)
+{
+    return runtime->forks != forks_seen();
 }
 
 struct runtime *runtime_ref(struct runtime *runtime)

@@ -35,6 +35,7 @@ struct runtime {
     struct list calls;         /* struct manta_call, not over */
     bool pulling;              /* inside runtime_pull */
     bool closed;               /* no new calls */
+    unsigned forks;            /* forks_seen when it was made */
     uint8_t role;              /* enum wire_role */
     char name[96];             /* for hellos */
     char controller_socket[108];
@@ -48,6 +49,8 @@ struct runtime *
 runtime_unref(struct runtime *runtime); /* helm not held; null is fine; returns null */
 /* Gives back a reference that is not the last one (helm held or not). */
 void runtime_drop(struct runtime *runtime);
+/* Was it made before a fork of this process?  Then nothing of it may be touched (forks.h). */
+bool runtime_is_foreign(const struct runtime *runtime);
 /* The dispatch, made on first use (helm held). */
 struct dispatch *runtime_dispatch(struct runtime *runtime, struct error *reterr);
 

@@ -124,7 +124,7 @@ sanitizer_environment()
     ASAN_OPTIONS="strict_string_checks=1:detect_stack_use_after_return=1:${ASAN_OPTIONS:-}" \
         UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}" \
         LSAN_OPTIONS="suppressions=$PWD/tools/dev/leaks.supp:print_suppressions=0:${LSAN_OPTIONS:-}" \
-        TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1:${TSAN_OPTIONS:-}" \
+        TSAN_OPTIONS="suppressions=$PWD/tools/dev/races.supp:halt_on_error=1:second_deadlock_stack=1:${TSAN_OPTIONS:-}" \
         "${fixed[@]}" "$@"
 }
 
