@@ -4,9 +4,9 @@
  * shared object inside it, and with those of the shared object in processes of their own.  What it
  * sees is the same each time.
  *
- *     MANTA_LOCAL_TESTING=1 story :           the program's own
- *     MANTA_LOCAL_TESTING=1 story lib.so:     a shared object, here
- *     story lib.so:                           a shared object, in processes
+ *     MANTA_LOCAL_TESTING=1 story :                 the program's own
+ *     MANTA_LOCAL_TESTING=1 story_alone lib.so:     a shared object, here
+ *     story_alone lib.so:                           a shared object, in processes
  *
  * A plain main, so that it runs under sanitizers and valgrind.
  */
