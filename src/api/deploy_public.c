@@ -192,6 +192,8 @@ int manta_deploy(struct manta_instance *instance, const struct manta_deploy_opti
     struct error error = {0};
     struct text document;
     take_options(&options, sizeof options, given, given ? given->size : 0);
+    if (instance_is_foreign(instance))
+        return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
     if (!options.name || !*options.name)
         return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
     if (instance->inside)
