@@ -8,6 +8,7 @@ bench_help()
 ./dev bench: measures Manta beside a raw epoll server, nginx and HAProxy
 usage: ./dev bench [options]          HTTP, interleaved, ratios against the targets
        ./dev bench start [options]    time to the first answer, memory and idle CPU
+       ./dev bench payload [runs]     large bodies between two processes: by reference, copied once, by socket
 
 Everything runs on this machine over loopback, for a bounded time, and is ended afterwards; nginx and
 HAProxy run by hand with their own configuration in a temporary directory.
@@ -31,6 +32,10 @@ bench_main()
     if [ "${1:-}" = start ]; then
         shift
         exec "$python" bench/start.py "$@"
+    fi
+    if [ "${1:-}" = payload ]; then
+        shift
+        exec build/release/bench/payload/payload_bench "$@"
     fi
     exec "$python" bench/run.py "$@"
 }
