@@ -10,7 +10,7 @@
  *     }
  *
  * A buffer lies in memory that the processes of one machine share: whoever gets it reads it where it is, without a copy.
- * When that memory is used up the bytes are copied as any others: nothing changes but the time.  To its reader it is a
+ * Its first byte is aligned to 64.  When that memory is used up the bytes are copied as any others: nothing changes but the time.  To its reader it is a
  * value of the type MANTA_BINARY.
  *
  * A buffer is written by whoever made it, before it is sent for the first time; after that nobody writes to it.

@@ -61,11 +61,24 @@ static void release_parcel(void *owner)
     parcel_unref(owner);
 }
 
+/* What came through the socket lies where the frame happened to be: elements want better. */
+static struct manta_buffer *copy_piece(const struct parcel_piece *piece)
+{
+    struct manta_buffer *buffer = shared_new_plain(piece->bytes.size);
+    if (buffer) {
+        memcpy(buffer->at, piece->bytes.at, piece->bytes.size);
+        buffer->written_here = false;
+    }
+    return buffer;
+}
+
 /* A buffer over one piece, which holds the slot, or the parcel where there is none. */
 static struct manta_buffer *open_piece(struct parcel *parcel, const struct parcel_piece *piece)
 {
     if (piece->slot)
         return shared_wrap_slot(slot_ref(piece->slot), piece->bytes, false);
+    if (piece->bytes.size > 0 && (uintptr_t)piece->bytes.at % SHARED_ALIGNMENT != 0)
+        return copy_piece(piece);
     struct manta_buffer *buffer =
         shared_wrap(piece->bytes, false, release_parcel, parcel_ref(parcel));
     if (!buffer)

@@ -16,8 +16,6 @@
 #include "mem.h"
 #include "value.h"
 
-enum { BUFFER_ALIGNMENT = 64 };
-
 /* ---- buffers ---- */
 
 struct manta_buffer *shared_wrap(struct bytes bytes, bool written_here,
@@ -90,22 +88,28 @@ static struct manta_buffer *from_pool(size_t size)
     return slot ? shared_wrap_slot(slot, bytes_of(slot->at, size), true) : NULL;
 }
 
+struct manta_buffer *shared_new_plain(size_t size)
+{
+    size_t rounded = (size + SHARED_ALIGNMENT - 1) / SHARED_ALIGNMENT * SHARED_ALIGNMENT;
+    void *at = aligned_alloc(SHARED_ALIGNMENT, rounded);
+    struct manta_buffer *buffer = at ? shared_wrap(bytes_of(at, size), true, free, at) : NULL;
+    if (!buffer)
+        free(at);
+    return buffer;
+}
+
 int manta_buffer_new(size_t size, struct manta_buffer **ret_buffer, struct manta_error *reterr)
 {
-    if (size == 0 || size > PTRDIFF_MAX - BUFFER_ALIGNMENT)
+    if (size == 0 || size > PTRDIFF_MAX - SHARED_ALIGNMENT)
         return manta_error_set(reterr, MANTA_EINVALID, "a buffer of %zu bytes cannot be", size);
     struct manta_buffer *pooled = from_pool(size);
     if (pooled) {
         *ret_buffer = pooled;
         return 0;
     }
-    size_t rounded = (size + BUFFER_ALIGNMENT - 1) / BUFFER_ALIGNMENT * BUFFER_ALIGNMENT;
-    void *at = aligned_alloc(BUFFER_ALIGNMENT, rounded);
-    struct manta_buffer *buffer = at ? shared_wrap(bytes_of(at, size), true, free, at) : NULL;
-    if (!buffer) {
-        free(at);
+    struct manta_buffer *buffer = shared_new_plain(size);
+    if (!buffer)
         return manta_error_set(reterr, MANTA_EMEMORY, "no memory for a buffer of %zu bytes", size);
-    }
     *ret_buffer = buffer;
     return 0;
 }

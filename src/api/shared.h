@@ -27,7 +27,10 @@
 #include "text.h"
 #include "value_tensor.h"
 
-enum { SHARED_PIECE_LIMIT = 64 }; /* buffers that one value may refer to */
+enum {
+    SHARED_PIECE_LIMIT = 64, /* buffers that one value may refer to */
+    SHARED_ALIGNMENT = 64,   /* of a buffer's first byte */
+};
 
 struct manta_buffer {
     atomic_uint references;
@@ -44,6 +47,8 @@ struct manta_buffer {
 struct manta_buffer *shared_wrap(struct bytes bytes, bool written_here,
                                  void (*release)(void *owner), void *owner);
 
+/* On the heap, aligned; null: memory. */
+struct manta_buffer *shared_new_plain(size_t size);
 /* The same for bytes of a slot, whose reference goes along; null: memory, and the reference is
  * gone. */
 struct manta_buffer *shared_wrap_slot(struct slot *take_slot, struct bytes bytes,

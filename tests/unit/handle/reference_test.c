@@ -201,6 +201,32 @@ Test(reference, a_large_text_beside_buffers)
     manta_buffer_free(buffer);
 }
 
+Test(reference, small_tensors_are_aligned)
+{
+    static const int64_t SHAPE[] = {3};
+    struct manta_tensor tensor, back;
+    struct manta_error error = {0};
+    void *data;
+    cr_assert_eq(manta_tensor_new(MANTA_TENSOR_FLOAT, 64, SHAPE, 1, &tensor, &data, &error), 0);
+    memset(data, 0, 24);
+    for (size_t length = 0; length < 70; length++) { /* what stands before it moves it about */
+        char words[80] = {0};
+        struct manta_pack *pack = manta_pack_new();
+        struct manta_value item;
+        memset(words, 'w', length);
+        manta_pack_array(pack, 2);
+        manta_pack_arg(pack, manta_string(words));
+        manta_pack_arg(pack, manta_tensor_arg(&tensor));
+        struct manta_call *call = ask(first, NULL, manta_packed(pack));
+        cr_assert_eq(manta_value_at(manta_call_value(call), 1, &item, NULL), 0);
+        cr_assert_eq(manta_value_tensor(&item, &back, &error), 0, "%s", error.text);
+        cr_assert_eq((uintptr_t)back.data % 64, 0, "behind %zu letters", length);
+        manta_call_free(call);
+        manta_pack_free(pack);
+    }
+    manta_tensor_done(&tensor);
+}
+
 Test(reference, tensors_both_ways)
 {
     struct manta_tensor tensor, doubled;
