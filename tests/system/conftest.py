@@ -141,7 +141,8 @@ class Running:
     def __init__(self, world, target, arguments, options, program=None):
         self.world = world
         self.stderr = []  # lines, without their ends
-        if not target.startswith("/"):
+        # A module of Python's is no file.
+        if not target.startswith("/") and "/" in target:
             target = f"{world.build}/{target}"
         self.process = subprocess.Popen(
             [program or world.build / "src/cli/manta", "run", "--port", "0", "--log-to-stderr", *options, target, *arguments],

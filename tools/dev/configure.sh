@@ -17,7 +17,8 @@ options_of()
 {
     printf '%s\n' -Dbuildtype=debugoptimized -Db_colorout=auto
     case "$1" in
-        release) ;;
+        # The Python extension where Python's headers are (python3-dev, ./dev test installs it).
+        release) printf '%s\n' -Dpython=auto ;;
         sanitize)
             printf '%s\n' -Db_sanitize=address,undefined -Db_lundef=false \
                 -Dc_args=-fno-sanitize-recover=all -Dcpp_args=-fno-sanitize-recover=all

@@ -47,7 +47,7 @@ test_main()
         [ -z "$quick" ] || stages=(release system)
     fi
 
-    need build test
+    need build test python
     mkdir -p build
     : >build/test-counts
     local failed=0
@@ -157,6 +157,7 @@ run_system_stage()
     if [ ! -d tests/system ] || [ -z "$(find tests/system -name 'test_*.py' -print -quit)" ]; then
         return 0
     fi
+    [ -n "$quick" ] || python_environment_ready || say "the system tests of Python are skipped"
     compile_once release || return 1
     [ -z "$quick" ] || options+=(-m quick)
     [ -z "$only" ] || options+=(-k "$only")

@@ -285,13 +285,14 @@ def _entry(deployment: Deployment, app: BuiltApplication) -> tuple[Any, ...]:
         "route_prefix": app.route_prefix or "",
         "logging": _plain(chosen.logging_config or app.logging_config),
     }
+    code = native_code.pack(deployment)
     return (
         deployment.name,
         f"python:{os.path.abspath(sys.executable)}",
-        native_code.pack(deployment),
+        code,
         options,
         config,
-        _number(app.name, wanted.code, config, options),
+        _number(app.name, wanted.code, native_code.by_value(code), config, options),
         _replicas(deployment),
         int(chosen.max_ongoing_requests),
         int(chosen.max_queued_requests),

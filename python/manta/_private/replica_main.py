@@ -20,6 +20,7 @@ from typing import Any, Optional
 
 native: Any = importlib.import_module("manta._native")
 
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _HEALTH_STRIKES = 3
 _DESTROY_TIMEOUT_S = 10.0
 
@@ -94,9 +95,8 @@ class Replica:
         try:
             await self._construct()
         except BaseException as error:
-            text = "".join(traceback.format_exception(error)).rstrip()
             self._loop.remove_reader(self._descriptor)
-            self._taker.failed(native.EUSER, text)
+            self._taker.failed(native.EUSER, _told(error))
             return False
         gc.collect()
         gc.freeze()
@@ -176,6 +176,14 @@ class Replica:
 
     def _log_trace(self, what: str) -> None:
         self._taker.log(logging.ERROR, f"{what}\n{traceback.format_exc().rstrip()}")
+
+
+def _told(error: BaseException) -> str:
+    """What happened first, then where: whoever shows this may cut its end."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)] or frames
+    what = "".join(traceback.format_exception_only(type(error), error)).rstrip()
+    return f"{what}\nTraceback (most recent call last):\n{''.join(traceback.format_list(theirs))}{what}"
 
 
 class _Rank:

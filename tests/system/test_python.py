@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python applications from end to end: drivers that call serve.run, and `manta run module:application`.
+
+Each test is a driver, a program of its own with the interpreter that MANTA_PYTHON names (else
+build/python-environment's), run in a world of its own.  What it asserts, it asserts itself; a failed
+one shows its trace.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import textwrap
+
+import pytest
+from conftest import PATIENCE_S, ROOT, Running, World, wait_until
+
+HERE = pathlib.Path(__file__).resolve().parent
+PRELUDE = """
+import asyncio, json, os, signal, sys, threading, time, urllib.error, urllib.request
+import python_apps as apps
+from manta import serve
+
+serve.start(http_options={"port": 0})
+from manta._private import instance
+PORT = instance.must_join().http_port
+
+def get(path, data=None, headers={}, timeout=30):
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", data=data, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers
+
+def until(condition, what, patience_s=30):
+    limit = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < limit, what
+        time.sleep(0.01)
+"""
+
+
+def find_python():
+    named = os.environ.get("MANTA_PYTHON")
+    return pathlib.Path(named) if named else ROOT / "build/python-environment/bin/python"
+
+
+@pytest.fixture(scope="session")
+def interpreter(manta_build):
+    """An interpreter that has what applications need, and the extension built for it."""
+    python = find_python()
+    if not python.exists():
+        pytest.skip(f"there is no {python}: ./dev test makes it, or set MANTA_PYTHON")
+    if not list((manta_build / "python/manta").glob("_native*.so")):
+        pytest.skip("this build has no Python extension (-Dpython=enabled)")
+    return python
+
+
+@pytest.fixture
+def python_world(manta_build, interpreter):
+    world = World(manta_build)
+    world.environment["PYTHONPATH"] = f"{manta_build}/python:{HERE}"
+    world.environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    world.environment["MANTA_PYTHON"] = str(interpreter)
+    world.environment["MANTA_LOG_TO_STDERR"] = "1"
+    yield world
+    world.clear()
+
+
+@pytest.fixture
+def drive(python_world, interpreter):
+    """drive(code): runs a driver to its end; it must end well."""
+
+    def run(code):
+        script = python_world.directory / "driver.py"
+        script.write_text(PRELUDE + textwrap.dedent(code))
+        done = subprocess.run(
+            [interpreter, script],
+            env=python_world.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        wait_until(lambda: not python_world.processes(), "all processes of the driver end")
+        return done
+
+    return run
+
+
+def test_a_function_answers_http_and_gets_the_request(drive):
+    drive("""
+        serve.run(apps.greet.bind())
+        assert get("/?name=you")[:2] == (200, b"Hello, you!")
+        assert get("/")[2]["content-type"] == "text/plain; charset=utf-8"
+        """)
+
+
+def test_a_function_without_parameters_is_called_without_the_request(drive):
+    drive("""
+        serve.run(apps.constant.bind())
+        assert json.loads(get("/")[1]) == {"answer": 42}
+        """)
+
+
+def test_methods_of_a_class_are_called_through_a_handle(drive):
+    drive("""
+        handle = serve.run(apps.Worker.bind(5, name="n"), route_prefix=None)
+        assert handle.remote(1).result() == 6
+        assert handle.in_thread.remote(1, extra=2).result() == (3, False)
+        assert handle.settings.remote().result() == (None, "n")
+        """)
+
+
+def test_any_value_travels_and_comes_back_the_same(drive):
+    drive("""
+        import collections, datetime
+        handle = serve.run(apps.worker, route_prefix=None)
+        deep = None
+        for _ in range(200):
+            deep = [deep]
+        values = [None, True, -5, 2**80, 1.5, "ü\\ud800", b"\\0", [1, [2]], {"a": {1: 2}}, (1, 2), {3},
+                  datetime.date(2020, 1, 1), collections.OrderedDict(a=1), b"x" * 3_000_000,
+                  list(range(100_000)), deep, float("inf"), "x" * 70_000, -2**63, 2**63 - 1, 300]
+        for value in values:
+            back = handle.echo.remote(value).result()
+            assert back == value and type(back) is type(value), repr(value)[:100]
+        import numpy
+        back = handle.echo.remote(numpy.arange(10)).result()
+        assert (back == numpy.arange(10)).all()
+        function = handle.echo.remote(lambda x: x + 1).result()
+        assert function(1) == 2
+        """)
+
+
+def test_classes_of_the_driver_itself_are_sent_along(drive):
+    drive("""
+        class Point:
+            def __init__(self, x):
+                self.x = x
+
+        @serve.deployment
+        class Local:
+            def __init__(self, point):
+                self.point = point
+            def __call__(self, request):
+                return {"x": self.point.x}
+            def move(self, point):
+                return Point(self.point.x + point.x)
+
+        handle = serve.run(Local.bind(Point(3)))
+        assert json.loads(get("/")[1]) == {"x": 3}
+        assert handle.move.remote(Point(4)).result().x == 7
+        """)
+
+
+def test_errors_arrive_as_what_they_were_with_their_trace(drive):
+    drive("""
+        from manta.exceptions import RayTaskError
+        handle = serve.run(apps.worker, route_prefix=None)
+        for call, kind in ((handle.fail.remote("told"), ValueError), (handle.fail_in_thread.remote(), KeyError)):
+            try:
+                call.result()
+            except kind as error:
+                assert isinstance(error, RayTaskError)
+                assert "python_apps.py" in str(error)
+            else:
+                raise AssertionError("no error")
+        try:
+            handle.nothing.remote().result()
+        except Exception as error:
+            assert "nothing" in str(error) and "in_thread" in str(error)
+        else:
+            raise AssertionError("no error")
+        """)
+
+
+def test_an_error_of_a_plain_handler_is_a_500_without_its_trace(drive):
+    done = drive("""
+        serve.run(apps.front)
+        status, body, _ = get("/?what=fail")
+        assert (status, body) == (500, b"Internal Server Error"), (status, body)
+        """)
+    assert "ValueError: downstream" in done.stderr
+
+
+def test_generators_stream_items_in_order_and_errors_after_them(drive):
+    drive("""
+        handle = serve.run(apps.worker, route_prefix=None).options(stream=True)
+        assert list(handle.count_up.remote(1000)) == list(range(1000))
+        assert list(handle.count_in_thread.remote(3)) == [(i, "x" * 10) for i in range(3)]
+        assert list(handle.count_up.remote(0)) == []
+        seen = []
+        try:
+            for item in handle.fail_after.remote(3):
+                seen.append(item)
+        except RuntimeError:
+            pass
+        else:
+            raise AssertionError("no error")
+        assert seen == [0, 1, 2]
+        """)
+
+
+def test_deployments_call_each_other_and_keep_the_request_id(drive):
+    drive("""
+        serve.run(apps.front, name="f", route_prefix="/f")
+        assert get("/f")[1] == b"11"
+        assert json.loads(get("/f?what=stream")[1]) == [0, 1, 2, 3]
+        found = json.loads(get("/f?what=request", headers={"x-request-id": "r1"})[1])
+        assert found == ["r1", "/f", "f", ""], found
+        """)
+
+
+def test_a_handler_keeps_one_task_and_its_variables(drive):
+    drive("""
+        handle = serve.run(apps.worker, route_prefix=None)
+        if sys.version_info >= (3, 11):
+            assert handle.identity.remote().result() == (True, 7, 1, True)
+            assert handle.timeout.remote().result() == "timed out"
+        """)
+
+
+def test_cancelling_a_call_cancels_the_handler(drive):
+    drive("""
+        from manta.serve.exceptions import RequestCancelledError
+        handle = serve.run(apps.worker, route_prefix=None)
+        call = handle.sleep.remote(60)
+        time.sleep(0.2)
+        call.cancel()
+        try:
+            call.result()
+        except RequestCancelledError:
+            pass
+        until(lambda: handle.cancellations.remote().result() == 1, "the handler is cancelled")
+        """)
+
+
+def test_a_client_that_leaves_cancels_the_whole_tree(drive):
+    drive("""
+        serve.run(apps.front)
+        handle = serve.get_deployment_handle("Worker", "default")
+        try:
+            get("/?what=sleep", timeout=0.3)
+        except (TimeoutError, OSError):
+            pass
+        until(lambda: handle.cancellations.remote().result() == 1, "the callee is cancelled")
+        """)
+
+
+def test_fastapi_routes_bodies_and_errors(drive):
+    drive("""
+        serve.run(apps.web, route_prefix="/api")
+        assert json.loads(get("/api/items/3?q=x")[1]) == {"item": 3, "q": "x"}
+        assert get("/api/items/x")[0] == 422
+        assert get("/api/none")[0] == 404
+        assert json.loads(get("/api/def")[1]) == {"main": False}
+        assert get("/api/teapot")[:2] == (418, b'{"detail":"short and stout"}')
+        assert get("/api/boom")[0] == 500
+        assert json.loads(get("/api/body", data=b"x" * 3_000_000)[1]) == {"size": 3_000_000}
+        assert json.loads(get("/api/body", data=b"")[1]) == {"size": 0}
+        assert get("/api/cookies")[2].get_all("set-cookie") == ["a=1; Path=/; SameSite=lax", "b=2; Path=/; SameSite=lax"]
+        assert b"/api/openapi.json" in get("/api/docs")[1]
+        """)
+
+
+def test_streamed_answers_come_whole_whatever_their_size(drive):
+    drive("""
+        serve.run(apps.web)
+        assert get("/stream?parts=5&size=3")[1] == b"000111222333444"
+        body = get("/stream?parts=200&size=100000")[1]
+        assert len(body) == 20_000_000
+        """)
+
+
+def test_a_def_handler_that_blocks_does_not_block_the_replica(drive):
+    drive("""
+        handle = serve.run(apps.worker, route_prefix=None)
+        slow = handle.block.remote(1.0)
+        begun = time.monotonic()
+        assert handle.remote(1).result() == 11
+        assert time.monotonic() - begun < 0.9
+        slow.result()
+        """)
+
+
+def test_user_config_reaches_reconfigure_and_a_new_one_replaces(drive):
+    drive("""
+        handle = serve.run(apps.Worker.options(user_config={"a": 1}).bind(), route_prefix=None)
+        assert handle.settings.remote().result() == ({"a": 1}, "worker")
+        handle = serve.run(apps.Worker.options(user_config={"a": 2}).bind(), route_prefix=None)
+        assert handle.settings.remote().result() == ({"a": 2}, "worker")
+        """)
+
+
+def test_running_the_same_again_restarts_nothing(drive):
+    drive("""
+        first = serve.run(apps.worker, route_prefix=None).pid.remote().result()
+        assert serve.run(apps.Worker.bind(10), route_prefix=None).pid.remote().result() == first
+        assert serve.run(apps.Worker.bind(11), route_prefix=None).pid.remote().result() != first
+        """)
+
+
+def test_a_redeploy_under_load_loses_nothing(drive):
+    drive("""
+        serve.run(apps.greet.options(num_replicas=2).bind())
+        stop, failures, answers = threading.Event(), [], []
+        def load():
+            while not stop.is_set():
+                status, body, _ = get("/")
+                (answers if status == 200 else failures).append(body)
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for n in range(3):
+            @serve.deployment(name="greet", num_replicas=2)
+            def other(request):
+                return f"version {n}"
+            serve.run(other.bind())
+        until(lambda: answers[-1:] == [b"version 2"], "the last version answers")
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failures, failures[:3]
+        """)
+
+
+def test_a_constructor_that_fails_is_told_with_its_trace(drive):
+    drive("""
+        @serve.deployment
+        class Broken:
+            def __init__(self):
+                raise OSError("no weights")
+        try:
+            serve.run(Broken.bind())
+        except RuntimeError as error:
+            assert "no weights" in str(error), error
+        else:
+            raise AssertionError("no error")
+        """)
+
+
+def test_applications_are_listed_found_and_deleted(drive):
+    drive("""
+        serve.run(apps.greet.bind(), name="one", route_prefix="/one")
+        serve.run(apps.front, name="two", route_prefix="/two")
+        status = serve.status()
+        assert set(status.applications) == {"one", "two"}
+        assert status.applications["two"].status == "RUNNING"
+        assert set(status.applications["two"].deployments) == {"Front", "Worker"}
+        assert serve.get_app_handle("two").deployment_name == "Front"
+        serve.delete("one")
+        assert set(serve.status().applications) == {"two"}
+        assert get("/one")[0] == 404 and get("/two")[0] == 200
+        serve.delete("nothing")
+        """)
+
+
+def test_a_private_instance_ends_with_a_driver_that_is_killed(python_world, interpreter):
+    script = python_world.directory / "driver.py"
+    script.write_text(PRELUDE + "serve.run(apps.front)\nprint('up', flush=True)\ntime.sleep(600)\n")
+    driver = subprocess.Popen(
+        [interpreter, script],
+        env=python_world.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert driver.stdout.readline() == "up\n"
+    assert len(python_world.processes()) > 3
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: not python_world.processes(), "its processes end with it")
+    assert python_world.instances() == []
+
+
+def test_manta_run_runs_a_module(python_world):
+    running = Running(python_world, "python_apps:build", ("name=hi",), ("--app-dir", str(HERE)))
+    try:
+        running.await_running()
+        assert running.get("/?name=cli").text == "Hello, cli!"
+        assert running.end(signal.SIGINT) == 0
+        assert running.leftovers() == []
+    finally:
+        running.process.kill()
+
+
+@pytest.mark.parametrize("target", ["python_apps:nothing", "no_such_module:app", "python_apps:Worker"])
+def test_manta_run_says_what_is_wrong_with_a_target(python_world, target):
+    done = python_world.command("run", "--port", "0", target)
+    assert done.returncode == 1
+    assert target.partition(":")[0] in done.stderr or "Application" in done.stderr or "application" in done.stderr
