@@ -8,7 +8,8 @@ bench_help()
 ./dev bench: measures Manta beside a raw epoll server, nginx and HAProxy
 usage: ./dev bench [options]          HTTP, interleaved, ratios against the targets
        ./dev bench start [options]    time to the first answer, memory and idle CPU
-       ./dev bench payload [runs]     large bodies between two processes: by reference, copied once, by socket
+       ./dev bench payload [runs]     large bodies between two processes (by reference, copied once, by socket), and
+                                     a pipeline of three deployments that passes pictures of 10 MB
 
 Everything runs on this machine over loopback, for a bounded time, and is ended afterwards; nginx and
 HAProxy run by hand with their own configuration in a temporary directory.
@@ -35,7 +36,8 @@ bench_main()
     fi
     if [ "${1:-}" = payload ]; then
         shift
-        exec build/release/bench/payload/payload_bench "$@"
+        build/release/bench/payload/payload_bench "$@" || exit 1
+        exec build/release/bench/pipeline/pipeline_bench build/release/bench/pipeline/libstages.so
     fi
     exec "$python" bench/run.py "$@"
 }
