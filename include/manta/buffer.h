@@ -33,7 +33,7 @@ extern "C" {
 struct manta_buffer;
 struct manta_request;
 
-/* A buffer of `size` bytes, at least 1, contents undefined, aligned to 64: MANTA_EMEMORY, MANTA_EINVALID.  The caller owns a reference. */
+/* A buffer of `size` bytes, 1 to 1 TiB less one, contents undefined, aligned to 64: MANTA_EMEMORY, MANTA_EINVALID.  The caller owns a reference. */
 MANTA_EXPORT int manta_buffer_new(size_t size, struct manta_buffer **ret_buffer, struct manta_error *reterr);
 /* One more reference; returns `buffer`. */
 MANTA_EXPORT struct manta_buffer *manta_buffer_ref(struct manta_buffer *buffer);

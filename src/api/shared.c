@@ -16,6 +16,8 @@
 #include "mem.h"
 #include "value.h"
 
+static const size_t BUFFER_LIMIT = ((size_t)1 << 40) - 1;
+
 /* ---- buffers ---- */
 
 struct manta_buffer *shared_wrap(struct bytes bytes, bool written_here,
@@ -100,8 +102,9 @@ struct manta_buffer *shared_new_plain(size_t size)
 
 int manta_buffer_new(size_t size, struct manta_buffer **ret_buffer, struct manta_error *reterr)
 {
-    if (size == 0 || size > PTRDIFF_MAX - SHARED_ALIGNMENT)
-        return manta_error_set(reterr, MANTA_EINVALID, "a buffer of %zu bytes cannot be", size);
+    if (size == 0 || size > BUFFER_LIMIT)
+        return manta_error_set(reterr, MANTA_EINVALID,
+                               "a buffer has 1 byte to 1 TiB less one, not %zu bytes", size);
     struct manta_buffer *pooled = from_pool(size);
     if (pooled) {
         *ret_buffer = pooled;
