@@ -57,7 +57,7 @@ struct native_state {
 };
 
 extern struct PyModuleDef native_module;
-/* The state of the module that made the type, or a base of it. */
+/* The state of the module that made the type; none of ours can be a base. */
 struct native_state *native_state_of(PyTypeObject *type);
 
 /* ---- native_convert.c -------------------------------------------------------------------------- */
@@ -154,6 +154,7 @@ struct native_call {
     struct native_ring *ring;
     struct native_call *next; /* on the ring; guarded by it */
     bool queued;              /* on the ring; guarded by it */
+    bool waited;              /* a thread waits for it in Call.wait and will finish it */
     bool stream;
     struct manta_call *call; /* null once it is over; until then Manta holds a reference to this */
     PyObject *reply;

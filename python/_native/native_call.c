@@ -120,7 +120,7 @@ void native_call_drain(struct native_ring *ring)
 {
     struct native_call *self;
     while ((self = native_ring_pop(ring))) {
-        if (!self->call)
+        if (!self->call || self->waited)
             continue;
         if (self->stream)
             drain_stream(self);
@@ -270,7 +270,7 @@ PyObject *native_call_begin(struct native_state *state, PyObject *owner, struct 
         self->owner = Py_NewRef(owner);
         self->ring = ring;
         self->next = NULL;
-        self->queued = false;
+        self->queued = self->waited = false;
         self->stream = wanted.stream != 0;
         self->call = NULL;
         self->reply = Py_NewRef(wanted.reply);
@@ -290,6 +290,42 @@ static PyObject *call_cancel(PyObject *object, PyObject *unused)
     (void)unused;
     if (self->call)
         manta_call_cancel(self->call);
+    Py_RETURN_NONE;
+}
+
+/*
+ * wait(timeout_s or None): reads the network on this thread until the call is over or the time is,
+ * and fills the reply.  Returns at once when another thread waits already, or in a callback.
+ */
+static PyObject *call_wait(PyObject *object, PyObject *timeout)
+{
+    static const double SLICE_S = 0.1; /* after which signals are looked at */
+    struct native_call *self = (struct native_call *)object;
+    double left = timeout == Py_None ? -1 : PyFloat_AsDouble(timeout);
+    bool forever = timeout == Py_None, interrupted = false;
+    int code = MANTA_ETIMEOUT;
+    if (PyErr_Occurred())
+        return NULL;
+    if (!self->call || self->waited || self->stream)
+        Py_RETURN_NONE;
+    self->waited = true; /* from here on nobody else frees self->call */
+    while (code == MANTA_ETIMEOUT && !interrupted && (forever || left > 0)) {
+        double slice = forever || left > SLICE_S ? SLICE_S : left;
+        Py_BEGIN_ALLOW_THREADS
+        manta_call_wait(self->call, slice, NULL);
+        code = manta_call_over(self->call) ? 0 : MANTA_ETIMEOUT;
+        Py_END_ALLOW_THREADS
+        left -= slice;
+        interrupted = PyErr_CheckSignals() < 0;
+    }
+    self->waited = false;
+    if (manta_call_over(self->call)) {
+        Py_INCREF(self);
+        drain_call(self);
+        Py_DECREF(self);
+    }
+    if (interrupted)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -322,6 +358,7 @@ static void call_dealloc(PyObject *object)
 }
 
 static PyMethodDef METHODS[] = {
+    {"wait", call_wait, METH_O, "Waits on this thread, at most so many seconds or None."},
     {"cancel", call_cancel, METH_NOARGS, "Gives up; the reply ends with an error."},
     {NULL, NULL, 0, NULL}};
 

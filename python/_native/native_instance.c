@@ -29,7 +29,7 @@ static struct native_instance *allocate(PyTypeObject *type)
     if (!self)
         return NULL;
     self->state = native_state_of(type);
-    self->module = Py_NewRef(PyType_GetModuleByDef(type, &native_module));
+    self->module = Py_NewRef(PyType_GetModule(type));
     self->bell = eventfd(0, EFD_CLOEXEC);
     self->handles = PyDict_New();
     self->ring = native_ring_new(ring_bell, self);

@@ -6,7 +6,7 @@
 
 struct native_state *native_state_of(PyTypeObject *type)
 {
-    return PyModule_GetState(PyType_GetModuleByDef(type, &native_module));
+    return PyModule_GetState(PyType_GetModule(type));
 }
 
 /* configure(dumps, loads, make_handle): how values that MessagePack has no word for travel. */

@@ -54,7 +54,7 @@ static PyObject *taker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!self)
         return NULL;
     self->state = native_state_of(type);
-    self->module = Py_NewRef(PyType_GetModuleByDef(type, &native_module));
+    self->module = Py_NewRef(PyType_GetModule(type));
     self->handles = PyDict_New();
     if (!self->handles || open_taker(self, list) < 0)
         Py_CLEAR(self);

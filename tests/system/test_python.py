@@ -392,3 +392,15 @@ def test_manta_run_says_what_is_wrong_with_a_target(python_world, target):
     done = python_world.command("run", "--port", "0", target)
     assert done.returncode == 1
     assert target.partition(":")[0] in done.stderr or "Application" in done.stderr or "application" in done.stderr
+
+
+def test_the_conformance_suite_passes_over_replicas(python_world, interpreter):
+    done = subprocess.run(
+        [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", ROOT / "tests/conform/python"],
+        env={**python_world.environment, "MANTA_CONFORM": "manta-native", "MANTA_LOG_TO_STDERR": ""},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]

@@ -18,6 +18,7 @@ from manta._private.transport import Request, Transport
 
 ACCEPTS_PICKLES = ("manta-errors", "pickle")
 ROUTE, SESSION = "manta-route", "manta-session"
+HTTP_SESSION = "x-session-id"
 
 # The native request on whose behalf this task runs; calls made by it are cancelled with it.
 current: contextvars.ContextVar[Optional[Any]] = contextvars.ContextVar(
@@ -55,6 +56,8 @@ class NativeTransport(Transport):
             told.set_error(error)
             return
         reply.on_cancel(call.cancel)
+        if not request.stream:
+            reply.block = call.wait
 
     def broadcast(self, request: Request) -> list[Reply]:
         raise NotImplementedError("broadcast is not supported by this version.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from functools import cached_property
 from typing import Any, Optional
+
+from starlette.requests import Request as StarletteRequest
 
 from manta._private import native_errors
 from manta._private.http_result import Answer
@@ -18,6 +19,10 @@ _GONE = {"type": "http.disconnect"}
 class Exchange:
     """Scope, receive and send of one request, and the short way for whole answers."""
 
+    __slots__ = (
+        "_body_ended", "_gone", "_headers", "_loop", "_scope", "_status", "_streams_body", "request"
+    )  # fmt: skip
+
     def __init__(self, request: Any, loop: asyncio.AbstractEventLoop, streams_body: bool) -> None:
         self.request = request
         self._loop = loop
@@ -26,16 +31,17 @@ class Exchange:
         self._gone: Optional[asyncio.Future[None]] = None
         self._status = 0
         self._headers: Any = ()
+        self._scope: Optional[dict[str, Any]] = None
 
-    @cached_property
+    @property
     def scope(self) -> dict[str, Any]:
-        scope: dict[str, Any] = self.request.scope()
+        scope = self._scope
+        if scope is None:
+            scope = self._scope = self.request.scope()
         return scope
 
     def starlette_request(self) -> Any:
-        from starlette.requests import Request
-
-        return Request(self.scope, self.receive)
+        return StarletteRequest(self.scope, self.receive)
 
     # What comes.
 
@@ -101,11 +107,11 @@ class Exchange:
         if not request.open:
             return
         if not request.begun and not more:
-            request.reply_http(self._status, None, list(self._headers), body)
+            request.reply_http(self._status, None, self._headers, body)
             self._end()
             return
         if not request.begun:
-            request.begin(self._status, None, list(self._headers))
+            request.begin(self._status, None, self._headers)
         await self.write(body)
         if not more and request.open:
             request.finish()
@@ -134,9 +140,7 @@ class Exchange:
 
     def answer(self, answer: Answer) -> None:
         """The whole answer at once."""
-        self.request.reply_http(
-            answer.status, answer.content_type, list(answer.headers), answer.body
-        )
+        self.request.reply_http(answer.status, answer.content_type, answer.headers, answer.body)
 
     def check_answered(self) -> None:
         """An application that returned has answered, or has failed."""

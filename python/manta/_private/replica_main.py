@@ -21,6 +21,7 @@ from typing import Any, Optional
 native: Any = importlib.import_module("manta._native")
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_WORDS = 300
 _HEALTH_STRIKES = 3
 _DESTROY_TIMEOUT_S = 10.0
 
@@ -96,6 +97,7 @@ class Replica:
             await self._construct()
         except BaseException as error:
             self._loop.remove_reader(self._descriptor)
+            self._log_trace("User code could not be loaded or constructed")
             self._taker.failed(native.EUSER, _told(error))
             return False
         gc.collect()
@@ -179,11 +181,12 @@ class Replica:
 
 
 def _told(error: BaseException) -> str:
-    """What happened first, then where: whoever shows this may cut its end."""
+    """What happened and where, in the few words that the controller keeps."""
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)] or frames
-    what = "".join(traceback.format_exception_only(type(error), error)).rstrip()
-    return f"{what}\nTraceback (most recent call last):\n{''.join(traceback.format_list(theirs))}{what}"
+    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+    what = "".join(traceback.format_exception_only(type(error), error)).strip()[-_WORDS:]
+    where = "".join(traceback.format_list(theirs[-1:]))
+    return f"{where}{what}" if len(where) + len(what) <= _WORDS else what
 
 
 class _Rank:

@@ -18,13 +18,15 @@ from typing import Any, Optional
 
 from manta._private import http_result, native_errors
 from manta._private.names import DeploymentID
-from manta._private.native_transport import ACCEPTS_PICKLES, ROUTE, SESSION, current
+from manta._private.native_transport import ACCEPTS_PICKLES, HTTP_SESSION, ROUTE, SESSION, current
 from manta._private.replica_http import Exchange
 from manta._private.user_code import UserCode, is_asgi
 from manta.exceptions import RayTaskError
 from manta.serve.context import _RequestContext, _serve_request_context
 
 native = native_errors.native
+_new_context = _RequestContext.__new__
+_set_attribute = object.__setattr__
 
 
 class Requests:
@@ -48,6 +50,7 @@ class Requests:
         self._variables = contextvars.copy_context()
         self._asyncs: dict[str, Any] = {}  # method name -> bound coroutine function
         self._takes_request: Optional[bool] = None
+        self._fields = dict(vars(_RequestContext(app_name=self._app)))
         self._start = _starter(loop)
 
     def begin(self, request: Any) -> None:
@@ -65,18 +68,21 @@ class Requests:
     # What a handler may ask about its request.
 
     def _enter(self, request: Any, route: str) -> None:
+        """Made without the constructor, which a frozen dataclass makes slow."""
+        fields = self._fields.copy()
+        fields["route"] = route
+        fields["request_id"] = request.request_id
+        fields["_internal_request_id"] = f"{self._name}#{request.number}"
+        fields["multiplexed_model_id"] = request.model_id
+        if request.is_http:
+            fields["is_http_request"] = True
+            fields["session_id"] = request.field(HTTP_SESSION) or ""
+        else:
+            fields["session_id"] = request.field(SESSION) or ""
+        told = _new_context(_RequestContext)
+        _set_attribute(told, "__dict__", fields)
         current.set(request)
-        _serve_request_context.set(
-            _RequestContext(
-                route=route,
-                request_id=request.request_id,
-                _internal_request_id=f"{self._name}#{request.number}",
-                app_name=self._app,
-                multiplexed_model_id=request.model_id,
-                session_id=request.field(SESSION) or "",
-                is_http_request=request.is_http,
-            )
-        )
+        _serve_request_context.set(told)
 
     # Calls through handles.
 

@@ -21,7 +21,9 @@ from typing import Any
 class Reply:
     """One answer, or one error."""
 
-    __slots__ = ("_callbacks", "_done", "_error", "_lock", "_on_cancel", "_value", "wants_cancel")
+    __slots__ = (
+        "_callbacks", "_done", "_error", "_lock", "_on_cancel", "_value", "block", "wants_cancel"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,6 +33,9 @@ class Reply:
         self._callbacks: list[Callable[[], object]] = []
         self._on_cancel: Callable[[], None] | None = None
         self.wants_cancel = False
+        # How a transport waits in the calling thread (at most so many seconds) until it has filled
+        # the reply, faster than by another thread; None when it cannot.
+        self.block: Callable[[float | None], None] | None = None
 
     # Filling.
 
@@ -96,6 +101,10 @@ class Reply:
 
     def wait(self, timeout_s: float | None) -> Any:
         """Block the thread."""
+        block, self.block = self.block, None
+        if block is not None and not self._done:
+            block(timeout_s)
+            self.block = block
         if not self._done:
             ended = threading.Event()
             self.add_done_callback(ended.set)
@@ -126,6 +135,9 @@ class _Wake:
         self.future: asyncio.Future[None] = self._loop.create_future()
 
     def __call__(self) -> None:
+        if asyncio._get_running_loop() is self._loop:
+            self._wake()
+            return
         try:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:

@@ -3,21 +3,23 @@
 
 ``MANTA_CONFORM=manta`` (the default) or ``MANTA_CONFORM=ray`` chooses.  The cases import the names
 from here and from nowhere else, so that they are the same for both.  Applications run in local
-testing mode: no instance is started.
+testing mode: no instance is started.  With ``MANTA_CONFORM=manta-native`` they run in replicas of a
+private instance, which needs the extension.
 """
 
 import importlib
 import os
 
 NAME = os.environ.get("MANTA_CONFORM", "manta")
-if NAME not in ("manta", "ray"):
-    raise RuntimeError(f"MANTA_CONFORM is {NAME!r}; it is manta or ray")
+if NAME not in ("manta", "manta-native", "ray"):
+    raise RuntimeError(f"MANTA_CONFORM is {NAME!r}; it is manta, manta-native or ray")
 IS_RAY = NAME == "ray"
+IS_NATIVE = NAME == "manta-native"
 
 
 def load(path):
     """A module of the implementation, by the part of its name after ``serve``."""
-    return importlib.import_module(f"{NAME}.{path}")
+    return importlib.import_module(f"{'ray' if IS_RAY else 'manta'}.{path}")
 
 
 serve = load("serve")
@@ -40,7 +42,10 @@ else:
 
 
 def run(app, **options):
-    """Run an application inside this process."""
+    """Run an application inside this process, or in an instance of its own."""
+    if IS_NATIVE:
+        serve.start(http_options={"port": 0})
+        return serve.run(app, **{"route_prefix": None, **options})
     return serve.run(app, _local_testing_mode=True, **options)
 
 
