@@ -123,21 +123,19 @@ static void on_relay_done(struct manta_call *call, void *owner)
     atomic_fetch_add(&ended, 1);
 }
 
-/* Two of them, so that the first one's callback ends what the second belongs to. */
+/* Two of them.  The callback of the second may answer at once, on another thread: the request is
+ * not touched after it. */
 static void front_relay(void *state, struct manta_request *request)
 {
     struct front *front = state;
     struct manta_call_options options = {MANTA_CALL_OPTIONS, .method = "hold", .parent = request};
     struct manta_error error = {0};
     struct manta_call *first, *second;
+    manta_call(front->leaf, &options, NULL, 0, &first, &error);
     options.done = on_relay_done;
     options.owner = request;
-    if (manta_call(front->leaf, &options, NULL, 0, &first, &error) < 0) {
+    if (manta_call(front->leaf, &options, NULL, 0, &second, &error) < 0)
         manta_request_fail(request, error.code, "%s", error.text);
-        return;
-    }
-    options.done = NULL;
-    manta_call(front->leaf, &options, NULL, 0, &second, &error);
 }
 
 static void write_more(void *owner)
