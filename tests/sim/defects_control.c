@@ -72,7 +72,8 @@ void __wrap_controller_step(struct controller *controller, int64_t now_ns,
                             struct controller_effects *effects)
 {
     struct controller_event other = *event;
-    bool unheard = event->type == CONTROLLER_GONE && defect_now(DEFECT_UNSEEN_DEATH, 5);
+    bool unheard = (event->type == CONTROLLER_GONE && defect_now(DEFECT_UNSEEN_DEATH, 5)) ||
+                   (event->type == CONTROLLER_ANSWERS && defect_is(DEFECT_UNHEARD_VOICE));
     if (defect_is(DEFECT_FORGOTTEN_ORPHAN))
         unheard = is_forgotten(event);
     if (unheard)

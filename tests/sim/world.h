@@ -232,8 +232,9 @@ struct world {
     struct settings settings;
     bool fault_on[FAULT_COUNT];
     int64_t fault_pause_ns, faults_end_ns;
-    bool busy; /* many clients that ask much: limits, batches and windows fill */
-    bool calm; /* no more faults */
+    bool busy;       /* many clients that ask much: limits, batches and windows fill */
+    bool calm;       /* no more faults */
+    int64_t calm_ns; /* since when */
     bool ending;
     struct world_app apps[WORLD_APPS];
     uint32_t app_count, proxy_count;

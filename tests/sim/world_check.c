@@ -17,6 +17,7 @@
 #include "world.h"
 
 enum { VERSIONS_MOST = 1 << 20, SENDERS_MOST = 1 << 16 };
+static const int64_t VOICE_NS = 10 * 1000000000LL; /* the longest standstill, a ping, and its way */
 
 struct snapshot {              /* R3: which replicas a version holds */
     uint64_t apps[WORLD_APPS]; /* ids of their deployments; 0: none that is available */
@@ -214,11 +215,29 @@ static void check_replica(struct world *world, struct world_replica *replica)
         world_fail(world, "B1: r%llu will not be called in time", (unsigned long long)replica->id);
 }
 
+static uint64_t find_silent(const struct world *world)
+{
+    struct controller_replica_view view;
+    for (uint32_t i = 0; controller_replica_at(world->controller.conduct->mind, i, &view); i++)
+        if (view.silent)
+            return view.id.v;
+    return 0;
+}
+
+/* C5: who stood still goes on by then, and nobody is missed any more. */
+static void check_controller(struct world *world)
+{
+    controller_check(world->controller.conduct->mind);
+    uint64_t silent = find_silent(world);
+    if (silent && world->calm && sim_now_ns() > world->calm_ns + VOICE_NS)
+        world_fail(world, "C5: r%llu is still called silent", (unsigned long long)silent);
+}
+
 void world_check_turn(struct world *world, struct sim_process *process)
 {
     struct list_link *link;
     if (world->controller.living && process == &world->controller.process) {
-        controller_check(world->controller.conduct->mind);
+        check_controller(world);
         return;
     }
     for (uint32_t i = 0; i < world->proxy_count; i++)
@@ -293,6 +312,8 @@ static const char *target_rest(struct world *world)
             return say_why(world, "C5", deployment_status_word(view.status),
                            "is a deployment's status");
     }
+    if (find_silent(world))
+        return "C5: a replica is called silent";
     for (uint32_t i = 0; i < WORLD_APPS; i++)
         if (world->apps[i].wanted)
             apps += world->apps[i].replicas;

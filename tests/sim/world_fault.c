@@ -313,6 +313,7 @@ static void become_calm(void *owner)
     give_descriptors(world);
     end_silent(world);
     world->calm = true;
+    world->calm_ns = sim_now_ns();
     /* What failed for good comes back with a version that does not. */
     for (uint32_t i = 0; i < WORLD_APPS; i++) {
         world->apps[i].version += world->fault_on[FAULT_START_FAILS];

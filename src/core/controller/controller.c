@@ -104,6 +104,8 @@ static void take(struct controller *controller, const struct controller_event *e
         [CONTROLLER_GONE] = controller_gone,
         [CONTROLLER_ADOPT] = controller_adopt,
         [CONTROLLER_HEALTH] = controller_health,
+        [CONTROLLER_OWES] = controller_owes,
+        [CONTROLLER_ANSWERS] = controller_answers,
         [CONTROLLER_TIME] = pass_time,
         [CONTROLLER_LOADED] = controller_loaded,
     };

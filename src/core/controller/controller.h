@@ -23,6 +23,9 @@
  * it reached, and the status says why.  An application's deployments that its new target lacks
  * serve on until the others have reached theirs; so does the old ingress until the new one can.
  *
+ * A replica that does not answer leaves the snapshot until it does; only the limits of its health
+ * checks end it, and while nobody answers nobody is judged (controller_silence.c).
+ *
  * At every start: DEPLOY with `stored` for each stored target (with a token, to hear of one that
  * is refused), ADOPT for each replica that runs, then LOADED, also when there was nothing.  Until
  * then nothing of a stored target is started or stopped, and nothing is published before every
@@ -177,6 +180,11 @@ enum controller_event_type {
     CONTROLLER_ADOPT,
     /* Replica: check_health said, healthy, text. */
     CONTROLLER_HEALTH,
+    /* Role: the replica has not answered since since_ns (late: we slept ourselves).  Said again and
+     * again while that lasts. */
+    CONTROLLER_OWES,
+    /* Role: it answers (again). */
+    CONTROLLER_ANSWERS,
     /* Time passed: controller_deadline_ns has come. */
     CONTROLLER_TIME,
     /* Every stored target and every running replica was told; version: the highest snapshot version
@@ -195,9 +203,10 @@ struct controller_event {
     int code, exit_code, signal_number;
     int32_t pid;
     bool healthy, draining;
-    bool late;          /* TIME: a turn that came too late: suspend verdicts */
+    bool late;          /* TIME, OWES: a turn that came too late: suspend verdicts */
     bool stored;        /* DEPLOY: the target comes from the store, it is durable already */
     int64_t timeout_ns; /* SHUTDOWN: longest drain; 0: each deployment's own */
+    int64_t since_ns;   /* OWES */
 };
 
 struct controller *controller_new(const struct controller_config *config, uint64_t seed);
@@ -248,6 +257,7 @@ struct controller_replica_view {
     uint64_t version;
     int32_t pid;
     struct bytes address;
+    bool silent; /* does not answer: not in the routing snapshot */
 };
 /* Index from 0 until false; order of ids, which is that of creation.  Each is one look into a
  * table. */

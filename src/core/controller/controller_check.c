@@ -51,7 +51,11 @@ static void check_replica(const struct controller *controller,
         ensure_tag(C3, heap_linked(&replica->deadline));
     ensure(!found || replica->state == REPLICA_STATE_STARTING);
     ensure(replica->version_known || found || !replica->deployment || ends);
-    bool in_snapshot = replica->deployment && replica_state_routable(replica->state);
+    bool serves = replica->deployment && replica_state_routable(replica->state);
+    ensure(serves || (!replica->owes_ns && !replica->silent));
+    ensure(replica->owes_ns || !replica->silent);
+    ensure_tag(C3, !replica->owes_ns || replica->unhealthy || heap_linked(&replica->deadline));
+    bool in_snapshot = serves && !replica->silent;
     ensure(in_snapshot == (controller_index_find(&controller->routable, replica->id.v) == replica));
     if (replica->state == REPLICA_STATE_WANTED)
         ensure(replica->deployment && replica->pid == 0 && replica->address.size == 0);
@@ -143,10 +147,19 @@ static void check_app(const struct controller *controller, const struct controll
            !list_empty(&app->stores)); /* else it is forgotten */
 }
 
+static uint64_t count_answering(const struct controller_deployment *deployment)
+{
+    struct list_link *link;
+    uint64_t count = 0;
+    list_each (link, &deployment->replicas.in[REPLICA_STATE_RUNNING])
+        count += list_entry(link, struct controller_replica, state_link)->owes_ns == 0;
+    return count;
+}
+
 void controller_check(const struct controller *controller)
 {
     size_t replicas = check_replicas(controller, &controller->strays);
-    uint64_t wanted = 0;
+    uint64_t wanted = 0, answering = 0;
     check_tables();
     check_index(&controller->apps);
     check_index(&controller->deployments);
@@ -160,7 +173,9 @@ void controller_check(const struct controller *controller)
         check_deployment(controller, deployment);
         wanted += deployment->goal.plan ? deployment->goal.target->replicas : 0;
         replicas += controller_replicas_count(&deployment->replicas);
+        answering += count_answering(deployment);
     }
+    ensure(answering == controller->answering);
     ensure_tag(C4, wanted == controller->wanted_replicas);
     ensure_tag(C3, replicas == controller->replicas.count);
     ensure_tag(C4, replicas <= 2 * (uint64_t)controller->config.settings.replica_limit + 1);

@@ -51,8 +51,11 @@ uint32_t controller_deployment_ready(const struct controller_deployment *deploym
     const struct list *running = &deployment->replicas.in[REPLICA_STATE_RUNNING];
     struct list_link *link;
     uint32_t count = 0;
-    list_each (link, running)
-        count += !list_entry(link, struct controller_replica, state_link)->unhealthy;
+    list_each (link, running) {
+        const struct controller_replica *replica =
+            list_entry(link, struct controller_replica, state_link);
+        count += !replica->unhealthy && !replica->silent;
+    }
     return count;
 }
 

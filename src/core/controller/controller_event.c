@@ -127,13 +127,14 @@ static void running_lost(struct controller *controller, struct controller_deploy
     controller_replica_want(controller, deployment, attempt, backoff_ns(controller, pauses));
 }
 
-static void unhealthy(struct controller *controller, struct controller_replica *replica,
-                      const char *text)
+void controller_replica_unhealthy(struct controller *controller, struct controller_replica *replica,
+                                  const char *text)
 {
     struct controller_deployment *deployment = replica->deployment;
     if (replica->state != REPLICA_STATE_RUNNING || !deployment || replica->unhealthy)
         return;
     replica->unhealthy = true;
+    controller_deadline_clear(controller, replica); /* nothing worse can be said of it */
     controller_deployment_touch(controller, deployment);
     running_lost(controller, deployment, replica, controller->now_ns - replica->since_ns, text);
 }
@@ -210,6 +211,7 @@ static void hear(struct controller *controller, struct controller_replica *repli
         replica->version_known = true;
     }
     controller_replica_set_address(controller, replica, event->address);
+    controller_silence_end(controller, replica);
     int64_t left_ns = controller_replica_deadline_ns(replica) - controller->now_ns;
     switch (replica->state) {
     case REPLICA_STATE_STARTING:
@@ -227,7 +229,7 @@ static void hear(struct controller *controller, struct controller_replica *repli
         break;
     case REPLICA_STATE_RUNNING: /* somebody else told it to end */
         if (event->draining)
-            unhealthy(controller, replica, "drains without being told to");
+            controller_replica_unhealthy(controller, replica, "drains without being told to");
         break;
     case REPLICA_STATE_DRAINING: /* the word was lost with a connection */
         if (!event->draining && replica->deployment)
@@ -356,7 +358,7 @@ void controller_health(struct controller *controller, const struct controller_ev
         return;
     controller_copy_tail(words, sizeof(words), event->text);
     controller_print(text, sizeof(text), "is unhealthy%s%s", words[0] ? ": " : "", words);
-    unhealthy(controller, replica, text);
+    controller_replica_unhealthy(controller, replica, text);
 }
 
 void controller_loaded(struct controller *controller, const struct controller_event *event)
@@ -434,6 +436,8 @@ void controller_replica_due(struct controller *controller, struct controller_rep
     bool limit_passed = starting && replica->limit_ns && controller->now_ns >= replica->limit_ns;
     if (replica->state == REPLICA_STATE_WANTED) {
         controller_deployment_touch(controller, replica->deployment);
+    } else if (replica->owes_ns) {
+        controller_silence_due(controller, replica, late);
     } else if (starting && !limit_passed) {
         warn_slow(controller, replica);
     } else if (late) { /* we slept, not the replica: judge it by a new turn */

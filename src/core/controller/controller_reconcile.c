@@ -55,16 +55,41 @@ static void drain_unhealthy(struct controller *controller, struct controller_dep
             controller_replica_drain(controller, replica_of(link));
 }
 
-/* The newest of the state that fits, or null. */
-static struct controller_replica *newest(struct controller_deployment *deployment,
-                                         enum replica_state state)
+/* The newest first: at most `count` of the state that fit.  Returns how many are still to go. */
+static uint32_t shrink_state(struct controller *controller,
+                             struct controller_deployment *deployment, enum replica_state state,
+                             uint32_t count, bool (*goes)(const struct controller_replica *))
 {
     struct list *list = &deployment->replicas.in[state];
-    struct list_link *link = list_last(list);
-    for (; link && link != &list->head; link = link->prev)
-        if (!replica_of(link)->unhealthy && controller_replica_fits(replica_of(link)))
-            return replica_of(link);
-    return NULL;
+    struct list_link *before;
+    for (struct list_link *link = list_last(list); count > 0 && link && link != &list->head;
+         link = before) {
+        struct controller_replica *replica = replica_of(link);
+        before = link->prev;
+        if (replica->unhealthy || !controller_replica_fits(replica) || !goes(replica))
+            continue;
+        if (state == REPLICA_STATE_RUNNING)
+            controller_replica_drain(controller, replica);
+        else
+            withdraw(controller, replica);
+        count--;
+    }
+    return count;
+}
+
+static bool is_silent(const struct controller_replica *replica)
+{
+    return replica->silent;
+}
+
+static bool is_owing(const struct controller_replica *replica)
+{
+    return replica->owes_ns != 0;
+}
+
+static bool is_any(const struct controller_replica *replica)
+{
+    return replica != NULL;
 }
 
 /* Too many of the version: those that serve least go first, the newest before the older (Ray
@@ -72,15 +97,13 @@ static struct controller_replica *newest(struct controller_deployment *deploymen
 static void shrink(struct controller *controller, struct controller_deployment *deployment,
                    uint32_t count)
 {
-    const enum replica_state states[] = {REPLICA_STATE_WANTED, REPLICA_STATE_STARTING};
-    struct controller_replica *replica;
-    for (int i = 0; i < 2; i++)
-        for (; count > 0 && (replica = newest(deployment, states[i])); count--)
-            withdraw(controller, replica);
-    for (; count > 0 && !controller->recovering &&
-           (replica = newest(deployment, REPLICA_STATE_RUNNING));
-         count--)
-        controller_replica_drain(controller, replica);
+    count = shrink_state(controller, deployment, REPLICA_STATE_WANTED, count, is_any);
+    count = shrink_state(controller, deployment, REPLICA_STATE_STARTING, count, is_any);
+    if (controller->recovering)
+        return;
+    count = shrink_state(controller, deployment, REPLICA_STATE_RUNNING, count, is_silent);
+    count = shrink_state(controller, deployment, REPLICA_STATE_RUNNING, count, is_owing);
+    shrink_state(controller, deployment, REPLICA_STATE_RUNNING, count, is_any);
 }
 
 /* C4: exactly the wanted number of places, each with a replica that waits, starts or runs. */
@@ -119,20 +142,36 @@ static void configure(struct controller *controller, struct controller_deploymen
     }
 }
 
-/* C2: old ones drain, the oldest first, only while more are ready than are wanted. */
+/* Ready, and none of their answers is due. */
+static uint32_t count_answering(const struct controller_deployment *deployment)
+{
+    const struct list *running = &deployment->replicas.in[REPLICA_STATE_RUNNING];
+    struct list_link *link;
+    uint32_t count = 0;
+    list_each (link, running)
+        count += !replica_of(link)->unhealthy && !replica_of(link)->owes_ns;
+    return count;
+}
+
+/*
+ * C2: old ones drain, the oldest first, only while more are ready than are wanted.  One that owes
+ * an answer is not relied upon: it makes no other one dispensable, and is dispensable itself as
+ * soon as enough others answer.
+ */
 static void drain_surplus(struct controller *controller, struct controller_deployment *deployment)
 {
     uint32_t wanted = deployment->goal.target->replicas;
-    uint32_t ready = controller_deployment_ready(deployment);
+    uint32_t answering = count_answering(deployment);
     struct list_link *link, *after;
     list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
-        if (ready <= wanted || controller->recovering)
-            break;
-        if (replica_of(link)->unhealthy || controller_replica_fits(replica_of(link)))
+        struct controller_replica *replica = replica_of(link);
+        uint32_t loss = replica->owes_ns == 0;
+        if (replica->unhealthy || controller_replica_fits(replica) || answering < wanted + loss ||
+            controller->recovering)
             continue;
-        ready--;
-        ensure_tag(C2, ready >= deployment->ready_floor);
-        controller_replica_drain(controller, replica_of(link));
+        answering -= loss;
+        ensure_tag(C2, answering >= deployment->ready_floor);
+        controller_replica_drain(controller, replica);
     }
 }
 
@@ -145,11 +184,18 @@ static void judge(struct controller *controller, struct controller_deployment *d
     uint32_t floor = ready < wanted ? ready : wanted;
     if (deployment->ready_floor < floor)
         deployment->ready_floor = floor;
-    bool reached = in[REPLICA_STATE_WANTED].length == 0 && in[REPLICA_STATE_STARTING].length == 0 &&
-                   in[REPLICA_STATE_RUNNING].length == wanted &&
-                   controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING) == wanted;
-    if (!reached || deployment->failed)
+    bool complete = in[REPLICA_STATE_WANTED].length == 0 &&
+                    in[REPLICA_STATE_STARTING].length == 0 &&
+                    in[REPLICA_STATE_RUNNING].length == wanted &&
+                    controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING) == wanted;
+    if (!complete || deployment->failed)
         return;
+    if (ready < wanted) {
+        controller_status_say(
+            deployment, "%u of %u replicas do not answer; requests go to the others, or wait.",
+            wanted - ready, wanted);
+        return;
+    }
     deployment->failures = 0;
     deployment->message[0] = '\0';
     controller_goal_set(controller, &deployment->good, goal->plan, goal->target, goal->proven);

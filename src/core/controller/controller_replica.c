@@ -21,8 +21,8 @@
  *    WANTED    Decided; no process.  Its deadline: when it may start (back-off).
  *    STARTING  The engine was asked; or found after a restart, and has not said what it is.
  *              Its deadline: the next warning, its time limit, or the end of what was found.
- *    RUNNING   Proved itself; in the snapshot when it has a deployment.  No deadline, unless it
- *              is a stray.
+ *    RUNNING   Proved itself; in the snapshot when it has a deployment and answers.  No deadline,
+ *              unless it is a stray or owes an answer (controller_silence.c).
  *    DRAINING  Out of the snapshot; finishes what it accepted.  Its deadline: the end of that.
  *    STOPPING  Its process was told to end.  Its deadline: the next, more forceful, time that it
  *              is told.
@@ -121,10 +121,8 @@ static void enter(struct controller *controller, struct controller_replica *repl
     list_push_back(list_of(controller, replica, replica->state), &replica->state_link);
     if (!replica->deployment)
         return;
-    if (replica_state_routable(replica->state)) {
-        controller_index_insert(&controller->routable, replica->id.v, replica);
-        controller->view_changed = true;
-    }
+    if (replica_state_routable(replica->state))
+        controller_silence_enter(controller, replica);
     controller_deployment_touch(controller, replica->deployment);
 }
 
@@ -134,10 +132,8 @@ static void leave(struct controller *controller, struct controller_replica *repl
     controller_deadline_clear(controller, replica);
     if (!replica->deployment)
         return;
-    if (replica_state_routable(replica->state)) {
-        controller_index_remove(&controller->routable, replica->id.v);
-        controller->view_changed = true;
-    }
+    if (replica_state_routable(replica->state))
+        controller_silence_leave(controller, replica);
     controller_deployment_touch(controller, replica->deployment);
 }
 

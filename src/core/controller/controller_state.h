@@ -28,12 +28,13 @@
 #include "rng.h"
 
 enum {
-    CONTROLLER_MESSAGE_SIZE = 480, /* of a status, an outcome, a progress line; as in the effect */
-    CONTROLLER_TEXT_SIZE = 320,    /* what is kept of the text that came with a failure */
-    CONTROLLER_NAME_LIMIT = 255,   /* bytes of an application's or a deployment's name */
-    CONTROLLER_ROUTE_LIMIT = 1024, /* bytes of a route prefix */
-    CONTROLLER_STORE_LIMIT = 16,   /* targets of one application under way to the store at once */
-    CONTROLLER_WAIT_LIMIT = 4096,  /* operations that somebody waits for */
+    CONTROLLER_MESSAGE_SIZE = 480,  /* of a status, an outcome, a progress line; as in the effect */
+    CONTROLLER_TEXT_SIZE = 320,     /* what is kept of the text that came with a failure */
+    CONTROLLER_NAME_LIMIT = 255,    /* bytes of an application's or a deployment's name */
+    CONTROLLER_ROUTE_LIMIT = 1024,  /* bytes of a route prefix */
+    CONTROLLER_STORE_LIMIT = 16,    /* targets of one application under way to the store at once */
+    CONTROLLER_WAIT_LIMIT = 4096,   /* operations that somebody waits for */
+    CONTROLLER_HEALTH_FAILURES = 3, /* checks in a row that end a replica (Ray Serve) */
     CONTROLLER_RETRY_LIMIT = 20, /* failed starts at most, whatever the replica count (Ray Serve) */
 };
 
@@ -98,6 +99,7 @@ struct controller_replica {
     enum replica_state state;
     bool version_known; /* false: found, has not said what it runs */
     bool unhealthy;     /* RUNNING, but to be drained and replaced */
+    bool silent;        /* RUNNING, but not in the snapshot until it answers */
     uint64_t version;
     uint32_t attempt;          /* failed starts and short lives in a row before it, in its place */
     uint32_t stops;            /* STOP effects sent */
@@ -106,6 +108,8 @@ struct controller_replica {
     int32_t pid;               /* 0: not known */
     int64_t since_ns;          /* when it entered its state */
     int64_t limit_ns;          /* STARTING: counts as failed at; 0: no limit */
+    int64_t owes_ns;           /* RUNNING: has not answered since; 0: it answers */
+    int64_t heard_ns;          /* RUNNING: when it last gave a sign that was told */
     struct bytes address;      /* owned */
     struct bytes app_name, deployment_name; /* owned; of a stray */
 };
@@ -180,7 +184,8 @@ struct controller {
     struct controller_effects *effects; /* of the step in progress; null between steps */
     struct controller_effects stores;   /* STORE effects of the step in progress */
     uint64_t application_last, deployment_last, replica_last, store_last;
-    uint64_t version; /* of the newest snapshot */
+    uint64_t version;   /* of the newest snapshot */
+    uint32_t answering; /* RUNNING replicas of deployments that owe no answer */
     uint64_t visits;
     uint64_t wanted_replicas;                         /* by all goals together */
     uint64_t promised_deployments, promised_replicas; /* by targets under way to the store */
@@ -269,7 +274,8 @@ uint32_t controller_deployment_retry_limit(const struct controller *controller,
 /* Of the version that it is steered to (a found one of unknown version is taken to be). */
 bool controller_replica_fits(const struct controller_replica *replica);
 uint32_t
-controller_deployment_ready(const struct controller_deployment *deployment); /* of any version */
+controller_deployment_ready(const struct controller_deployment *deployment); /* of any version, and
+                                                                                they answer */
 uint32_t controller_deployment_fitting(const struct controller_deployment *deployment,
                                        enum replica_state state);
 void controller_deployment_free(struct controller *controller,
@@ -287,6 +293,9 @@ void controller_failed(struct controller *controller, const struct controller_ev
 void controller_gone(struct controller *controller, const struct controller_event *event);
 void controller_adopt(struct controller *controller, const struct controller_event *event);
 void controller_health(struct controller *controller, const struct controller_event *event);
+/* To be drained and replaced, with what is said of it. */
+void controller_replica_unhealthy(struct controller *controller, struct controller_replica *replica,
+                                  const char *text);
 void controller_loaded(struct controller *controller, const struct controller_event *event);
 /* The deployment has a record now: replicas found before are its own. */
 void controller_claim_strays(struct controller *controller,
@@ -326,6 +335,18 @@ replica_state_name(enum replica_state state); /* ours, where the word is the pub
 bool replica_state_follows(enum replica_state from, enum replica_state to);
 bool replica_state_born(enum replica_state state);
 bool replica_state_routable(enum replica_state state);
+
+/* ---- controller_silence.c: replicas that run and do not answer ---- */
+
+void controller_owes(struct controller *controller, const struct controller_event *event);
+void controller_answers(struct controller *controller, const struct controller_event *event);
+/* Of a deployment's replica that comes to RUNNING, and that leaves it: its row of the snapshot. */
+void controller_silence_enter(struct controller *controller, struct controller_replica *replica);
+void controller_silence_leave(struct controller *controller, struct controller_replica *replica);
+/* It gave a sign of life. */
+void controller_silence_end(struct controller *controller, struct controller_replica *replica);
+void controller_silence_due(struct controller *controller, struct controller_replica *replica,
+                            bool late);
 
 /* ---- controller_deadline.c ---- */
 

@@ -112,6 +112,7 @@ bool controller_replica_at(const struct controller *controller, uint32_t index,
         .version = replica->version,
         .pid = replica->pid,
         .address = replica->address,
+        .silent = replica->silent,
     };
     return true;
 }
@@ -125,11 +126,15 @@ static void dump_replicas(const struct controller_replicas *replicas, struct tex
         list_each (link, &replicas->in[state]) {
             const struct controller_replica *replica =
                 list_entry(link, struct controller_replica, state_link);
-            text_print(out, "    r%llu %s version %llu%s%s attempt %u",
+            text_print(out, "    r%llu %s version %llu%s%s%s attempt %u",
                        (unsigned long long)replica->id.v, replica_state_name(replica->state),
                        (unsigned long long)replica->version,
                        replica->version_known ? "" : " (not known)",
-                       replica->unhealthy ? " unhealthy" : "", replica->attempt);
+                       replica->unhealthy ? " unhealthy" : "",
+                       replica->silent    ? " silent"
+                       : replica->owes_ns ? " owes"
+                                          : "",
+                       replica->attempt);
             if (heap_linked(&replica->deadline))
                 text_print(out, " deadline %lld", (long long)replica->deadline.key);
             text_print(out, "%s%.*s\n", replica->address.size ? " " : "",

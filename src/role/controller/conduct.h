@@ -68,7 +68,8 @@ struct peer {
     uint64_t sent_version; /* of the snapshot put last */
     bool behind;           /* there was no room for the newest snapshot */
     int64_t pinged_ns;     /* since when it owes a pong; 0: it owes none */
-    bool silent;           /* and that was logged */
+    bool owing;            /* the mind was told that it owes one */
+    bool silent;           /* and that it has for long was logged */
     bool broken;           /* it does not take what it must: closed at the end of the turn */
 };
 

@@ -7,8 +7,9 @@
  * before the next; a peer is freed only by its own event or at the end of the turn, so that what is
  * performed meanwhile may speak to every peer.
  *
- * Heartbeats: every ping_period_ms each replica owes a pong.  One that is silent for longer than
- * silence_limit_ms is logged; its death is the engine's to tell.
+ * Heartbeats: every ping_period_ms each replica is asked for a pong.  The mind is told of those
+ * that have not answered the last time, or whose connection is gone, in every round, and of the
+ * first answer after that; what it means is the mind's to say, and a death the engine's to tell.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -41,6 +42,15 @@ static void peer_free(struct peer *peer)
     mem_free(peer);
 }
 
+/* Its newest connection is gone: it is dead, or frozen, or will be back at once. */
+static void tell_away(struct conduct *conduct, struct replica_id replica)
+{
+    struct controller_event event = {
+        .type = CONTROLLER_OWES, .replica = replica, .since_ns = loop_now_ns(conduct->loop)};
+    if (!replica_id_none(replica) && !peer_of_replica(conduct, replica))
+        conduct_take(conduct, &event);
+}
+
 struct peer *peer_of_replica(const struct conduct *conduct, struct replica_id replica)
 {
     return map_get(&conduct->replicas, replica.v);
@@ -64,9 +74,11 @@ void peers_close_broken(struct conduct *conduct)
         struct peer *peer = list_entry(link, struct peer, link);
         if (!peer->broken)
             continue;
+        struct replica_id replica = {peer->replica};
         log_print(LOG_WARNING, "%s (process %u) does not take what it is told: it is left",
                   peer->name, peer->pid);
         peer_free(peer);
+        tell_away(conduct, replica);
     }
 }
 
@@ -91,6 +103,7 @@ static bool enter_replica(struct peer *peer, const struct wire_hello *hello)
     if (hello->id == 0)
         return false;
     peer->replica = hello->id;
+    peer->owing = true; /* an older connection may have owed an answer: the first one is told */
     snprintf(peer->name, sizeof peer->name, "replica %llu", (unsigned long long)hello->id);
     return map_try_put(&conduct->replicas, peer->replica, peer) == 0;
 }
@@ -189,10 +202,14 @@ static bool on_report(struct peer *peer, struct bytes payload)
 
 static bool on_pong(struct peer *peer)
 {
+    struct controller_event event = {.type = CONTROLLER_ANSWERS, .replica = {peer->replica}};
+    bool told = peer->owing;
     if (peer->silent)
         log_print(LOG_INFO, "%s answers again", peer->name);
-    peer->silent = false;
+    peer->silent = peer->owing = false;
     peer->pinged_ns = 0;
+    if (told)
+        conduct_take(peer->conduct, &event);
     return true;
 }
 
@@ -295,26 +312,45 @@ static bool take_frames(struct peer *peer)
 static void peer_event(void *owner, struct channel *channel, int events)
 {
     struct peer *peer = owner;
+    struct conduct *conduct = peer->conduct;
     ensure(channel == &peer->channel);
     bool good = !(events & (CHANNEL_READABLE | CHANNEL_CLOSED)) || take_frames(peer);
-    if (!good || events & CHANNEL_CLOSED)
+    struct replica_id replica = {peer->replica};
+    if (!good || events & CHANNEL_CLOSED) {
         peer_free(peer);
-    else if (events & CHANNEL_ROOM && peer->behind)
+        tell_away(conduct, replica);
+    } else if (events & CHANNEL_ROOM && peer->behind) {
         publish_to(peer);
+    }
 }
 
 /* ---- heartbeats ---- */
 
+/* It has not answered the ping of an earlier round. */
+static void miss(struct peer *peer, int64_t now_ns)
+{
+    struct conduct *conduct = peer->conduct;
+    const struct settings *settings = &conduct->settings;
+    struct controller_event event = {.type = CONTROLLER_OWES,
+                                     .replica = {peer->replica},
+                                     .since_ns = peer->pinged_ns,
+                                     .late = loop_turn_late(conduct->loop, settings->late_turn_ms)};
+    if (event.late)
+        peer->pinged_ns = now_ns;
+    peer->owing = true;
+    if (!peer->silent && now_ns - peer->pinged_ns >= settings->silence_limit_ms * NS_PER_MS) {
+        peer->silent = true;
+        log_print(LOG_WARNING, "%s (process %u) has been silent for %lld ms", peer->name, peer->pid,
+                  (long long)((now_ns - peer->pinged_ns) / NS_PER_MS));
+    }
+    conduct_take(conduct, &event);
+}
+
 static void ping(struct peer *peer, int64_t now_ns)
 {
-    const struct settings *settings = &peer->conduct->settings;
     struct wire_ping frame = {.token = (uint64_t)now_ns};
     if (peer->pinged_ns) {
-        if (!peer->silent && now_ns - peer->pinged_ns > settings->silence_limit_ms * NS_PER_MS) {
-            peer->silent = true;
-            log_print(LOG_WARNING, "%s (process %u) has been silent for %lld ms", peer->name,
-                      peer->pid, (long long)((now_ns - peer->pinged_ns) / NS_PER_MS));
-        }
+        miss(peer, now_ns);
         return;
     }
     uint8_t *room = peer_room(peer, wire_ping_size(&frame));

@@ -8,7 +8,8 @@
  *                                                     "target_num_replicas",
  *                                                     "replica_states": {word: count},
  *                                                     "replicas": [{"replica_id", "state", "pid",
- *                                                                   "address"}]  (detail)}}}},
+ *                                                                   "address", "silent"}]
+ *                                                                  (detail)}}}},
  *      "proxies": {name: "HEALTHY"},
  *      "store": {"path" (nil: nothing is kept), "notice", "trouble"}}     (store.h)
  *
@@ -164,13 +165,15 @@ static void write_replicas(struct page *page, uint32_t deployment)
     value_write_array(out, chain->count);
     for (uint32_t row = chain->first; row; row = page->replicas.next[row - 1]) {
         controller_replica_at(page->mind, row - 1, &view);
-        value_write_map(out, 4);
+        value_write_map(out, 5);
         value_write_string(out, BYTES("replica_id"));
         value_write_uint(out, view.id.v);
         write_text(out, "state", bytes_of_string(replica_state_word(view.state)));
         value_write_string(out, BYTES("pid"));
         value_write_int(out, view.pid);
         write_text(out, "address", view.address);
+        value_write_string(out, BYTES("silent"));
+        value_write_bool(out, view.silent);
     }
 }
 

@@ -3,9 +3,10 @@
  * controller_random: chance against the mind.
  *
  * Users deploy, redeploy and delete at random; constructors fail, processes die, hang and are
- * unhealthy, the store fails, events come twice and turns too late, the controller restarts.  The
- * world checks every step.  Then faults stop, every application gets a version that works, and the
- * world must come to rest with actual equal to target (C5).  The same seed says the same (D1).
+ * unhealthy or silent, the store fails, events come twice and turns too late, the controller
+ * restarts.  The world checks every step.  Then faults stop, every application gets a version that
+ * works, and the world must come to rest with actual equal to target (C5).  The same seed says the
+ * same (D1).
  */
 #include <criterion/criterion.h>
 
@@ -48,12 +49,26 @@ static void some_unhealthy(struct world *world)
     world_step(world, &event);
 }
 
+/* One is stopped, another goes on; long stops are ended by the health limits. */
+static void some_silent(struct world *world)
+{
+    struct world_process *process = world_running(world, (uint32_t)rng_below(&world->rng, 64));
+    if (!process)
+        return;
+    struct controller_event event = {
+        .type = rng_chance(&world->rng, 2, 3) ? CONTROLLER_OWES : CONTROLLER_ANSWERS,
+        .replica = {process->id},
+        .since_ns = world->now_ns - (int64_t)rng_below(&world->rng, 1000000000),
+        .late = rng_chance(&world->rng, 1, 10)};
+    world_step(world, &event);
+}
+
 /* Words about replicas that may not exist. */
 static void nonsense(struct world *world)
 {
-    static const enum controller_event_type types[] = {CONTROLLER_FAILED, CONTROLLER_GONE,
-                                                       CONTROLLER_HEALTH};
-    struct controller_event event = {.type = types[rng_below(&world->rng, 3)],
+    static const enum controller_event_type types[] = {
+        CONTROLLER_FAILED, CONTROLLER_GONE, CONTROLLER_HEALTH, CONTROLLER_OWES, CONTROLLER_ANSWERS};
+    struct controller_event event = {.type = types[rng_below(&world->rng, 5)],
                                      .text = BYTES("nonsense")};
     event.replica.v = world->started_last + 1 + rng_below(&world->rng, 5);
     world_step(world, &event);
@@ -90,8 +105,10 @@ static void live(struct world *world, uint32_t steps)
             nonsense(world);
         } else if (dice < 101) {
             world_restart(world);
+        } else if (dice < 161) {
+            some_silent(world);
         } else {
-            world_pass_time(world, dice < 111);
+            world_pass_time(world, dice < 171);
         }
     }
 }

@@ -14,6 +14,7 @@
  *     started r1 pid=7 · ready r1 r2 · failed r2 'no file' · gone r1 signal=11 'last words'
  *     adopt r4 app/model@2 [silent] [draining] · loaded version=9
  *     unhealthy r1 'text' · healthy r1
+ *     owes r1 r2 for=500ms · owes r1 asleep · answers r1          no pong; found in a late turn
  *     time · sleep ... late                                       a turn; no turns until a late one
  *     show · replicas · dump
  *
@@ -236,6 +237,10 @@ static bool set_option(struct controller_deployment_target *row, const char *opt
         row->max_queued = strtoll(option + 6, NULL, 10);
     else if (strncmp(option, "grace=", 6) == 0)
         row->graceful_shutdown_timeout_ns = transcript_time_ns(option + 6);
+    else if (strncmp(option, "period=", 7) == 0)
+        row->health_check_period_ns = transcript_time_ns(option + 7);
+    else if (strncmp(option, "timeout=", 8) == 0)
+        row->health_check_timeout_ns = transcript_time_ns(option + 8);
     else if (strncmp(option, "id=", 3) == 0)
         row->id.v = strtoull(option + 3, NULL, 10);
     else
@@ -352,6 +357,22 @@ static bool play_shutdown(struct world *world, struct transcript_words *words)
     return true;
 }
 
+/* One step for each replica named, as a round of pings finds them. */
+static bool play_owes(struct world *world, struct transcript_words *words)
+{
+    const char *span = transcript_option(words, "for");
+    for (int i = 1; i < words->count; i++) {
+        struct controller_event event = {
+            .type = strcmp(words->at[0], "owes") == 0 ? CONTROLLER_OWES : CONTROLLER_ANSWERS,
+            .replica = replica_of(words->at[i]),
+            .since_ns = world->transcript->now_ns - (span ? transcript_time_ns(span) : 0),
+            .late = transcript_has(words, "asleep")};
+        if (!replica_id_none(event.replica))
+            step(world, &event);
+    }
+    return words->count > 1;
+}
+
 static void read_ending(struct controller_event *event, const struct transcript_words *words)
 {
     const char *code = transcript_option(words, "exit"),
@@ -463,9 +484,10 @@ static bool play_replicas(struct world *world, struct transcript_words *words)
 {
     struct controller_replica_view row;
     for (uint32_t i = 0; controller_replica_at(world->controller, i, &row); i++)
-        say(world, "r%llu d%llu@%llu %s pid %d at '%.*s'", (unsigned long long)row.id.v,
+        say(world, "r%llu d%llu@%llu %s pid %d at '%.*s'%s", (unsigned long long)row.id.v,
             (unsigned long long)row.deployment.v, (unsigned long long)row.version,
-            replica_state_word(row.state), (int)row.pid, BYTES_PRINT(row.address));
+            replica_state_word(row.state), (int)row.pid, BYTES_PRINT(row.address),
+            row.silent ? " silent" : "");
     return true;
 }
 
@@ -536,7 +558,8 @@ static bool story_line(void *owner, const char *line)
         {"gone", play_replica},      {"unhealthy", play_replica}, {"healthy", play_replica},
         {"adopt", play_adopt},       {"loaded", play_loaded},     {"time", play_time},
         {"late", play_time},         {"show", play_show},         {"replicas", play_replicas},
-        {"dump", play_dump},         {"sleep", play_sleep},
+        {"dump", play_dump},         {"sleep", play_sleep},       {"owes", play_owes},
+        {"answers", play_owes},
     };
     struct world *world = owner;
     struct transcript_words words;

@@ -14,8 +14,8 @@
 #include "error.h"
 #include "mem.h"
 
-enum { SECOND_MS = 1000 };
-static const int64_t ms_ns = 1000000;
+enum { SECOND_MS = 1000, WORLD_HEALTH_S = 12 /* three health checks that nobody answers */ };
+static const int64_t ms_ns = 1000000, SECOND_NS = 1000000000;
 
 static int64_t some_ms(struct world *world, uint64_t least, uint64_t most)
 {
@@ -66,7 +66,9 @@ static void spell(struct names *names, const struct world_target *target)
             .replicas = row->replicas,
             .max_ongoing = row->max_ongoing,
             .max_queued = -1,
-            .graceful_shutdown_timeout_ns = 2 * SECOND_MS * ms_ns,
+            .graceful_shutdown_timeout_ns = 2 * SECOND_NS,
+            .health_check_period_ns = 2 * SECOND_NS,
+            .health_check_timeout_ns = WORLD_HEALTH_S / 3 * SECOND_NS,
             .body = bytes_of_string(names->rows[i]),
         };
     }
@@ -325,7 +327,8 @@ static void check_ready(struct world *world)
     static uint32_t counts[WORLD_DEPLOYMENT_LIMIT];
     memset(counts, 0, (world->config.deployment_last + 1) * sizeof(counts[0]));
     for (uint32_t i = 0; controller_snapshot_at(world->controller, i, &replica); i++)
-        counts[replica.deployment.v] += !world->condemned[replica.replica.v];
+        counts[replica.deployment.v] +=
+            !world->condemned[replica.replica.v] && !world->owing_ns[replica.replica.v];
     for (uint32_t i = 0; controller_deployment_at(world->controller, i, &row); i++) {
         uint32_t before = world->routable[row.id.v], lost = row.id.v == world->lost_deployment;
         uint32_t least = before < row.target_replicas ? before : row.target_replicas;
@@ -334,17 +337,42 @@ static void check_ready(struct world *world)
     memcpy(world->routable, counts, (world->config.deployment_last + 1) * sizeof(counts[0]));
 }
 
+/* Those that the limits of their health checks end in this turn. */
+static void condemn_silent(struct world *world)
+{
+    for (uint32_t i = 0; i < world->process_top; i++) {
+        uint64_t id = world->processes[i].id;
+        if (world->owing_ns[id] &&
+            world->now_ns - world->owing_ns[id] >= WORLD_HEALTH_S * SECOND_NS)
+            world->condemned[id] = 1;
+    }
+}
+
 /* Whom the event takes away, if it takes somebody. */
 static uint64_t find_lost(struct world *world, const struct controller_event *event)
 {
     struct controller_snapshot_row row;
-    bool takes = event->type == CONTROLLER_GONE || event->draining ||
+    bool owes = event->type == CONTROLLER_OWES;
+    bool takes = event->type == CONTROLLER_GONE || event->draining || owes ||
                  (event->type == CONTROLLER_HEALTH && !event->healthy);
-    for (uint32_t i = 0; takes && controller_snapshot_at(world->controller, i, &row); i++)
-        if (replica_id_equal(row.replica, event->replica) && !world->condemned[row.replica.v]) {
+    int64_t *owing_ns = &world->owing_ns[event->replica.v];
+    if (event->type == CONTROLLER_TIME)
+        condemn_silent(world);
+    if (event->type == CONTROLLER_ANSWERS || event->type == CONTROLLER_READY)
+        *owing_ns = 0;
+    if (takes && *owing_ns) { /* counted out already, and perhaps in no snapshot */
+        world->condemned[event->replica.v] |= !owes;
+        return 0;
+    }
+    for (uint32_t i = 0; takes && controller_snapshot_at(world->controller, i, &row); i++) {
+        if (!replica_id_equal(row.replica, event->replica) || world->condemned[row.replica.v])
+            continue;
+        if (owes)
+            *owing_ns = event->since_ns > 0 ? event->since_ns : 1;
+        else
             world->condemned[row.replica.v] = 1;
-            return row.deployment.v;
-        }
+        return row.deployment.v;
+    }
     return 0;
 }
 
@@ -498,6 +526,7 @@ void world_restart(struct world *world)
     ensure(world->controller);
     memset(world->routable, 0, sizeof(world->routable));
     memset(world->condemned, 0, sizeof(world->condemned));
+    memset(world->owing_ns, 0, sizeof(world->owing_ns));
     tell_stored(world);
     tell_running(world);
     world_step(world, &loaded);
@@ -546,6 +575,12 @@ void world_rest(struct world *world, int64_t limit_ns)
 {
     int64_t end_ns = world->now_ns + limit_ns;
     world->faults = (struct world_faults){0};
+    for (uint32_t i = 0; i < world->process_top; i++) {
+        struct controller_event answers = {.type = CONTROLLER_ANSWERS,
+                                           .replica = {world->processes[i].id}};
+        if (world->processes[i].id)
+            world_step(world, &answers);
+    }
     while (world_pass_time(world, false))
         ensure_tag(C5, world->now_ns <= end_ns);
 }

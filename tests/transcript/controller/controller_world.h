@@ -86,6 +86,7 @@ struct world {
     uint64_t started_last;                     /* highest replica id of a START */
     uint8_t used[WORLD_REPLICA_LIMIT];         /* replica ids of STARTs: never twice */
     uint8_t condemned[WORLD_REPLICA_LIMIT];    /* dead or unhealthy: nobody counts on them */
+    int64_t owing_ns[WORLD_REPLICA_LIMIT];     /* nor on those that do not answer, since then */
     uint8_t outcomes[WORLD_TOKEN_LIMIT];       /* by token */
     uint8_t asked[WORLD_TOKEN_LIMIT];
     int codes[WORLD_TOKEN_LIMIT];

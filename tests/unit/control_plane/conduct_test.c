@@ -445,3 +445,66 @@ Test(conduct, replicas_are_asked_whether_they_live)
     line_close(&replica);
     line_close(&command);
 }
+
+static void answer_ping(struct line *replica)
+{
+    struct wire_ping ping;
+    line_take(replica);
+    if (replica->header.type != WIRE_PING_FRAME)
+        return;
+    cr_assert_eq(wire_ping_read(&ping, replica->payload), 0);
+    line_say(replica, pong, .token = ping.token);
+}
+
+/* The next snapshot with so many replicas, while this one answers its pings. */
+static void await_replicas(struct line *reader, struct line *witness, uint32_t count)
+{
+    for (;;) {
+        while (!line_has_frame(reader))
+            if (line_has_frame(witness))
+                answer_ping(witness);
+        if (stage_snapshot(reader).replicas == count)
+            return;
+    }
+}
+
+Test(conduct, a_replica_that_does_not_answer_leaves_the_snapshot_until_it_does, .timeout = 60)
+{
+    static const struct stage_deployment two = {"adder", 11, 2};
+    struct line command = stage_peer(WIRE_ROLE_COMMAND, 0, "command"), reader = subscribe();
+    stage_deploy(&command, "app", "/", &two, 1);
+    struct line stopped = stage_ready(stage_await_order(ORDER_START).replica, "adder", 11);
+    struct line witness = stage_ready(stage_await_order(ORDER_START).replica, "adder", 11);
+    cr_assert_eq(stage_outcome(&command).code, 0);
+    await_replicas(&reader, &witness, 2);
+    await_replicas(&reader, &witness, 1);
+    cr_assert_not(stage_has_order(ORDER_STOP));
+    answer_ping(&stopped); /* it was asked once, and its answer is enough */
+    await_replicas(&reader, &witness, 2);
+    line_close(&reader);
+    line_close(&stopped);
+    line_close(&witness);
+    line_close(&command);
+}
+
+/* A frozen process cannot come back over a new connection. */
+Test(conduct, a_replica_whose_connection_is_gone_leaves_the_snapshot_until_it_is_back,
+     .timeout = 60)
+{
+    static const struct stage_deployment two = {"adder", 11, 2};
+    struct line command = stage_peer(WIRE_ROLE_COMMAND, 0, "command"), reader = subscribe();
+    stage_deploy(&command, "app", "/", &two, 1);
+    uint64_t lost = stage_await_order(ORDER_START).replica;
+    struct line away = stage_ready(lost, "adder", 11);
+    struct line witness = stage_ready(stage_await_order(ORDER_START).replica, "adder", 11);
+    cr_assert_eq(stage_outcome(&command).code, 0);
+    await_replicas(&reader, &witness, 2);
+    line_close(&away);
+    await_replicas(&reader, &witness, 1);
+    away = stage_ready(lost, "adder", 11);
+    await_replicas(&reader, &witness, 2);
+    line_close(&reader);
+    line_close(&away);
+    line_close(&witness);
+    line_close(&command);
+}
