@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "door.h"
 #include "ensure.h"
 #include "log.h"
@@ -209,7 +210,6 @@ int door_open(const struct door_config *config, struct manta_taker **ret_taker,
     taker->version = config->version;
     taker->events = config->events;
     taker->bell = taker->descriptor = -1;
-    taker->parent.descriptor = -1;
     arena_blocks_init(&taker->replica.arena_blocks, 4);
     arena_init(&taker->replica.arena, &taker->replica.arena_blocks, 1 << 20);
     taker->replica.keep = (struct keep){.arena = &taker->replica.arena};
@@ -284,8 +284,26 @@ static void node_ended(void *owner)
     parent_follow();
 }
 
+/* In a service it serves on without a node, and brings a later one what is read of its stderr. */
+static void watch_node(struct manta_taker *taker, const struct parent_bond *bond)
+{
+    const struct manta_replica *replica = &taker->replica;
+    struct runtime *runtime = replica->runtime;
+    uint8_t bytes[1024];
+    struct wire_role_here here = {.role = WIRE_ROLE_REPLICA,
+                                  .number = taker->number,
+                                  .started = child_start_time(getpid()),
+                                  .app = bytes_of_string(replica->app),
+                                  .deployment = bytes_of_string(replica->name)};
+    struct parent_greeting greeting = {.descriptor = -1,
+                                       .away_limit_ms = runtime->settings.node_away_limit_ms};
+    size_t size = wire_return_write(&here, (uint32_t)getpid(), bytes, sizeof bytes);
+    greeting.bytes = bytes_of(bytes, size);
+    parent_watch(&taker->parent, runtime->loop, bond, &greeting, node_ended, taker);
+}
+
 static void become_process(struct manta_taker *taker, const struct arguments *arguments,
-                           int parent_descriptor, bool keep_signals)
+                           const struct parent_bond *bond, bool keep_signals)
 {
     struct runtime *runtime = taker->replica.runtime;
     char page[64];
@@ -298,7 +316,8 @@ static void become_process(struct manta_taker *taker, const struct arguments *ar
     helm_take(runtime->helm);
     if (!keep_signals && taker->leader == taker)
         loop_on_signal(runtime->loop, SIGTERM, on_terminate, taker);
-    parent_watch(&taker->parent, runtime->loop, parent_descriptor, node_ended, taker);
+    if (taker->leader == taker)
+        watch_node(taker, bond);
     helm_give(runtime->helm);
 }
 
@@ -309,7 +328,8 @@ int manta_taker_open(int argument_count, char **arguments, const struct manta_ta
     struct arguments said;
     struct error error = {0};
     struct manta_taker *taker = NULL;
-    int parent_descriptor = parent_take_descriptor(); /* there are no threads yet */
+    struct parent_bond bond;
+    parent_take_bond(&bond); /* there are no threads yet */
     if (given)
         memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
     if (read_arguments(&said, argument_count, arguments) < 0)
@@ -325,7 +345,7 @@ int manta_taker_open(int argument_count, char **arguments, const struct manta_ta
             0 ||
         door_open(&config, &taker, &error) < 0)
         return runtime_error(reterr, &error);
-    become_process(taker, &said, parent_descriptor, options.keep_signals);
+    become_process(taker, &said, &bond, options.keep_signals);
     *ret_taker = taker;
     return 0;
 }

@@ -85,7 +85,7 @@ static void *controller_main(void *owner)
     struct conduct *conduct = &inside->conduct;
     uint64_t seed = 0;
     struct conduct_options options = {.listen_descriptor = -1,
-                                      .parent_descriptor = -1,
+                                      .bond.descriptor = -1,
                                       .log_encoding = "TEXT",
                                       .engine = inside_engine_new};
     if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)

@@ -372,7 +372,7 @@ int manta_start(const struct manta_start_options *given, struct manta_instance *
     if (check_options(&options, &error) == 0 &&
         instance_locate(&instance->place, options.name ? options.name : name, instance->owned,
                         &error) == 0) {
-        if (!instance->owned && instance_running(&instance->place)) {
+        if (!instance->owned && instance_has_node(&instance->place)) {
             instance_free(instance);
             return manta_connect(options.name, ret_instance, reterr);
         }

@@ -47,6 +47,8 @@ enum {
     CHILD_REAP_LIMIT = 1000, /* dead processes per child_reap_orphans */
     STANDARD_COUNT = 3,
     FIRST_SIGNAL = 1,
+    STAT_SIZE = 1024, /* of /proc/<pid>/stat */
+    STAT_START_TIME = 22,
 };
 
 /* Guards `known`: child.h is used by one thread per loop, and a program may have several loops. */
@@ -310,6 +312,23 @@ int child_adopt(struct child *child, struct loop *loop, pid_t pid,
                          strerror(-rc));
     }
     return 0;
+}
+
+/* "pid (name, with anything in it) state ppid ...": the 22nd field. */
+uint64_t child_start_time(pid_t pid)
+{
+    char path[32], line[STAT_SIZE];
+    unsigned long long started = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int file = pid > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t size = file >= 0 ? read(file, line, sizeof line - 1) : -1;
+    if (file >= 0)
+        close(file);
+    line[size > 0 ? size : 0] = 0;
+    const char *at = strrchr(line, ')');
+    for (int field = 2; at && field < STAT_START_TIME; field++)
+        at = strchr(at + 1, ' ');
+    return at && sscanf(at, " %llu", &started) == 1 ? started : 0;
 }
 
 /* ---- signals ---- */

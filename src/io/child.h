@@ -64,6 +64,9 @@ int  child_adopt(struct child *child, struct loop *loop, pid_t pid,
 void child_signal(struct child *child, int signal_number, bool whole_session);
 void child_close(struct child *child); /* stops watching; does not end the process */
 
+/* When it started, in the kernel's ticks since the machine did: with it a process id means one process.  0: there is none. */
+uint64_t child_start_time(pid_t pid);
+
 /* This process: raise the soft NOFILE limit to the hard one (remembering the old for children). */
 void child_raise_nofile(void);
 /* Orphaned descendants become our children.  0 or -errno. */

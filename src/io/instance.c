@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "ensure.h"
 #include "socket.h"
 
@@ -285,11 +286,21 @@ void instance_remove(const struct instance *instance)
     remove_directory(instance->directory, is_runtime_file);
 }
 
-bool instance_running(const struct instance *instance)
+static bool answers(const char *path)
 {
-    int descriptor = socket_connect_unix(instance->node_socket);
+    int descriptor = socket_connect_unix(path);
     socket_close(descriptor);
     return descriptor >= 0 || descriptor == -EAGAIN; /* EAGAIN: so busy that its queue is full */
+}
+
+bool instance_has_node(const struct instance *instance)
+{
+    return answers(instance->node_socket);
+}
+
+bool instance_running(const struct instance *instance)
+{
+    return answers(instance->node_socket) || answers(instance->controller_socket);
 }
 
 void instance_list(char *ret_names, size_t size)
@@ -342,6 +353,80 @@ void instance_sweep(const struct instance *instance)
     for (int i = 0; directory && i < SWEEP_LIMIT && (entry = readdir(directory)) != NULL; i++)
         if (is_left_over(entry->d_name, &other))
             instance_remove(&other);
+    if (directory)
+        closedir(directory);
+}
+
+/* ---- processes ---- */
+
+/* What follows `option` among the arguments; null when it is not there. */
+static const char *argument(const char *arguments, size_t size, const char *option)
+{
+    const char *end = arguments + size;
+    bool here = false;
+    for (const char *at = arguments; at < end; at += strlen(at) + 1) {
+        if (here)
+            return at;
+        here = strcmp(at, option) == 0;
+    }
+    return NULL;
+}
+
+/* Zero-ended strings, and an end of their own; 0 bytes when it is gone or not ours to read. */
+static size_t read_arguments(pid_t pid, char *ret_arguments, size_t room)
+{
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = file >= 0 ? read(file, ret_arguments, room - 1) : -1;
+    socket_close(file);
+    ret_arguments[size > 0 ? size : 0] = 0;
+    return size > 0 ? (size_t)size : 0;
+}
+
+static bool has_role(const char *arguments, size_t size, struct instance_process *ret_process)
+{
+    const char *slash = strrchr(arguments, '/'), *program = slash ? slash + 1 : arguments;
+    const char *number = NULL;
+    if (strcmp(program, "manta-controller") == 0) {
+        ret_process->role = INSTANCE_CONTROLLER;
+        return true;
+    }
+    if (strcmp(program, "manta-proxy") == 0) {
+        ret_process->role = INSTANCE_PROXY;
+        number = argument(arguments, size, "--number");
+    } else { /* its program is the runner's: an interpreter, perhaps */
+        ret_process->role = INSTANCE_REPLICA;
+        number = argument(arguments, size, "--replica");
+    }
+    ret_process->number = number ? strtoull(number, NULL, 10) : 0;
+    return ret_process->number != 0;
+}
+
+static bool is_process_of(const struct instance *instance, pid_t pid,
+                          struct instance_process *ret_process)
+{
+    char arguments[PATH_LIMIT];
+    *ret_process = (struct instance_process){.pid = pid, .started = child_start_time(pid)};
+    size_t size = read_arguments(pid, arguments, sizeof(arguments));
+    const char *directory = size ? argument(arguments, size, "--instance") : NULL;
+    return directory && strcmp(directory, instance->directory) == 0 && getsid(pid) == pid &&
+           has_role(arguments, size, ret_process) &&
+           child_start_time(pid) == ret_process->started; /* the same one all the while */
+}
+
+void instance_each_process(const struct instance *instance,
+                           void (*found)(void *owner, const struct instance_process *process),
+                           void *owner)
+{
+    struct instance_process process;
+    const struct dirent *entry;
+    DIR *directory = opendir("/proc");
+    while (directory && (entry = readdir(directory)) != NULL) {
+        pid_t pid = (pid_t)atoi(entry->d_name);
+        if (pid > 0 && pid != getpid() && is_process_of(instance, pid, &process))
+            found(owner, &process);
+    }
     if (directory)
         closedir(directory);
 }

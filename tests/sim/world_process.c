@@ -39,7 +39,7 @@ void world_proxy_start(struct world_proxy *proxy)
                                     .number = (int)proxy->number,
                                     .listen_descriptor =
                                         sim_share(world->listener, &proxy->process),
-                                    .parent_descriptor = -1,
+                                    .bond.descriptor = -1,
                                     .trace = &proxy->trace};
     sim_enter(&proxy->process);
     sim_say("begins");
@@ -96,7 +96,7 @@ void world_controller_start(struct world *world)
         .directory = "/sim",
         .node = "/sim/node",
         .listen_descriptor = sim_share(world->controller_listener, &controller->process),
-        .parent_descriptor = -1,
+        .bond.descriptor = -1,
         .engine = world_engine_new};
     sim_enter(&controller->process);
     sim_say("begins its life %u", controller->lives);

@@ -242,22 +242,37 @@ class Service:
     def __init__(self, world, options):
         self.world = world
         self.log = world.directory / "logs"
-        self.process = subprocess.Popen(
-            [world.build / "libexec/manta/manta-node", "--name", self.NAME, "--http-port", "0", "--proxies", "1"]
-            + ["--log-directory", self.log, *options],
-            env=world.environment,
+        self.options = options
+        self.start_node()
+
+    def start_node(self, *options, environment=None):
+        """Its first node, or the one that comes after a dead one; waits until it is ready."""
+        self.process = self.spawn_node(*options, environment=environment)
+        self.port = wait_until(self._find_port, "the service listens")
+
+    def spawn_node(self, *options, environment=None, **streams):
+        return subprocess.Popen(
+            [self.world.build / "libexec/manta/manta-node", "--name", self.NAME, "--http-port", "0", "--proxies", "1"]
+            + ["--log-directory", self.log, *self.options, *options],
+            env={**self.world.environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            **streams,
         )
-        self.port = wait_until(self._find_port, "the service listens")
+
+    def kill_node(self):
+        """As the kernel does when memory is short: nothing is said and nothing tidied up."""
+        self.process.kill()
+        self.process.wait()
 
     def _find_port(self):
         if self.process.poll() is not None:
             pytest.fail(f"manta-node ended with {self.process.returncode}")
         try:
-            return json.loads((self.world.directory / "manta" / self.NAME / "instance.json").read_text())["http_port"]
+            told = json.loads((self.world.directory / "manta" / self.NAME / "instance.json").read_text())
         except (OSError, ValueError):
             return None  # not yet, or not whole yet
+        return told["http_port"] if told["pid"] == self.process.pid else None  # else it is an earlier node's
 
     def command(self, *arguments, **options):
         return self.world.command(*arguments, MANTA_INSTANCE=self.NAME, **options)

@@ -264,6 +264,19 @@ void wire_hello_fill(struct wire_hello *hello, enum wire_role role, uint64_t id,
     };
 }
 
+size_t wire_return_write(const struct wire_role_here *here, uint32_t pid, uint8_t *ret_bytes,
+                         size_t size)
+{
+    struct wire_hello hello;
+    wire_hello_fill(&hello, (enum wire_role)here->role,
+                    here->role == WIRE_ROLE_REPLICA ? here->number : 0, here->deployment);
+    hello.pid = pid;
+    if (wire_hello_size(&hello) + wire_role_here_size(here) > size)
+        return 0;
+    size_t used = wire_hello_write(&hello, WIRE_DESCRIPTOR, 0, false, ret_bytes);
+    return used + wire_role_here_write(here, 0, 0, false, ret_bytes + used);
+}
+
 /* Null, or why these limits cannot be worked with. */
 static const char *hello_limits_reason(const struct wire_hello *hello)
 {

@@ -107,6 +107,12 @@ void wire_print(const struct wire_header *header, struct bytes payload, struct t
  * defaults.  The caller sets pid, taken_count and the limits that its own settings change.
  */
 void wire_hello_fill(struct wire_hello *hello, enum wire_role role, uint64_t id, struct bytes name);
+/*
+ * What a process says to a node that was started after it, in one piece: a hello and a role_here.
+ * The number of bytes; 0 when `size` is too small for them.
+ */
+size_t wire_return_write(const struct wire_role_here *here, uint32_t pid, uint8_t *ret_bytes,
+                         size_t size);
 /* The judgement of the peer's: 0 and the highest common version, or -1 with a constant reason. */
 int wire_hello_check(const struct wire_hello *hello, uint16_t *ret_version,
                      const char **ret_reason);

@@ -27,6 +27,7 @@
 #include "list.h"
 #include "loop.h"
 #include "map.h"
+#include "parent.h"
 #include "settings.h"
 #include "store.h"
 #include "text.h"
@@ -45,7 +46,7 @@ struct conduct_options {
     uint32_t start;              /* how often the node started a controller before this one */
     const char *node, *log_directory, *log_encoding;
     int listen_descriptor, log_level;
-    int parent_descriptor; /* parent.h; -1: none */
+    struct parent_bond bond; /* of the process to its node */
     bool log_to_stderr;
     /* Where replicas run: engine_local_new, or another with its shape. */
     struct engine *(*engine)(struct loop *loop, struct channel_set *channels, const char *node,

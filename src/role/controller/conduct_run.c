@@ -12,12 +12,16 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "child.h"
 #include "conduct.h"
 #include "log.h"
 #include "metrics.h"
 #include "parent.h"
+#include "wire.h"
+
+enum { GREETING_SIZE = 512 };
 
 static void open_log(const struct conduct_options *options, const struct settings *settings)
 {
@@ -51,11 +55,20 @@ static void node_ended(void *owner)
     loop_stop(conduct->loop);
 }
 
+/* In a service it serves on without a node, and brings a later one the listening socket. */
 static int watch_world(struct conduct *conduct, struct parent *parent, struct error *reterr)
 {
+    uint8_t bytes[GREETING_SIZE];
+    struct wire_role_here here = {.role = WIRE_ROLE_CONTROLLER,
+                                  .started = child_start_time(getpid())};
+    struct parent_greeting greeting = {.descriptor = conduct->options.listen_descriptor,
+                                       .away_limit_ms = conduct->settings.node_away_limit_ms};
+    signal(SIGPIPE, SIG_IGN); /* the reader of our stderr may leave */
     loop_on_signal(conduct->loop, SIGTERM, on_signal, conduct);
     loop_on_signal(conduct->loop, SIGINT, on_signal, conduct);
-    return parent_watch(parent, conduct->loop, conduct->options.parent_descriptor, node_ended,
+    greeting.bytes =
+        bytes_of(bytes, wire_return_write(&here, (uint32_t)getpid(), bytes, sizeof bytes));
+    return parent_watch(parent, conduct->loop, &conduct->options.bond, &greeting, node_ended,
                         conduct) < 0
                ? error_set(reterr, ERROR_SYSTEM, "the node cannot be watched")
                : 0;

@@ -69,12 +69,13 @@ static int read_options(struct conduct_options *options, int argument_count, cha
 int main(int argument_count, char **arguments)
 {
     struct conduct_options options;
-    int parent = parent_take_descriptor();
+    struct parent_bond bond;
+    parent_take_bond(&bond);
     if (read_options(&options, argument_count, arguments) < 0) {
         fprintf(stderr, "manta-controller is started by manta-node; see `manta --help`\n");
         return 2;
     }
-    options.parent_descriptor = parent;
+    options.bond = bond;
     options.engine = engine_local_new;
     return conduct_run(&options);
 }

@@ -35,6 +35,8 @@ extern char **environ;
 
 enum { NS_PER_MS = 1000000, DESCRIPTION_LIMIT = 4096, SWEEP_ROUNDS = 20, SWEEP_PAUSE_MS = 5 };
 
+#define HTTP_PORT_MEMBER "\"http_port\":"
+
 /* ---- words to who started us ---- */
 
 static void tell(int descriptor, const char *line)
@@ -85,6 +87,7 @@ static void on_signal(void *owner, int signal_number)
 }
 
 static void phase_over(void *owner);
+static void signal_proxies(struct node *node, int signal_number);
 
 static int open_loop(struct node *node, struct error *reterr)
 {
@@ -123,20 +126,64 @@ static int open_parent_link(struct node *node, struct error *reterr)
     return 0;
 }
 
+/* The one that an earlier node of this name had, by what it left; 0: none is known. */
+static uint16_t former_port(const struct node *node)
+{
+    char path[NODE_PATH_SIZE], line[DESCRIPTION_LIMIT] = "";
+    const char *at;
+    int port = 0;
+    snprintf(path, sizeof path, "%s/instance.json", node->instance.directory);
+    FILE *file = fopen(path, "re");
+    if (file && fgets(line, sizeof line, file) && (at = strstr(line, HTTP_PORT_MEMBER)) &&
+        sscanf(at + strlen(HTTP_PORT_MEMBER), "%d", &port) != 1)
+        port = 0;
+    if (file)
+        fclose(file);
+    return port > 0 && port <= UINT16_MAX ? (uint16_t)port : 0;
+}
+
+static int listen_http(struct node *node, struct error *reterr)
+{
+    const char *host = node->options.http_host;
+    uint16_t port = (uint16_t)node->options.http_port;
+    uint16_t former = port || node->options.is_private ? 0 : former_port(node);
+    /* Any port will do, but clients know that one. */
+    if (former)
+        node->http_listener = socket_listen_tcp(host, former, NODE_LISTEN_BACKLOG, reterr);
+    if (node->http_listener < 0)
+        node->http_listener = socket_listen_tcp(host, port, NODE_LISTEN_BACKLOG, reterr);
+    return node->http_listener < 0 ? reterr->code : 0;
+}
+
+/* A proxy may have kept it; another port than that one's was asked for, perhaps. */
 static int open_http(struct node *node, struct error *reterr)
 {
     const struct node_options *options = &node->options;
+    bool moved = node->http_listener >= 0 && options->http_port > 0 &&
+                 socket_local_port(node->http_listener) != options->http_port;
     node->http_port = -1;
+    if (moved || options->http_port < 0) {
+        socket_close(node->http_listener);
+        node->http_listener = -1;
+    }
     if (options->http_port < 0)
         return 0;
-    node->http_listener = socket_listen_tcp(options->http_host, (uint16_t)options->http_port,
-                                            NODE_LISTEN_BACKLOG, reterr);
-    if (node->http_listener < 0)
+    if (node->http_listener < 0 && listen_http(node, reterr) < 0)
         return reterr->code;
     node->http_port = socket_local_port(node->http_listener);
     node->proxy_count =
         options->proxies ? options->proxies : node_proxies_for_cores(node_usable_cores());
+    if (moved)
+        signal_proxies(node, SIGTERM); /* each is started again, on the new port */
     return 0;
+}
+
+static int open_controller_socket(struct node *node, struct error *reterr)
+{
+    if (node->controller_listener < 0)
+        node->controller_listener =
+            socket_listen_unix(node->instance.controller_socket, NODE_LISTEN_BACKLOG, reterr);
+    return node->controller_listener < 0 ? reterr->code : 0;
 }
 
 static int open_directory(struct node *node, struct error *reterr)
@@ -150,10 +197,10 @@ static int open_directory(struct node *node, struct error *reterr)
                  options->log_directory);
     if (instance_create(instance, reterr) < 0 || node_desk_open(node, reterr) < 0)
         return reterr->code;
-    node->owns_directory = true; /* nobody else answers on its node socket */
-    node->controller_listener =
-        socket_listen_unix(instance->controller_socket, NODE_LISTEN_BACKLOG, reterr);
-    return node->controller_listener < 0 ? reterr->code : 0;
+    /* Nobody else answers on its node socket; in a service others may live nevertheless. */
+    node->took_back = !options->is_private && node_return_finds(node);
+    node->owns_directory = !node->took_back;
+    return 0;
 }
 
 static int open_log(struct node *node, struct error *reterr)
@@ -215,12 +262,20 @@ static char **make_environment(const char *const *added, size_t added_count)
 
 static void prepare_children(struct node *node)
 {
-    static char parent[40]; /* lives as long as the environments */
-    const char *added[3] = {parent};
+    static char parent[40], words[40]; /* live as long as the environments */
+    const char *added[4] = {parent};
     size_t count = 1;
     snprintf(parent, sizeof parent, PARENT_VARIABLE "=%d", PARENT_DESCRIPTOR);
+    snprintf(words, sizeof words, PARENT_WORDS_VARIABLE "=%d", PARENT_WORDS);
     snprintf(node->log_level, sizeof node->log_level, "%d", node->options.log_level);
+    if (!node->options.is_private) {
+        snprintf(node->socket_variable, sizeof node->socket_variable, PARENT_SOCKET_VARIABLE "=%s",
+                 node->instance.node_socket);
+        added[count++] = node->socket_variable;
+    }
     node->environment = make_environment(added, count);
+    added[count] = words;
+    node->replica_environment = make_environment(added, count + !node->options.is_private);
     if (node->options.request_timeout_ms >= 0) {
         snprintf(node->request_timeout, sizeof node->request_timeout,
                  "MANTA_HTTP_REQUEST_TIMEOUT_MS=%lld", (long long)node->options.request_timeout_ms);
@@ -234,14 +289,34 @@ static void prepare_children(struct node *node)
     node->proxy_environment = make_environment(added, count);
 }
 
-static void start_roles(struct node *node)
+static void init_roles(struct node *node)
 {
     node_role_init(&node->controller, node, 0);
-    for (int i = 0; i < node->proxy_count; i++)
+    for (int i = 0; i < NODE_PROXY_LIMIT; i++)
         node_role_init(&node->proxies[i], node, i + 1);
-    node_role_start(&node->controller);
-    for (int i = 0; i < node->proxy_count; i++)
-        node_role_start(&node->proxies[i]);
+}
+
+static void start_roles(struct node *node)
+{
+    if (!node->controller.running)
+        node_role_start(&node->controller);
+    for (int i = 0; i < NODE_PROXY_LIMIT; i++)
+        if (i >= node->proxy_count)
+            node_role_retire(&node->proxies[i]);
+        else if (!node->proxies[i].running)
+            node_role_start(&node->proxies[i]);
+}
+
+int node_begin(struct node *node, struct error *reterr)
+{
+    ensure(!node->returning);
+    if (open_http(node, reterr) < 0 || open_controller_socket(node, reterr) < 0)
+        return reterr->code;
+    start_roles(node);
+    node_desk_tell_lists(node);
+    if (node->controller_guest)
+        node_on_controller(node);
+    return 0;
 }
 
 int node_open(struct node *node, const struct node_options *options, struct error *reterr)
@@ -257,8 +332,8 @@ int node_open(struct node *node, const struct node_options *options, struct erro
         return reterr->code;
     map_init(&node->replicas, 2 * (size_t)node->settings.replica_limit);
     if (open_loop(node, reterr) < 0 || open_parent_link(node, reterr) < 0 ||
-        find_libexec(node, reterr) < 0 || open_http(node, reterr) < 0 ||
-        open_directory(node, reterr) < 0 || open_log(node, reterr) < 0)
+        find_libexec(node, reterr) < 0 || open_directory(node, reterr) < 0 ||
+        open_log(node, reterr) < 0)
         return reterr->code;
     int code = socket_pair(node->lifeline);
     if (code < 0)
@@ -266,8 +341,10 @@ int node_open(struct node *node, const struct node_options *options, struct erro
     prepare_children(node);
     log_print(LOG_INFO, "instance '%s' of version %s starts in %s, process %d", node->instance.name,
               MANTA_VERSION, node->instance.directory, (int)getpid());
-    start_roles(node);
-    return 0;
+    init_roles(node);
+    if (node->took_back)
+        node_return_begin(node);
+    return node->returning ? 0 : node_begin(node, reterr);
 }
 
 /* ---- serving ---- */
@@ -278,7 +355,7 @@ static int describe(const struct node *node, struct text *out)
     text_add_json(out, bytes_of_string(node->instance.name));
     text_print(out, ",\"pid\":%d,\"http_host\":", (int)getpid());
     text_add_json(out, bytes_of_string(node->options.http_host));
-    text_print(out, ",\"http_port\":%d,\"version\":", node->http_port);
+    text_print(out, "," HTTP_PORT_MEMBER "%d,\"version\":", node->http_port);
     text_add_json(out, BYTES(MANTA_VERSION));
     text_add_string(out, "}\n");
     return out->failed ? -1 : 0;
@@ -305,7 +382,7 @@ static void write_description(const struct node *node)
 void node_on_controller(struct node *node)
 {
     char line[32];
-    if (node->phase != NODE_STARTING)
+    if (node->phase != NODE_STARTING || node->returning)
         return;
     node->phase = NODE_SERVING;
     write_description(node);
@@ -329,7 +406,7 @@ static void set_phase(struct node *node, enum node_phase phase, int64_t limit_ms
 
 static bool proxies_run(const struct node *node)
 {
-    for (int i = 0; i < node->proxy_count; i++)
+    for (int i = 0; i < NODE_PROXY_LIMIT; i++)
         if (node->proxies[i].running)
             return true;
     return false;
@@ -337,7 +414,7 @@ static bool proxies_run(const struct node *node)
 
 static void signal_proxies(struct node *node, int signal_number)
 {
-    for (int i = 0; i < node->proxy_count; i++)
+    for (int i = 0; i < NODE_PROXY_LIMIT; i++)
         node_role_signal(&node->proxies[i], signal_number);
 }
 
@@ -368,6 +445,9 @@ void node_end(struct node *node, const char *reason, int64_t drain_ms)
     if (node->phase >= NODE_DRAINING)
         return;
     log_print(LOG_INFO, "ending: %s", reason);
+    node->returning = false;
+    node->owns_directory = true; /* what is found and not known by now is gone with the rest */
+    loop_timer_clear(&node->return_timer);
     set_phase(node, NODE_DRAINING, drain_ms);
     /* With the proxies' own copies closed, new connections are refused instead of left waiting. */
     socket_close(node->http_listener);
@@ -440,6 +520,7 @@ void node_close(struct node *node)
         channel_set_done(&node->channels);
         loop_watch_close(&node->parent_watch);
         loop_timer_clear(&node->phase_timer);
+        loop_timer_clear(&node->return_timer);
     }
     socket_close(node->http_listener);
     socket_close(node->controller_listener);
@@ -451,6 +532,7 @@ void node_close(struct node *node)
     log_close();
     node->environment = mem_free(node->environment);
     node->proxy_environment = mem_free(node->proxy_environment);
+    node->replica_environment = mem_free(node->replica_environment);
     /* The link last: its end tells who started us that everything is gone. */
     socket_close(node->parent_link);
 }

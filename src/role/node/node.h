@@ -8,9 +8,11 @@
  *     node_role.c     the controller and the proxies: started, restarted with a back-off
  *     node_replica.c  replicas: started and ended for the controller; their exits and last words
  *     node_desk.c     node.sock: the controller's frames
+ *     node_return.c   processes of an earlier node of a service: found, taken back or ended
  *
  * The node decides nothing about applications.  It holds the listening sockets, so that neither a
- * proxy's nor the controller's death loses a connection that waits in their queues.
+ * proxy's nor the controller's death loses a connection that waits in their queues.  Nor does its
+ * own, in a service: there the others keep the sockets for the node that comes after it.
  */
 #ifndef MANTA_ROLE_NODE_H
 #define MANTA_ROLE_NODE_H
@@ -65,6 +67,8 @@ struct node_role {
     struct loop_timer again; /* set while it waits for its next start */
     int number;              /* 0: the controller; proxies count from 1 */
     bool running;
+    bool claimed; /* an earlier node's, and it has not spoken to this one */
+    bool retired; /* of more proxies than are wanted now: it ends and stays away */
     int64_t started_ns;
     int64_t pause_ms; /* before the next start */
     uint32_t starts;  /* so far */
@@ -80,6 +84,7 @@ struct node_replica {
     char *app, *deployment;
     struct child child;
     bool running;
+    bool claimed; /* as a role's */
     uint32_t pid;
     int exit_code, signal_number;
     int words_descriptor; /* our end of its stderr; -1: closed */
@@ -95,8 +100,12 @@ struct node_guest {
     struct list_link link; /* on node->guests */
     struct node *node;
     struct channel channel;
-    struct loop_timer timer; /* until its hello */
-    bool greeted;            /* it is, or was, the controller */
+    struct loop_timer timer; /* until it has said who it is */
+    pid_t pid;               /* of who connected */
+    int brought;             /* the descriptor that came with its hello; -1: none */
+    bool returns;            /* a process of an earlier node says hello */
+    bool greeted;            /* it is, or was, the controller, or a process that was taken back */
+    bool list_wanted;        /* asked while processes are still being taken back */
 };
 
 struct node {
@@ -109,7 +118,10 @@ struct node {
     struct loop_timer phase_timer;
     uint32_t signals; /* that asked for the end */
     int failed;       /* why the instance did not start: a negative error code */
-    bool owns_directory;
+    bool owns_directory; /* nothing of the instance lives but what this node knows */
+    bool returning;      /* processes of an earlier node are being taken back */
+    bool took_back;      /* there were some */
+    struct loop_timer return_timer;
 
     int http_port; /* bound; -1: none */
     int http_listener, controller_listener;
@@ -119,9 +131,10 @@ struct node {
     int lifeline[2];              /* [0] stays here, [1] is every child's (parent.h) */
 
     char libexec[NODE_PATH_SIZE];
-    char log_level[16], request_timeout[64], keep_alive[64];
-    char **environment;       /* of the controller and replicas */
-    char **proxy_environment; /* with the HTTP settings */
+    char log_level[16], request_timeout[64], keep_alive[64], socket_variable[160];
+    char **environment;         /* of the controller */
+    char **proxy_environment;   /* with the HTTP settings */
+    char **replica_environment; /* with where its stderr is read */
 
     struct node_role controller, proxies[NODE_PROXY_LIMIT];
     int proxy_count;
@@ -143,6 +156,9 @@ int node_proxies_for_cores(int cores);
 /* node.c */
 int node_open(struct node *node, const struct node_options *options, struct error *reterr);
 void node_close(struct node *node);
+/* Once nobody is left to be taken back: sockets that nobody kept, roles that do not run.  An error
+ * ends the node and leaves what lives alone. */
+int node_begin(struct node *node, struct error *reterr);
 /* The controller stands: tells who started the instance. */
 void node_on_controller(struct node *node);
 /* Ends everything; proxies have `drain_ms` to finish. */
@@ -155,6 +171,10 @@ void node_tell_failure(int parent_descriptor, const struct error *error);
 /* node_role.c */
 void node_role_init(struct node_role *role, struct node *node, int number);
 void node_role_start(struct node_role *role);
+/* An earlier node's process: it is watched from here on.  False: it is gone, or another one. */
+bool node_role_adopt(struct node_role *role, pid_t pid, uint64_t started);
+/* Ends, and is not started again. */
+void node_role_retire(struct node_role *role);
 void node_role_signal(struct node_role *role, int signal_number);
 /* The common last arguments: how to log.  Returns how many were written (at most 7). */
 size_t node_log_arguments(const struct node *node, const char **list);
@@ -162,6 +182,12 @@ size_t node_log_arguments(const struct node *node, const char **list);
 /* node_replica.c */
 int node_replica_start(struct node *node, const struct wire_replica_start *start,
                        struct node_replica **ret_replica, struct error *reterr);
+/* As node_role_adopt; whose it is, and what it writes, it says itself. */
+struct node_replica *node_replica_adopt(struct node *node, uint64_t id, pid_t pid,
+                                        uint64_t started);
+void node_replica_name(struct node_replica *replica, struct bytes app, struct bytes deployment);
+/* Takes over where its stderr is read. */
+void node_replica_take_words(struct node_replica *replica, int descriptor);
 void node_replica_signal(struct node_replica *replica, bool kill);
 /* Of one that ended: it was told, or nobody will be. */
 void node_replica_forget(struct node_replica *replica);
@@ -171,5 +197,22 @@ int node_desk_open(struct node *node, struct error *reterr);
 void node_desk_close(struct node *node);
 /* Tells the controller of the exits that it has not heard of. */
 void node_desk_tell_exits(struct node *node);
+/* Answers the lists that were asked for while processes were taken back. */
+void node_desk_tell_lists(struct node *node);
+
+/* node_return.c */
+/* Does any process of the instance live? */
+bool node_return_finds(struct node *node);
+/* Claims them, and waits for what they say.  What this node starts comes after that. */
+void node_return_begin(struct node *node);
+/* A claimed one spoke, or is gone: perhaps it was the last. */
+void node_return_check(struct node *node);
+/* False: it is not taken. */
+bool node_return_take(struct node_guest *guest, const struct wire_role_here *here);
+/* Watches a process by its id, when that is still the one that started then. */
+bool node_return_adopt(struct node *node, struct child *child, pid_t pid, uint64_t started,
+                       void (*exit)(void *owner, struct child *child, int exit_code,
+                                    int signal_number),
+                       void *owner);
 
 #endif

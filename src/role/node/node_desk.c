@@ -4,7 +4,9 @@
  *
  * Whoever connects must be of this user and say hello as the controller; the newest one that did is
  * the controller, since an older connection can only be that of a dead one.  Others connect just to
- * see whether the instance lives.
+ * see whether the instance lives.  A hello that brings a descriptor (WIRE_DESCRIPTOR) is that of a
+ * process that an earlier node started; a role_here follows, and the connection then only tells it
+ * that this node lives (node_return.c).
  *
  *     replica_start  ->  replica_here, or an outcome with the error and a replica_exit; in both
  *                        the stream is the replica's id
@@ -35,6 +37,7 @@ static void guest_free(struct node_guest *guest)
     list_remove(&guest->link);
     loop_timer_clear(&guest->timer);
     channel_close(&guest->channel);
+    socket_close(guest->brought);
     mem_free(guest);
 }
 
@@ -131,6 +134,9 @@ static bool on_list(struct node_guest *guest)
 {
     struct map_entry *entry;
     struct error none = {0};
+    guest->list_wanted = guest->node->returning;
+    if (guest->list_wanted)
+        return true; /* what is still to come would be missing */
     map_each (entry, &guest->node->replicas) {
         const struct node_replica *replica = entry->value;
         if (replica->running && !put_here(guest, replica, 0))
@@ -139,23 +145,45 @@ static bool on_list(struct node_guest *guest)
     return put_outcome(guest, &none, 0);
 }
 
-static bool on_hello(struct node_guest *guest, struct bytes payload)
+void node_desk_tell_lists(struct node *node)
+{
+    struct list_link *link, *after;
+    list_each_safe (link, after, &node->guests) {
+        struct node_guest *guest = list_entry(link, struct node_guest, link);
+        if (guest->list_wanted && !on_list(guest))
+            guest_free(guest);
+    }
+}
+
+static bool put_hello(struct node_guest *guest)
+{
+    struct wire_hello hello;
+    wire_hello_fill(&hello, WIRE_ROLE_NODE, 0, bytes_of_string(guest->node->instance.name));
+    hello.pid = (uint32_t)getpid();
+    uint8_t *room = channel_put_room_always(&guest->channel, wire_hello_size(&hello));
+    if (!room)
+        return false;
+    channel_put_done(&guest->channel, wire_hello_write(&hello, 0, 0, false, room));
+    return true;
+}
+
+static bool on_hello(struct node_guest *guest, bool returns, struct bytes payload)
 {
     struct node *node = guest->node;
-    struct wire_hello hello, answer;
+    struct wire_hello hello;
     uint16_t version;
     const char *reason = "it is not the controller";
     if (wire_hello_read(&hello, payload) < 0 || wire_hello_check(&hello, &version, &reason) < 0 ||
-        hello.role != WIRE_ROLE_CONTROLLER) {
+        (!returns && hello.role != WIRE_ROLE_CONTROLLER)) {
         log_print(LOG_WARNING, "a connection to the node's socket is refused: %s", reason);
         return false;
     }
-    wire_hello_fill(&answer, WIRE_ROLE_NODE, 0, bytes_of_string(node->instance.name));
-    answer.pid = (uint32_t)getpid();
-    uint8_t *room = channel_put_room_always(&guest->channel, wire_hello_size(&answer));
-    if (!room)
+    guest->returns = returns;
+    guest->brought = channel_take_descriptor(&guest->channel);
+    if (returns)
+        return true; /* it is answered when it has said which one it is */
+    if (!put_hello(guest))
         return false;
-    channel_put_done(&guest->channel, wire_hello_write(&answer, 0, 0, false, room));
     if (node->controller_guest)
         guest_free(node->controller_guest);
     node->controller_guest = guest;
@@ -166,14 +194,32 @@ static bool on_hello(struct node_guest *guest, struct bytes payload)
     return true;
 }
 
+/* What it says afterwards, if anything, is nothing to us. */
+static bool on_return(struct node_guest *guest, uint8_t type, struct bytes payload)
+{
+    struct wire_role_here here;
+    if (guest->greeted)
+        return true;
+    if (type != WIRE_ROLE_HERE_FRAME || wire_role_here_read(&here, payload) < 0 ||
+        !node_return_take(guest, &here) || !put_hello(guest))
+        return false;
+    guest->greeted = true;
+    loop_timer_clear(&guest->timer);
+    node_return_check(guest->node);
+    return true;
+}
+
 /* False: the peer broke the protocol, or cannot be answered. */
 static bool on_frame(struct node_guest *guest, struct bytes frame)
 {
     struct wire_header header;
     wire_header_read(&header, frame.at);
     struct bytes payload = bytes_skip(frame, WIRE_HEADER_SIZE);
+    if (guest->returns)
+        return on_return(guest, header.type, payload);
     if (!guest->greeted)
-        return header.type == WIRE_HELLO_FRAME && on_hello(guest, payload);
+        return header.type == WIRE_HELLO_FRAME &&
+               on_hello(guest, header.flags & WIRE_DESCRIPTOR, payload);
     switch (header.type) {
     case WIRE_REPLICA_START_FRAME:
         return on_start(guest, payload);
@@ -230,12 +276,16 @@ static void hello_late(void *owner)
 
 static void welcome(struct node *node, int descriptor)
 {
-    if (node->guests.length >= NODE_GUEST_LIMIT || socket_check_peer(descriptor, NULL) < 0) {
+    pid_t pid = 0;
+    if (node->guests.length >= NODE_GUEST_LIMIT + (size_t)node->settings.replica_limit ||
+        socket_check_peer(descriptor, &pid) < 0) {
         socket_close(descriptor);
         return;
     }
     struct node_guest *guest = mem_new(sizeof *guest);
     guest->node = node;
+    guest->pid = pid;
+    guest->brought = -1;
     loop_timer_init(node->loop, &guest->timer, hello_late, guest);
     if (channel_open(&guest->channel, &node->channels, descriptor, guest_event, guest) < 0) {
         mem_free(guest);

@@ -103,6 +103,17 @@ static void words_again(void *owner)
     loop_watch_change(&replica->words_watch, LOOP_READ);
 }
 
+void node_replica_take_words(struct node_replica *replica, int descriptor)
+{
+    loop_watch_close(&replica->words_watch);
+    if (replica->words_descriptor != descriptor)
+        socket_close(replica->words_descriptor);
+    replica->words_descriptor = descriptor;
+    if (descriptor >= 0 && loop_watch_open(replica->node->loop, &replica->words_watch, descriptor,
+                                           LOOP_READ, words_ready, replica) < 0)
+        close_words(replica); /* it runs; its words are lost */
+}
+
 /* Its process group is dead: what the pipe holds is all there will be. */
 static void take_last_words(struct node_replica *replica)
 {
@@ -133,7 +144,7 @@ static void replica_exit(void *owner, struct child *child, int exit_code, int si
     struct node *node = replica->node;
     char path[INSTANCE_PATH_SIZE];
     ensure(child == &replica->child && replica->running && node->replicas_running > 0);
-    replica->running = false;
+    replica->running = replica->claimed = false;
     replica->exit_code = exit_code;
     replica->signal_number = signal_number;
     node->replicas_running--;
@@ -143,6 +154,9 @@ static void replica_exit(void *owner, struct child *child, int exit_code, int si
     if (signal_number)
         log_print(LOG_INFO, "replica %llu of deployment '%s' ended by signal %d",
                   (unsigned long long)replica->id, replica->deployment, signal_number);
+    else if (exit_code < 0)
+        log_print(LOG_INFO, "replica %llu of deployment '%s' ended, how is not known",
+                  (unsigned long long)replica->id, replica->deployment);
     else
         log_print(LOG_INFO, "replica %llu of deployment '%s' ended with exit code %d",
                   (unsigned long long)replica->id, replica->deployment, exit_code);
@@ -151,6 +165,7 @@ static void replica_exit(void *owner, struct child *child, int exit_code, int si
     if (node->untold.length > NODE_UNTOLD_LIMIT)
         node_replica_forget(
             list_entry(list_first(&node->untold), struct node_replica, untold_link));
+    node_return_check(node);
     node_check_end(node);
 }
 
@@ -164,8 +179,8 @@ void node_replica_signal(struct node_replica *replica, bool kill)
 /* ---- the start of one ---- */
 
 /*
- * What to execute for a runner, and how its arguments begin: "c" is our own, "python:/absolute/path"
- * an interpreter.  The number of arguments.
+ * What to execute for a runner, and how its arguments begin: "c" is our own,
+ * "python:/absolute/path" an interpreter.  The number of arguments.
  */
 static size_t choose_program(const struct node *node, struct bytes runner, char *path,
                              size_t path_size, const char **list)
@@ -208,12 +223,14 @@ static int spawn_process(struct node_replica *replica, const struct wire_replica
     snprintf(version_hash, sizeof version_hash, "%llx", (unsigned long long)start->version);
     struct child_descriptor descriptors[] = {
         {.source = document, .target = DOCUMENT_DESCRIPTOR},
-        {.source = node->lifeline[1], .target = PARENT_DESCRIPTOR}};
+        {.source = node->lifeline[1], .target = PARENT_DESCRIPTOR},
+        {.source = replica->words_descriptor, .target = PARENT_WORDS}};
     struct child_spawn spawn = {.path = path,
                                 .arguments = list,
-                                .environment = (const char *const *)node->environment,
+                                .environment = (const char *const *)node->replica_environment,
                                 .descriptors = descriptors,
-                                .descriptor_count = 2,
+                                /* In a service it keeps its words for the next node. */
+                                .descriptor_count = node->options.is_private ? 2 : 3,
                                 .output = -1,
                                 .error_output = words,
                                 .oom_score_adj = REPLICA_OOM_SCORE};
@@ -250,9 +267,7 @@ static int spawn(struct node_replica *replica, const struct wire_replica_start *
     replica->running = true;
     replica->pid = (uint32_t)replica->child.pid;
     replica->node->replicas_running++;
-    if (loop_watch_open(replica->node->loop, &replica->words_watch, words[0], LOOP_READ,
-                        words_ready, replica) < 0)
-        close_words(replica); /* it runs; its words are lost */
+    node_replica_take_words(replica, words[0]);
     return 0;
 }
 
@@ -262,8 +277,8 @@ static bool is_runner(struct bytes runner)
     if (bytes_equal(runner, BYTES("c")))
         return true;
     return runner.size > prefix + 1 && runner.size < NODE_PATH_SIZE &&
-           bytes_equal(bytes_head(runner, prefix), BYTES("python:")) &&
-           runner.at[prefix] == '/' && !memchr(runner.at, 0, runner.size);
+           bytes_equal(bytes_head(runner, prefix), BYTES("python:")) && runner.at[prefix] == '/' &&
+           !memchr(runner.at, 0, runner.size);
 }
 
 static int check(const struct node *node, const struct wire_replica_start *start,
@@ -283,20 +298,48 @@ static int check(const struct node *node, const struct wire_replica_start *start
     return 0;
 }
 
+static struct node_replica *replica_new(struct node *node, uint64_t id)
+{
+    struct node_replica *replica = mem_new(sizeof *replica);
+    *replica = (struct node_replica){.node = node,
+                                     .id = id,
+                                     .child.pidfd = -1,
+                                     .words_descriptor = -1,
+                                     .app = mem_copy_string("", 0),
+                                     .deployment = mem_copy_string("", 0)};
+    loop_timer_init(node->loop, &replica->words_timer, words_again, replica);
+    return replica;
+}
+
+void node_replica_name(struct node_replica *replica, struct bytes app, struct bytes deployment)
+{
+    mem_free(replica->app);
+    mem_free(replica->deployment);
+    replica->app = mem_copy_string((const char *)app.at, app.size);
+    replica->deployment = mem_copy_string((const char *)deployment.at, deployment.size);
+}
+
+struct node_replica *node_replica_adopt(struct node *node, uint64_t id, pid_t pid, uint64_t started)
+{
+    struct node_replica *replica = replica_new(node, id);
+    if (map_try_put(&node->replicas, id, replica) < 0 ||
+        !node_return_adopt(node, &replica->child, pid, started, replica_exit, replica)) {
+        node_replica_forget(replica);
+        return NULL;
+    }
+    replica->running = replica->claimed = true;
+    replica->pid = (uint32_t)pid;
+    node->replicas_running++;
+    return replica;
+}
+
 int node_replica_start(struct node *node, const struct wire_replica_start *start,
                        struct node_replica **ret_replica, struct error *reterr)
 {
     if (check(node, start, reterr) < 0)
         return reterr->code;
-    struct node_replica *replica = mem_new(sizeof *replica);
-    *replica = (struct node_replica){
-        .node = node,
-        .id = start->replica,
-        .child.pidfd = -1,
-        .words_descriptor = -1,
-        .app = mem_copy_string((const char *)start->app.at, start->app.size),
-        .deployment = mem_copy_string((const char *)start->deployment.at, start->deployment.size)};
-    loop_timer_init(node->loop, &replica->words_timer, words_again, replica);
+    struct node_replica *replica = replica_new(node, start->replica);
+    node_replica_name(replica, start->app, start->deployment);
     int code = map_try_put(&node->replicas, replica->id, replica) < 0
                    ? error_set(reterr, ERROR_LIMIT, "the node has %zu replicas already",
                                map_count(&node->replicas))

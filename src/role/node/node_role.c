@@ -128,6 +128,25 @@ void node_role_start(struct node_role *role)
     log_print(LOG_INFO, "%s runs as process %d", role_name(role, name), (int)role->child.pid);
 }
 
+bool node_role_adopt(struct node_role *role, pid_t pid, uint64_t started)
+{
+    struct node *node = role->node;
+    char name[24];
+    ensure(!role->running);
+    if (!node_return_adopt(node, &role->child, pid, started, role_exit, role))
+        return false;
+    role->running = role->claimed = true;
+    role->started_ns = loop_refresh_now_ns(node->loop);
+    log_print(LOG_INFO, "%s is found as process %d", role_name(role, name), (int)pid);
+    return true;
+}
+
+void node_role_retire(struct node_role *role)
+{
+    role->retired = true;
+    node_role_signal(role, SIGTERM);
+}
+
 static void start_again(void *owner)
 {
     struct node_role *role = owner;
@@ -143,13 +162,14 @@ void node_role_init(struct node_role *role, struct node *node, int number)
 
 /* ---- death ---- */
 
-/* Without a controller nothing works; who waits for the instance hears why. */
+/* Without a controller nothing works; who waits for the instance hears why.  What serves already is
+ * not ended for it. */
 static bool give_up(struct node_role *role, const char *how)
 {
     struct node *node = role->node;
     struct error error = {0};
     char name[24];
-    if (role->number != 0 || node->phase != NODE_STARTING)
+    if (role->number != 0 || node->phase != NODE_STARTING || node->took_back)
         return false;
     if (++role->deaths < NODE_START_ATTEMPTS && !role->hopeless)
         return false;
@@ -183,16 +203,20 @@ static void role_exit(void *owner, struct child *child, int exit_code, int signa
     struct node_role *role = owner;
     char how[64];
     ensure(child == &role->child);
-    role->running = false;
+    role->running = role->claimed = false;
     role->hopeless = exit_code == EXIT_HOPELESS;
     if (signal_number)
         snprintf(how, sizeof how, "signal %d", signal_number);
-    else
+    else if (exit_code >= 0)
         snprintf(how, sizeof how, "exit code %d", exit_code);
-    if (role->node->phase < NODE_DRAINING)
-        role_died(role, how);
     else
+        snprintf(how, sizeof how, "how is not known");
+    if (role->node->phase >= NODE_DRAINING)
         node_check_end(role->node);
+    else if (role->node->returning)
+        node_return_check(role->node); /* which starts it, in its time */
+    else if (!role->retired)
+        role_died(role, how);
 }
 
 void node_role_signal(struct node_role *role, int signal_number)

@@ -26,6 +26,7 @@
 #include "dispatch.h"
 #include "http1.h"
 #include "list.h"
+#include "parent.h"
 #include "loop.h"
 #include "parcel.h"
 #include "pool.h"
@@ -58,7 +59,7 @@ struct connection;
 struct proxy_options {
     const char *directory, *controller, *log_directory, *log_encoding;
     int number, listen_descriptor, log_level;
-    int parent_descriptor; /* parent.h; -1: none */
+    struct parent_bond bond; /* of the process to its node */
     bool log_to_stderr;
     const struct trace *trace; /* for the router; null: off */
 };

@@ -25,9 +25,9 @@ int main(int argument_count, char **arguments)
                                           {"log-encoding", required_argument, NULL, 'E'},
                                           {"log-to-stderr", no_argument, NULL, 's'},
                                           {NULL, 0, NULL, 0}};
-    struct proxy_options options = {
-        .listen_descriptor = -1, .log_level = 20, .parent_descriptor = parent_take_descriptor()};
+    struct proxy_options options = {.listen_descriptor = -1, .log_level = 20};
     int option;
+    parent_take_bond(&options.bond);
     while ((option = getopt_long(argument_count, arguments, "", table, NULL)) != -1) {
         switch (option) {
         case 'i':

@@ -5,16 +5,21 @@
  *
  * proxy.c knows none of these, so that it runs in the simulated world as it is.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "child.h"
 #include "log.h"
 #include "metrics.h"
 #include "parent.h"
 #include "proxy.h"
+#include "wire.h"
+
+enum { GREETING_SIZE = 512 };
 
 static void proxy_open_log(struct proxy *proxy, const struct proxy_options *options)
 {
@@ -47,6 +52,22 @@ static void proxy_node_ended(void *owner)
     parent_follow();
 }
 
+/* In a service it serves on, and brings a later node the listening socket. */
+static int watch_node(struct proxy *proxy, struct parent *parent,
+                      const struct proxy_options *options, struct error *reterr)
+{
+    uint8_t bytes[GREETING_SIZE];
+    struct wire_role_here here = {.role = WIRE_ROLE_PROXY,
+                                  .number = (uint64_t)options->number,
+                                  .started = child_start_time(getpid())};
+    struct parent_greeting greeting = {.descriptor = options->listen_descriptor,
+                                       .away_limit_ms = proxy->settings.node_away_limit_ms};
+    greeting.bytes =
+        bytes_of(bytes, wire_return_write(&here, (uint32_t)getpid(), bytes, sizeof bytes));
+    int code = parent_watch(parent, proxy->loop, &options->bond, &greeting, proxy_node_ended, NULL);
+    return code < 0 ? error_set(reterr, ERROR_SYSTEM, "the node cannot be watched") : 0;
+}
+
 int proxy_run(const struct proxy_options *options)
 {
     static struct proxy proxy; /* one per process */
@@ -64,12 +85,13 @@ int proxy_run(const struct proxy_options *options)
         seed = (uint64_t)options->number + 1;
     child_raise_nofile();
     proxy_open_log(&proxy, options);
-    if (proxy_open(&proxy, options, seed, &error) < 0) {
+    signal(SIGPIPE, SIG_IGN); /* the reader of our stderr may leave */
+    if (proxy_open(&proxy, options, seed, &error) < 0 ||
+        watch_node(&proxy, &parent, options, &error) < 0) {
         log_print(LOG_ERROR, "%s", error.text);
         fprintf(stderr, "manta-proxy: %s\n", error.text);
         return 1;
     }
-    parent_watch(&parent, proxy.loop, options->parent_descriptor, proxy_node_ended, NULL);
     proxy_name(options, name);
     metrics_open(options->directory, name);
     log_print(LOG_INFO, "serving");

@@ -113,7 +113,7 @@ void stage_open(void)
     struct conduct_options options = {.directory = stage.directory,
                                       .node = "",
                                       .listen_descriptor = listener,
-                                      .parent_descriptor = -1,
+                                      .bond.descriptor = -1,
                                       .engine = engine_new};
     memset(&stage.conduct, 0, sizeof stage.conduct);
     settings_init(&stage.conduct.settings);
