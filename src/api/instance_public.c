@@ -211,9 +211,14 @@ static bool start_thread(void *(*main)(void *owner), void *owner)
 static void leave_node(struct manta_instance *instance)
 {
     forks_drop(&instance->at_fork);
+    bool ended = instance->node && instance->link >= 0 && await_end(instance, 0);
     if (instance->link >= 0)
         socket_close(instance->link);
     instance->link = -1;
+    if (ended) { /* at once: the program may be about to end, and its threads with it */
+        reap_node(instance->node, &instance->place, instance->owned);
+        instance->node = 0;
+    }
     struct reaper *reaper = instance->node ? mem_try(sizeof *reaper) : NULL;
     if (reaper) {
         *reaper = (struct reaper){instance->node, instance->owned, instance->place};
