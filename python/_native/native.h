@@ -36,7 +36,7 @@
 
 /* Names that are looked up often, made once. */
 #define NATIVE_NAMES(X)                                                                            \
-    X(set_result) X(set_error) X(push) X(type) X(asgi) X(http) X(http_version) X(method) X(scheme) \
+    X(set_result) X(set_error) X(push) X(full) X(type) X(asgi) X(http) X(http_version) X(method) X(scheme) \
     X(path) X(raw_path) X(query_string) X(root_path) X(headers) X(client) X(server) X(extensions)  \
     X(version) X(spec_version)
 

@@ -79,16 +79,31 @@ static bool take_value(struct native_call *self, const struct manta_value *value
     return !tell(self, name, object);
 }
 
+/* The reader is behind: what it has not read pays no credit, so the sender waits, too. */
+static bool reader_is_full(struct native_call *self)
+{
+    PyObject *full = PyObject_GetAttr(self->reply, self->state->names.full);
+    if (!full)
+        PyErr_Clear();
+    Py_XDECREF(full);
+    return full == Py_True;
+}
+
 static void drain_stream(struct native_call *self)
 {
     struct manta_error error = {0};
     struct manta_value item;
     int code;
-    while ((code = manta_call_next(self->call, 0, &item, &error)) == 1)
+    if (reader_is_full(self))
+        return; /* resume() puts it on the ring again */
+    while ((code = manta_call_next(self->call, 0, &item, &error)) == 1) {
         if (take_value(self, &item, self->state->names.push)) {
             finish(self);
             return;
         }
+        if (reader_is_full(self))
+            return;
+    }
     if (code == MANTA_ETIMEOUT && !manta_call_over(self->call))
         return;
     if (code == MANTA_ETIMEOUT) { /* it ended in between */
@@ -293,6 +308,16 @@ static PyObject *call_cancel(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* The reader of a stream has caught up. */
+static PyObject *call_resume(PyObject *object, PyObject *unused)
+{
+    struct native_call *self = (struct native_call *)object;
+    (void)unused;
+    if (self->call)
+        native_ring_push(self->ring, self);
+    Py_RETURN_NONE;
+}
+
 /*
  * wait(timeout_s or None): reads the network on this thread until the call is over or the time is,
  * and fills the reply.  Returns at once when another thread waits already, or in a callback.
@@ -358,6 +383,7 @@ static void call_dealloc(PyObject *object)
 }
 
 static PyMethodDef METHODS[] = {
+    {"resume", call_resume, METH_NOARGS, "Takes more items of a stream."},
     {"wait", call_wait, METH_O, "Waits on this thread, at most so many seconds or None."},
     {"cancel", call_cancel, METH_NOARGS, "Gives up; the reply ends with an error."},
     {NULL, NULL, 0, NULL}};

@@ -7,6 +7,7 @@
 
 #include "door.h"
 #include "log.h"
+#include "mem.h"
 
 const struct manta_args *manta_replica_args(const struct manta_replica *replica)
 {
@@ -40,13 +41,20 @@ void *manta_replica_state(const struct manta_replica *replica)
 
 void manta_replica_log(struct manta_replica *replica, int level, const char *format, ...)
 {
-    char text[1024];
+    char text[1024], *longer = NULL;
     va_list arguments;
     (void)replica;
     if (!log_enabled((enum log_level)level))
         return;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    int length = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    log_print((enum log_level)level, "%s", text);
+    /* A trace; without memory its beginning must do. */
+    if (length >= (int)sizeof text && (longer = mem_try((size_t)length + 1))) {
+        va_start(arguments, format);
+        vsnprintf(longer, (size_t)length + 1, format, arguments);
+        va_end(arguments);
+    }
+    log_print((enum log_level)level, "%s", longer ? longer : text);
+    mem_free(longer);
 }

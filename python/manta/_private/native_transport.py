@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from manta._private import native_errors
 from manta._private.names import DeploymentID
-from manta._private.reply import Reply
+from manta._private.reply import Reply, StreamReply
 from manta._private.transport import Request, Transport
 
 ACCEPTS_PICKLES = ("manta-errors", "pickle")
@@ -56,7 +56,9 @@ class NativeTransport(Transport):
             told.set_error(error)
             return
         reply.on_cancel(call.cancel)
-        if not request.stream:
+        if isinstance(reply, StreamReply):
+            reply.resume = call.resume
+        else:
             reply.block = call.wait
 
     def broadcast(self, request: Request) -> list[Reply]:
@@ -95,6 +97,11 @@ class _Told:
         self._deployment = deployment
         self.set_result = reply.set_result
         self.push = getattr(reply, "push", None)
+
+    @property
+    def full(self) -> bool:
+        """Whether a stream's reader is behind; asked after each push."""
+        return bool(getattr(self._reply, "full", False))
 
     def set_error(self, error: BaseException) -> bool:
         return self._reply.set_error(native_errors.of_call(error, self._deployment))

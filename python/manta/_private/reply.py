@@ -18,6 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 
+_MOST_ITEMS = 256  # of a stream, not read yet
+
+
 class Reply:
     """One answer, or one error."""
 
@@ -151,12 +154,16 @@ class _Wake:
 class StreamReply(Reply):
     """Items in order, then the end or an error."""
 
-    __slots__ = ("_items", "_waiting")
+    __slots__ = ("_items", "_waiting", "full", "resume")
 
     def __init__(self) -> None:
         super().__init__()
         self._items: deque[Any] = deque()
         self._waiting: Callable[[], None] | None = None
+        # A transport that can wait sets `resume`: from _MOST_ITEMS on `full` tells it to push no
+        # more, and `resume` is called when half of them were read.
+        self.resume: Callable[[], None] | None = None
+        self.full = False
 
     def push(self, item: Any) -> bool:
         """One more item; False when nobody wants it any more."""
@@ -164,6 +171,9 @@ class StreamReply(Reply):
             if self._done:
                 return False
             self._items.append(item)
+            self.full = self.resume is not None and len(self._items) >= _MOST_ITEMS
+            if self.full and len(self._items) <= _MOST_ITEMS // 2:
+                self.full = False  # They were read while this was decided.
             waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting()
@@ -171,9 +181,14 @@ class StreamReply(Reply):
 
     def _take(self) -> tuple[bool, Any]:
         try:
-            return True, self._items.popleft()
+            item = self._items.popleft()
         except IndexError:
             return False, None
+        if self.full and len(self._items) <= _MOST_ITEMS // 2:
+            self.full = False
+            if self.resume is not None:
+                self.resume()
+        return True, item
 
     def _arm(self, wake: Callable[[], None]) -> bool:
         """Have ``wake`` called at the next change; False when there is one already."""
