@@ -387,6 +387,17 @@ def test_manta_run_runs_a_module(python_world):
         running.process.kill()
 
 
+def test_the_example_does_what_its_page_says(python_world):
+    running = Running(python_world, "app:app", (), ("--app-dir", str(ROOT / "examples/python")))
+    try:
+        running.await_running()
+        assert running.get("/score?text=hello").json() == {"text": "hello", "score": 532}
+        assert running.get("/count?to=3").text == "0\n1\n2\n"
+        assert running.end(signal.SIGINT) == 0
+    finally:
+        running.process.kill()
+
+
 @pytest.mark.parametrize("target", ["python_apps:nothing", "no_such_module:app", "python_apps:Worker"])
 def test_manta_run_says_what_is_wrong_with_a_target(python_world, target):
     done = python_world.command("run", "--port", "0", target)

@@ -10,6 +10,7 @@ usage: ./dev bench [options]          HTTP, interleaved, ratios against the targ
        ./dev bench start [options]    time to the first answer, memory and idle CPU
        ./dev bench payload [runs]     large bodies between two processes (by reference, copied once, by socket), and
                                      a pipeline of three deployments that passes pictures of 10 MB
+       ./dev bench python [options]   CPU per request of Python replicas, FastAPI beside uvicorn, calls through handles
 
 Everything runs on this machine over loopback, for a bounded time, and is ended afterwards; nginx and
 HAProxy run by hand with their own configuration in a temporary directory.
@@ -29,7 +30,13 @@ END
 bench_main()
 {
     need build bench
+    [ "${1:-}" != python ] || python_environment_ready || exit 1
     compile_build release || exit 1
+    if [ "${1:-}" = python ]; then
+        shift
+        export PYTHONPATH=$PWD/build/release/python:$PWD/bench/python PYTHONDONTWRITEBYTECODE=1
+        exec "$python_environment/bin/python" bench/python/python_bench.py "$@"
+    fi
     if [ "${1:-}" = start ]; then
         shift
         exec "$python" bench/start.py "$@"
