@@ -154,7 +154,7 @@ struct native_call {
     struct native_ring *ring;
     struct native_call *next; /* on the ring; guarded by it */
     bool queued;              /* on the ring; guarded by it */
-    bool waited;              /* a thread waits for it in Call.wait and will finish it */
+    bool claimed;             /* one thread finishes it, or waits to; Python may run meanwhile */
     bool stream;
     struct manta_call *call; /* null once it is over; until then Manta holds a reference to this */
     PyObject *reply;

@@ -135,12 +135,16 @@ void native_call_drain(struct native_ring *ring)
 {
     struct native_call *self;
     while ((self = native_ring_pop(ring))) {
-        if (!self->call || self->waited)
+        if (!self->call || self->claimed)
             continue;
+        self->claimed = true;
+        Py_INCREF(self);
         if (self->stream)
             drain_stream(self);
         else
             drain_call(self);
+        self->claimed = false;
+        Py_DECREF(self);
     }
 }
 
@@ -285,7 +289,7 @@ PyObject *native_call_begin(struct native_state *state, PyObject *owner, struct 
         self->owner = Py_NewRef(owner);
         self->ring = ring;
         self->next = NULL;
-        self->queued = self->waited = false;
+        self->queued = self->claimed = false;
         self->stream = wanted.stream != 0;
         self->call = NULL;
         self->reply = Py_NewRef(wanted.reply);
@@ -331,9 +335,9 @@ static PyObject *call_wait(PyObject *object, PyObject *timeout)
     int code = MANTA_ETIMEOUT;
     if (PyErr_Occurred())
         return NULL;
-    if (!self->call || self->waited || self->stream)
+    if (!self->call || self->claimed || self->stream)
         Py_RETURN_NONE;
-    self->waited = true; /* from here on nobody else frees self->call */
+    self->claimed = true; /* from here on nobody else frees self->call */
     while (code == MANTA_ETIMEOUT && !interrupted && (forever || left > 0)) {
         double slice = forever || left > SLICE_S ? SLICE_S : left;
         Py_BEGIN_ALLOW_THREADS
@@ -343,12 +347,13 @@ static PyObject *call_wait(PyObject *object, PyObject *timeout)
         left -= slice;
         interrupted = PyErr_CheckSignals() < 0;
     }
-    self->waited = false;
-    if (manta_call_over(self->call)) {
-        Py_INCREF(self);
-        drain_call(self);
-        Py_DECREF(self);
-    }
+    Py_INCREF(self);
+    /* Filling the reply runs Python, and so perhaps the thread that drains: the claim keeps it off. */
+    drain_call(self);
+    self->claimed = false;
+    if (self->call && manta_call_over(self->call))
+        native_ring_push(self->ring, self); /* it ended just now, and nobody was told */
+    Py_DECREF(self);
     if (interrupted)
         return NULL;
     Py_RETURN_NONE;

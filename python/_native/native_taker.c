@@ -10,7 +10,24 @@
  */
 #include "native.h"
 
-static _Thread_local struct manta_taker_thread *entered_thread; /* of enter(), this thread's */
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* What Manta knows of a thread that has entered: made once, ended with the thread. */
+static pthread_key_t entered_key;
+static pthread_once_t entered_once = PTHREAD_ONCE_INIT;
+static atomic_bool entered_over; /* the taker is closed, and its threads with it */
+
+static void end_thread(void *thread)
+{
+    if (!atomic_load(&entered_over))
+        manta_taker_thread_free(thread);
+}
+
+static void make_key(void)
+{
+    pthread_key_create(&entered_key, end_thread);
+}
 
 /* ---- life -------------------------------------------------------------------------------------- */
 
@@ -330,6 +347,8 @@ static PyObject *taker_close(PyObject *object, PyObject *unused)
         manta_taker_thread_free(self->loop_thread);
         self->loop_thread = NULL;
         struct manta_taker *taker = self->taker;
+        atomic_store(&entered_over, true);
+        manta_taker_keep(taker); /* idle threads of the pool are known to it; the process ends now */
         Py_BEGIN_ALLOW_THREADS
         manta_taker_end_calls(taker);
         freed = manta_taker_close(taker);
@@ -357,18 +376,26 @@ static PyObject *taker_enter(PyObject *object, PyObject *unused)
     (void)unused;
     if (!is_open(self))
         return NULL;
-    if (!entered_thread && !(entered_thread = manta_taker_thread_new(self->taker)))
-        return PyErr_NoMemory();
-    manta_taker_enter(entered_thread);
+    pthread_once(&entered_once, make_key);
+    struct manta_taker_thread *thread = pthread_getspecific(entered_key);
+    if (!thread) {
+        thread = manta_taker_thread_new(self->taker);
+        if (!thread || pthread_setspecific(entered_key, thread) != 0) {
+            manta_taker_thread_free(thread);
+            return PyErr_NoMemory();
+        }
+    }
+    manta_taker_enter(thread);
     Py_RETURN_NONE;
 }
 
 static PyObject *taker_leave(PyObject *object, PyObject *unused)
 {
-    (void)object;
+    struct native_taker *self = (struct native_taker *)object;
+    struct manta_taker_thread *thread = pthread_getspecific(entered_key);
     (void)unused;
-    if (entered_thread)
-        entered_thread = manta_taker_thread_free(entered_thread); /* which leaves, too */
+    if (self->taker && thread)
+        manta_taker_leave(thread);
     Py_RETURN_NONE;
 }
 

@@ -108,6 +108,18 @@ class Worker:
         return os.getpid()
 
 
+@serve.deployment(num_replicas=3)
+class Models:
+    """Many models, each loaded where it was asked for first."""
+
+    @serve.multiplexed(max_num_models_per_replica=3)
+    async def load(self, model_id):
+        return f"{model_id}@{serve.get_replica_context().replica_tag}"
+
+    async def __call__(self):
+        return await self.load(serve.get_multiplexed_model_id())
+
+
 @serve.deployment(max_ongoing_requests=100)
 class Front:
     """Calls another deployment."""

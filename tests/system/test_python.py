@@ -286,6 +286,41 @@ def test_a_def_handler_that_blocks_does_not_block_the_replica(drive):
         """)
 
 
+def test_requests_for_a_model_go_where_it_was_loaded(drive):
+    drive("""
+        handle = serve.run(apps.Models.bind())
+        seen = {}
+        for _ in range(5):
+            for model in "abc":
+                seen.setdefault(model, set()).add(handle.options(multiplexed_model_id=model).remote().result())
+                answer = get("/", headers={"serve_multiplexed_model_id": model})[1].decode()
+                seen[model].add(answer)
+        assert {model: len(places) for model, places in seen.items()} == {"a": 1, "b": 1, "c": 1}, seen
+        """)
+
+
+def test_a_stream_is_made_as_fast_as_it_is_read(drive):
+    drive("""
+        @serve.deployment
+        class Source:
+            made = 0
+            async def items(self, count):
+                for self.made in range(count):
+                    yield b"x" * 10_000
+            async def so_far(self):
+                return self.made
+        handle = serve.run(Source.bind(), route_prefix=None)
+        items = iter(handle.options(stream=True).items.remote(5000))
+        next(items)
+        before = -1
+        while before != (now := handle.so_far.remote().result()):
+            before = now
+            time.sleep(0.2)
+        assert before < 1000, before
+        assert sum(1 for _ in items) == 4999
+        """)
+
+
 def test_user_config_reaches_reconfigure_and_a_new_one_replaces(drive):
     drive("""
         handle = serve.run(apps.Worker.options(user_config={"a": 1}).bind(), route_prefix=None)

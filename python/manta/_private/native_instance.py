@@ -53,6 +53,7 @@ def become_replica(taker: Any) -> None:
     """Calls of this process go through its taker from now on."""
     global _taker
     _taker = taker
+    instance.join()
 
 
 def connect(start: bool, options: Optional[dict[str, Any]]) -> Optional[NativeInstance]:

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, Optional
 
 native: Any = importlib.import_module("manta._native")
@@ -38,6 +39,20 @@ class LogHandler(logging.Handler):
             self._taker.log(record.levelno, self.format(record))
         except Exception:
             self.handleError(record)
+
+
+class Entered:
+    """While a ``def`` handler runs in its thread, Manta answers for a loop that cannot."""
+
+    def __init__(self, taker: Any) -> None:
+        self._taker = taker
+
+    def __call__(self, function: Callable[[], Any]) -> Any:
+        self._taker.enter()
+        try:
+            return function()
+        finally:
+            self._taker.leave()
 
 
 class Replica:
@@ -102,6 +117,8 @@ class Replica:
             return False
         gc.collect()
         gc.freeze()
+        if _has_models(self._code.callable):
+            self._taker.models([])  # From now on senders look for the replica that has a model.
         self._taker.ready()
         self._turn()
         return True
@@ -131,6 +148,7 @@ class Replica:
             deployment_id=deployment,
             thread_limit=document["max_ongoing_requests"],
         )
+        self._code.around_threads = Entered(self._taker)
         self._set_context(deployment, code.config)
         self._requests = Requests(self._taker, self._code, deployment, document, self._loop)
         await self._code.construct()
@@ -195,6 +213,13 @@ class _Rank:
     rank = 0
     node_rank = 0
     local_rank = 0
+
+
+def _has_models(made: Any) -> bool:
+    """Whether a method of the user's class is ``@serve.multiplexed``."""
+    from manta.serve.multiplex import _MARK
+
+    return any(hasattr(vars(kind).get(name), _MARK) for kind in type(made).__mro__ for name in vars(kind))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -60,6 +60,8 @@ class UserCode:
         self._warned = False
         self._destroyed = False
         self.callable: Any = None
+        # What a run time does around each function that runs in a thread; None: nothing.
+        self.around_threads: Callable[[Callable[[], Any]], Any] | None = None
 
     # Life.
 
@@ -172,7 +174,7 @@ class UserCode:
         """Every item to ``push``, until that says that nobody reads any more."""
         method = self.method(name)
         if self._sync_in_threads and _is_sync(method):
-            await self._pool.run(lambda: _push_all(method, args, kwargs, push))
+            await self._in_thread(lambda: _push_all(method, args, kwargs, push))
             return
         result = method(*args, **kwargs)
         if inspect.isawaitable(result):
@@ -190,11 +192,15 @@ class UserCode:
         if not _is_sync(function):
             return await self._on_loop(function, args, kwargs)
         if self._sync_in_threads:
-            return await self._pool.run(lambda: function(*args, **kwargs))
+            return await self._in_thread(lambda: function(*args, **kwargs))
         if not self._warned:
             self._warned = True
             warnings.warn(_BLOCKS_LOOP.format(name=_name(function)), stacklevel=2)
         return await self._on_loop(function, args, kwargs)
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        around = self.around_threads
+        return await self._pool.run(function if around is None else lambda: around(function))
 
     @staticmethod
     async def _on_loop(
