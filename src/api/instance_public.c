@@ -28,7 +28,7 @@
 #include "socket.h"
 #include "wire.h"
 
-enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000 };
+enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000, FAILED_WAIT_MS = 2000 };
 
 static const struct manta_start_options START_DEFAULTS = {MANTA_START_OPTIONS};
 
@@ -306,7 +306,8 @@ static int check_options(const struct manta_start_options *options, struct error
 /* Ray Serve's variable counts too. */
 static bool wants_local_testing(const struct manta_start_options *options)
 {
-    static const char *const names[] = {"MANTA_LOCAL_TESTING", "RAY_SERVE_FORCE_LOCAL_TESTING_MODE"};
+    static const char *const names[] = {"MANTA_LOCAL_TESTING",
+                                        "RAY_SERVE_FORCE_LOCAL_TESTING_MODE"};
     bool wanted = options->local_testing;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *value = getenv(names[i]);
@@ -387,8 +388,10 @@ int manta_start(const struct manta_start_options *given, struct manta_instance *
             return 0;
         }
     }
-    if (instance->node)
+    if (instance->node) {
         kill(instance->node, SIGTERM); /* what did not come up as a service would stay otherwise */
+        (void)await_end(instance, FAILED_WAIT_MS); /* so that nothing of it is left behind */
+    }
     instance_free(instance);
     return runtime_error(reterr, &error);
 }
@@ -496,4 +499,3 @@ int manta_shutdown(struct manta_instance *instance, struct manta_error *reterr)
     inside_end(inside);
     return code < 0 ? runtime_error(reterr, &error) : 0;
 }
-

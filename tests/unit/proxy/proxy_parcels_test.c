@@ -364,9 +364,10 @@ Test(proxy_parcels, an_answer_is_written_from_where_the_replica_has_it_and_given
 Test(proxy_parcels, a_client_that_reads_slowly_keeps_the_slot_until_its_last_byte)
 {
     struct stage *stage = collecting_stage();
+    int small = 128 * KIB; /* the kernel takes less than what the client is sent */
+    setsockopt(stage->listener, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     struct client *client = client_new(stage);
     struct region region = lend_region(stage, STAGE_ROOM - 4096);
-    int small = 128 * KIB;
     setsockopt(client->line.descriptor, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     client_say(client, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     reply_lent(stage, replica_request(stage, NULL), 1, 0, STAGE_ROOM - 4096);
