@@ -119,7 +119,10 @@ def test_a_node_killed_twice_in_a_row_is_taken_over_twice(service):
             service.start_node()
         # And before it has taken back anything.
         service.kill_node()
-        service.spawn_node().kill()
+        for _ in range(5):
+            short = service.spawn_node()
+            short.kill()
+            short.wait()
         service.start_node()
         await_more(crowd, 50)
         assert crowd.stop().keys() == {200}
