@@ -350,9 +350,10 @@ static void inside_list(struct engine *from)
     loop_turn_again(engine->loop);
 }
 
-static void inside_end_instance(struct engine *from)
+static bool inside_end_instance(struct engine *from)
 {
     loop_stop(engine_of(from)->loop);
+    return true;
 }
 
 /* ---- life

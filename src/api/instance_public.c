@@ -410,12 +410,27 @@ static int read_port(const struct instance *place)
     return found;
 }
 
+static void count_process(void *owner, const struct instance_process *process)
+{
+    (void)process;
+    ++*(unsigned *)owner;
+}
+
 /* Says which ones do run, since the one of `manta run` has a name of its own. */
 static void refuse_absent(const char *name, struct error *reterr)
 {
+    struct instance place;
     char names[320];
+    unsigned count = 0;
+    if (instance_locate(&place, name, false, reterr) == 0)
+        instance_each_process(&place, count_process, &count);
     instance_list(names, sizeof names);
-    if (names[0])
+    if (count)
+        error_set(reterr, ERROR_NOT_RUNNING,
+                  "instance '%s' has lost its node and its controller; %u of its processes serve "
+                  "on: start its node again, by the same name",
+                  name, count);
+    else if (names[0])
         error_set(reterr, ERROR_NOT_RUNNING,
                   "no instance '%s' is running; set MANTA_INSTANCE to one that is: %s", name,
                   names);

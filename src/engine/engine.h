@@ -42,7 +42,8 @@ struct engine_operations {
     /* An engine that does not know the replica answers ENGINE_GONE. */
     void (*stop)(struct engine *engine, uint64_t replica, bool kill);
     void (*list)(struct engine *engine);          /* ENGINE_HERE for each, then ENGINE_LISTED */
-    void (*end_instance)(struct engine *engine);  /* everything ends, the node too */
+    /* Everything ends, the node too.  False: there is none now, and the rest is the caller's to end. */
+    bool (*end_instance)(struct engine *engine);
     bool (*next)(struct engine *engine, struct engine_event *ret_event);
     struct engine *(*free)(struct engine *engine);
 };

@@ -5,16 +5,20 @@
  *     AWAY --timer--> HELLO --its hello--> STANDS      both fall back to AWAY
  *
  * Words to the node are frames, and what it says becomes events; the slices of an event point into
- * a copy that lives until the next one is taken.  Asking for a start while the node is away is an
- * error, which the controller's back-off repeats; a stop that is lost is repeated by the controller
- * as well.  After every reconnection the node is asked what runs, and a replica that was started
- * before and is missing is told as gone.
+ * a copy that lives until the next one is taken.  A start that is asked for while the node is away
+ * waits for it; a stop that is lost is repeated by the controller.  After every reconnection the
+ * node is asked what runs, and a replica that was started before and is missing is told as gone.
+ *
+ * Replicas of a service live on without a node.  From its end until the next one has told its list
+ * they are watched, and stopped, from here.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "channel.h"
+#include "child.h"
 #include "engine.h"
 #include "ensure.h"
 #include "list.h"
@@ -37,7 +41,19 @@ enum node_state { NODE_AWAY, NODE_HELLO, NODE_STANDS };
 
 /* A replica that was asked for and is not known to be gone. */
 struct known {
+    struct engine_local *local;
+    uint64_t id;
     uint32_t round; /* the last list that had it, or the one that was new when it was started */
+    pid_t pid;      /* 0: its node has not said */
+    uint64_t started;
+    struct child child; /* while no node watches it */
+};
+
+/* A start that waits for the node. */
+struct order {
+    struct list_link link; /* on local->orders */
+    struct engine_start start;
+    char texts[]; /* its slices */
 };
 
 struct pending {
@@ -57,6 +73,7 @@ struct engine_local {
     struct list events;    /* of struct pending */
     struct pending *taken; /* the one whose slices are out */
     struct map replicas;   /* struct known by id */
+    struct list orders;    /* struct order, oldest first */
     uint32_t round;        /* of lists asked for */
     bool list_wanted;      /* the owner waits for ENGINE_LISTED */
     bool listing;          /* an answer to REPLICA_LIST is under way */
@@ -110,20 +127,137 @@ static bool local_next(struct engine *engine, struct engine_event *ret_event)
 
 /* ---- what is known ---- */
 
-static void know(struct engine_local *local, uint64_t replica, uint32_t round)
+static struct known *know(struct engine_local *local, uint64_t replica, uint32_t round)
 {
     struct known *known = map_get(&local->replicas, replica);
     if (!known) {
         known = mem_new(sizeof *known);
+        *known = (struct known){.local = local, .id = replica, .child.pidfd = -1};
         int put = map_try_put(&local->replicas, replica, known);
         ensure(put == 0);
     }
     known->round = round;
+    return known;
+}
+
+static void known_free(struct known *known)
+{
+    if (known && known->child.pid)
+        child_close(&known->child);
+    mem_free(known);
 }
 
 static void forget(struct engine_local *local, uint64_t replica)
 {
-    mem_free(map_remove(&local->replicas, replica));
+    known_free(map_remove(&local->replicas, replica));
+}
+
+static void tell_gone(struct engine_local *local, uint64_t replica, int exit_code,
+                      int signal_number)
+{
+    struct engine_event event = {.type = ENGINE_GONE,
+                                 .replica = replica,
+                                 .exit_code = exit_code,
+                                 .signal_number = signal_number};
+    forget(local, replica);
+    add_event(local, &event);
+}
+
+/* ---- without a node ---- */
+
+static void known_exit(void *owner, struct child *child, int exit_code, int signal_number)
+{
+    struct known *known = owner;
+    ensure(child == &known->child);
+    tell_gone(known->local, known->id, exit_code, signal_number);
+}
+
+/* What cannot be watched is missed at the latest in the next node's list. */
+static void watch_known(struct engine_local *local)
+{
+    struct map_entry *entry;
+    struct error error;
+    map_each (entry, &local->replicas) {
+        struct known *known = entry->value;
+        if (!known->pid || known->child.pid)
+            continue;
+        int code = child_adopt(&known->child, local->loop, known->pid, known_exit, known, &error);
+        if (code == ERROR_NOT_FOUND ||
+            (code == 0 && child_start_time(known->pid) != known->started))
+            tell_gone(local, known->id, -1, 0);
+    }
+}
+
+static void unwatch_known(struct engine_local *local)
+{
+    struct map_entry *entry;
+    map_each (entry, &local->replicas) {
+        struct known *known = entry->value;
+        if (known->child.pid)
+            child_close(&known->child);
+    }
+}
+
+static void put_start(struct engine_local *local, const struct engine_start *start)
+{
+    struct wire_replica_start frame = {.replica = start->replica,
+                                       .app = start->app,
+                                       .deployment = start->deployment,
+                                       .runner = start->runner,
+                                       .version = start->version,
+                                       .body = start->body};
+    uint8_t *room = channel_put_room(&local->channel, wire_replica_start_size(&frame));
+    if (!room) {
+        struct engine_event event = {.type = ENGINE_FAILED,
+                                     .replica = start->replica,
+                                     .code = ERROR_UNAVAILABLE,
+                                     .text = BYTES("the node does not listen")};
+        add_event(local, &event);
+        tell_gone(local, start->replica, -1, 0);
+        return;
+    }
+    channel_put_done(&local->channel,
+                     wire_replica_start_write(&frame, 0, start->replica, false, room));
+    /* A list that was asked for before does not have it. */
+    know(local, start->replica, local->round);
+}
+
+static void keep_order(struct engine_local *local, const struct engine_start *start)
+{
+    struct order *order = mem_new(sizeof *order + start->app.size + start->deployment.size +
+                                  start->runner.size + start->body.size);
+    char *at = order->texts;
+    order->start = *start;
+    order->start.app = copy_text(&at, start->app);
+    order->start.deployment = copy_text(&at, start->deployment);
+    order->start.runner = copy_text(&at, start->runner);
+    order->start.body = copy_text(&at, start->body);
+    list_push_back(&local->orders, &order->link);
+}
+
+static void put_orders(struct engine_local *local)
+{
+    struct list_link *link;
+    while ((link = list_pop_front(&local->orders))) {
+        struct order *order = list_entry(link, struct order, link);
+        put_start(local, &order->start);
+        mem_free(order);
+    }
+}
+
+/* False: none waits for this replica. */
+static bool drop_order(struct engine_local *local, uint64_t replica)
+{
+    struct list_link *link, *after;
+    list_each_safe (link, after, &local->orders) {
+        struct order *order = list_entry(link, struct order, link);
+        if (order->start.replica != replica)
+            continue;
+        list_remove(link);
+        mem_free(order);
+        return true;
+    }
+    return false;
 }
 
 /* The node was away, and does not have them any more. */
@@ -132,12 +266,8 @@ static void tell_missing(struct engine_local *local)
     struct map_entry *entry;
     map_each (entry, &local->replicas) {
         const struct known *known = entry->value;
-        if (known->round == local->round)
-            continue;
-        struct engine_event event = {
-            .type = ENGINE_GONE, .replica = entry->number, .exit_code = -1};
-        forget(local, entry->number);
-        add_event(local, &event);
+        if (known->round != local->round)
+            tell_gone(local, entry->number, -1, 0);
     }
 }
 
@@ -153,7 +283,9 @@ static int on_here(struct engine_local *local, struct bytes payload, uint64_t st
                                  .pid = here.pid,
                                  .app = here.app,
                                  .deployment = here.deployment};
-    know(local, here.replica, local->round);
+    struct known *known = know(local, here.replica, local->round);
+    known->pid = (pid_t)here.pid;
+    known->started = child_start_time(known->pid);
     if (stream || local->list_wanted)
         add_event(local, &event);
     return 0;
@@ -166,6 +298,7 @@ static void on_listed(struct engine_local *local)
     struct engine_event event = {.type = ENGINE_LISTED};
     local->listing = false;
     tell_missing(local);
+    unwatch_known(local);
     if (local->list_again) {
         local->list_again = false;
         ask_list(local);
@@ -216,6 +349,7 @@ static int on_hello(struct engine_local *local, struct bytes payload)
         return -1;
     local->state = NODE_STANDS;
     loop_timer_clear(&local->timer);
+    put_orders(local);
     return 0;
 }
 
@@ -243,6 +377,8 @@ static int on_frame(struct engine_local *local, struct bytes frame)
 static void leave(struct engine_local *local)
 {
     channel_close(&local->channel);
+    if (local->state == NODE_STANDS)
+        watch_known(local);
     local->state = NODE_AWAY;
     local->listing = false;
     loop_timer_set(&local->timer, loop_now_ns(local->loop) + ENGINE_RECONNECT_MS * NS_PER_MS);
@@ -319,23 +455,12 @@ static int local_start(struct engine *engine, const struct engine_start *start,
                        struct error *reterr)
 {
     struct engine_local *local = local_of(engine);
-    struct wire_replica_start frame = {.replica = start->replica,
-                                       .app = start->app,
-                                       .deployment = start->deployment,
-                                       .runner = start->runner,
-                                       .version = start->version,
-                                       .body = start->body};
-    if (map_count(&local->replicas) >= ENGINE_REPLICA_LIMIT)
+    if (map_count(&local->replicas) + local->orders.length >= ENGINE_REPLICA_LIMIT)
         return error_set(reterr, ERROR_LIMIT, "too many replicas");
-    uint8_t *room = channel_is_open(&local->channel)
-                        ? channel_put_room(&local->channel, wire_replica_start_size(&frame))
-                        : NULL;
-    if (!room)
-        return error_set(reterr, ERROR_UNAVAILABLE, "the node does not listen");
-    channel_put_done(&local->channel,
-                     wire_replica_start_write(&frame, 0, start->replica, false, room));
-    /* A list that was asked for before does not have it. */
-    know(local, start->replica, local->round);
+    if (local->state == NODE_STANDS)
+        put_start(local, start);
+    else
+        keep_order(local, start);
     return 0;
 }
 
@@ -343,6 +468,15 @@ static void local_stop(struct engine *engine, uint64_t replica, bool kill)
 {
     struct engine_local *local = local_of(engine);
     struct wire_replica_stop frame = {.replica = replica, .kill = kill};
+    struct known *known = map_get(&local->replicas, replica);
+    if (drop_order(local, replica)) {
+        tell_gone(local, replica, -1, 0);
+        return;
+    }
+    if (known && known->child.pid) {
+        child_signal(&known->child, kill ? SIGKILL : SIGTERM, kill);
+        return;
+    }
     uint8_t *room = channel_is_open(&local->channel)
                         ? channel_put_room_always(&local->channel, wire_replica_stop_size(&frame))
                         : NULL;
@@ -359,15 +493,16 @@ static void local_list(struct engine *engine)
         ask_list(local);
 }
 
-static void local_end_instance(struct engine *engine)
+static bool local_end_instance(struct engine *engine)
 {
     struct engine_local *local = local_of(engine);
     struct wire_instance_end frame = {0};
-    uint8_t *room = channel_is_open(&local->channel)
+    uint8_t *room = local->state == NODE_STANDS
                         ? channel_put_room_always(&local->channel, wire_instance_end_size(&frame))
                         : NULL;
     if (room)
         channel_put_done(&local->channel, wire_instance_end_write(&frame, 0, 0, false, room));
+    return room != NULL;
 }
 
 static struct engine *local_free(struct engine *engine)
@@ -380,8 +515,10 @@ static struct engine *local_free(struct engine *engine)
     while ((link = list_pop_front(&local->events)))
         mem_free(list_entry(link, struct pending, link));
     mem_free(local->taken);
+    while ((link = list_pop_front(&local->orders)))
+        mem_free(list_entry(link, struct order, link));
     map_each (entry, &local->replicas)
-        mem_free(entry->value);
+        known_free(entry->value);
     map_done(&local->replicas);
     mem_free(local);
     return NULL;
@@ -412,6 +549,7 @@ struct engine *engine_local_new(struct loop *loop, struct channel_set *channels,
                                    .owner = owner};
     snprintf(local->path, sizeof local->path, "%s", node_socket);
     list_init(&local->events);
+    list_init(&local->orders);
     map_init(&local->replicas, ENGINE_REPLICA_LIMIT * 2);
     loop_timer_init(loop, &local->timer, timer_fired, local);
     timer_fired(local);

@@ -17,6 +17,7 @@
  *     W  writes parts until no room came for half a second; says "full <bytes>\n"
  *     h  raises SIGSEGV with a handler of its own for it; says "handled 11\n"
  *     k  starts a process that never ends; says "child <process id>\n"
+ *     t  writes 256 KiB of lines to stderr, the last of them "well then"; says "talked <bytes>\n"
  *     b  says "body <bytes>\n", the size of the body that came
  *     r  reads a streamed body (stream_body=1) to its end; says "read <bytes> <sum>\n" (sum of its bytes mod 2^32)
  *
@@ -37,7 +38,7 @@
 
 #include "options.h"
 
-enum { PART_SIZE = 65536 };
+enum { PART_SIZE = 65536, TALK_LINES = 4096 };
 
 static void *volatile nowhere; /* null, but no compiler knows it */
 static volatile sig_atomic_t handled;
@@ -132,6 +133,19 @@ static void on_fault(int number)
     handled = number;
 }
 
+/* Bytes that were taken; a line each, so that none is cut by another process's. */
+static size_t talk(void)
+{
+    static const char line[] = "a word, and a word, and a word, and a word, and a word, a word\n";
+    size_t taken = 0;
+    for (int i = 0; i < TALK_LINES; i++) {
+        ssize_t size = write(STDERR_FILENO, line, sizeof line - 1);
+        taken += size > 0 ? (size_t)size : 0;
+    }
+    ssize_t size = write(STDERR_FILENO, "well then\n", 10);
+    return taken + (size > 0 ? (size_t)size : 0);
+}
+
 /* Steps that leave the request alive. */
 static void step(struct puppet *puppet, char word)
 {
@@ -168,6 +182,9 @@ static void step(struct puppet *puppet, char word)
             for (;;)
                 pause();
         say(puppet->gate, "child %d\n", (int)child);
+        break;
+    case 't':
+        say(puppet->gate, "talked %zu\n", talk());
         break;
     case 'x':
         _exit(3);

@@ -185,12 +185,13 @@ static void engine_list(struct engine *engine)
     tell(world, (struct engine_event){.type = ENGINE_LISTED});
 }
 
-static void engine_end_instance(struct engine *engine)
+static bool engine_end_instance(struct engine *engine)
 {
     struct world *world = ((struct world_engine *)(void *)engine)->world;
     if (!list_empty(&world->replicas) || !list_empty(&world->starts))
         world_fail(world, "C3: the instance ends while replicas run");
     world->ending = true;
+    return true;
 }
 
 static bool engine_next(struct engine *engine, struct engine_event *ret_event)

@@ -245,16 +245,16 @@ class Service:
         self.options = options
         self.start_node()
 
-    def start_node(self, *options, environment=None):
+    def start_node(self, *options, **streams):
         """Its first node, or the one that comes after a dead one; waits until it is ready."""
-        self.process = self.spawn_node(*options, environment=environment)
+        self.process = self.spawn_node(*options, **streams)
         self.port = wait_until(self._find_port, "the service listens")
 
-    def spawn_node(self, *options, environment=None, **streams):
+    def spawn_node(self, *options, **streams):
         return subprocess.Popen(
             [self.world.build / "libexec/manta/manta-node", "--name", self.NAME, "--http-port", "0", "--proxies", "1"]
             + ["--log-directory", self.log, *self.options, *options],
-            env={**self.world.environment, **(environment or {})},
+            env=self.world.environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             **streams,

@@ -102,6 +102,7 @@ struct conduct {
     struct list follow_ups; /* of struct follow_up */
     bool performing;
     bool loaded;   /* the mind was told everything that ran before */
+    bool alone;    /* the instance has ended, and there is no node to tidy up */
     bool restored; /* there were stored targets */
     struct engine *engine;
     struct store store;
@@ -150,6 +151,8 @@ void peers_close_broken(struct conduct *conduct);
 uint8_t *peer_room(struct peer *peer, size_t size);
 struct peer *peer_of_replica(const struct conduct *conduct, struct replica_id replica);
 void peers_ping(void *conduct);
+/* Tells them to finish what they have: nobody else is there to do it. */
+void peers_end_proxies(struct conduct *conduct);
 
 /* question.c: false when the peer broke the protocol. */
 bool question_take(struct peer *peer, const struct wire_header *header, struct bytes payload);

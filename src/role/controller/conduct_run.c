@@ -16,6 +16,7 @@
 
 #include "child.h"
 #include "conduct.h"
+#include "instance.h"
 #include "log.h"
 #include "metrics.h"
 #include "parent.h"
@@ -74,6 +75,16 @@ static int watch_world(struct conduct *conduct, struct parent *parent, struct er
                : 0;
 }
 
+/* The node's part, unless one has come meanwhile. */
+static void clear_up(const struct conduct_options *options)
+{
+    struct instance instance = {.name = ""};
+    snprintf(instance.directory, sizeof instance.directory, "%s", options->directory);
+    snprintf(instance.node_socket, sizeof instance.node_socket, "%s", options->node);
+    if (!instance_has_node(&instance))
+        instance_remove(&instance);
+}
+
 int conduct_run(const struct conduct_options *options)
 {
     static struct conduct conduct; /* one per process */
@@ -105,6 +116,8 @@ int conduct_run(const struct conduct_options *options)
     parent_close(&parent);
     conduct_close(&conduct);
     metrics_close();
+    if (conduct.alone)
+        clear_up(options);
     log_print(LOG_INFO, "ended");
     log_close();
     return 0;

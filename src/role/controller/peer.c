@@ -12,10 +12,12 @@
  * first answer after that; what it means is the mind's to say, and a death the engine's to tell.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "conduct.h"
 #include "ensure.h"
 #include "log.h"
@@ -368,6 +370,28 @@ void peers_ping(void *owner)
     map_each (entry, &conduct->replicas)
         ping(entry->value, now_ns);
     loop_timer_set(&conduct->ping_timer, now_ns + conduct->settings.ping_period_ms * NS_PER_MS);
+}
+
+/* ---- the end of a service without a node ---- */
+
+static void nobody_cares(void *owner, struct child *child, int exit_code, int signal_number)
+{
+    (void)owner, (void)child, (void)exit_code, (void)signal_number;
+}
+
+void peers_end_proxies(struct conduct *conduct)
+{
+    struct list_link *link;
+    struct error error;
+    list_each (link, &conduct->peers) {
+        const struct peer *peer = list_entry(link, struct peer, link);
+        struct child child = {0};
+        if (peer->role != WIRE_ROLE_PROXY ||
+            child_adopt(&child, conduct->loop, (pid_t)peer->pid, nobody_cares, NULL, &error) < 0)
+            continue;
+        child_signal(&child, SIGTERM, false);
+        child_close(&child);
+    }
 }
 
 /* ---- connections ---- */

@@ -108,7 +108,12 @@ static void end_instance(struct conduct *conduct)
     publish_flush(conduct);
     /* Outcomes reach their readers before the node ends this process. */
     channel_set_flush(&conduct->channels);
-    conduct->engine->operations->end_instance(conduct->engine);
+    if (conduct->engine->operations->end_instance(conduct->engine))
+        return;
+    log_print(LOG_WARNING, "there is no node: the proxies are told to end, and this is the end");
+    peers_end_proxies(conduct);
+    conduct->alone = true;
+    loop_stop(conduct->loop);
 }
 
 void perform(struct conduct *conduct, const struct controller_effect *effect)

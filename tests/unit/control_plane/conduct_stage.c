@@ -67,10 +67,11 @@ static void engine_list(struct engine *self)
         stage_say(&(struct engine_event){.type = ENGINE_LISTED});
 }
 
-static void engine_end(struct engine *self)
+static bool engine_end(struct engine *self)
 {
     (void)self;
     add_order(ORDER_END, 0);
+    return true;
 }
 
 static bool engine_next(struct engine *self, struct engine_event *ret_event)

@@ -3,8 +3,11 @@
  * The local engine against a scripted node.
  */
 #include <criterion/criterion.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "channel.h"
@@ -187,21 +190,98 @@ Test(engine_local, what_a_node_lost_while_it_was_away_is_gone)
     cr_assert_not(scene.engine->operations->next(scene.engine, &event));
 }
 
-Test(engine_local, without_a_node_a_start_fails_at_once)
+/* The node dies, and stays away until accept_engine: the next connection waits in the queue. */
+static void lose_node(void)
 {
-    struct engine_start order = {.replica = 1, .runner = BYTES("c"), .body = BYTES("d")};
-    struct error error = {0};
+    struct pollfd queue = {.fd = scene.listener, .events = POLLIN};
     line_close(&scene.node);
-    socket_close(scene.listener);
-    scene.listener = -1;
-    unlink(scene.path);
-    for (int i = 0; i < TURNS; i++) {
+    while (poll(&queue, 1, 0) == 0)
         turn(NULL);
-        if (scene.engine->operations->start(scene.engine, &order, &error) < 0)
-            break;
+}
+
+/* A process that ends when it is told to. */
+static pid_t start_process(void)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("sleep", "sleep", "100", NULL);
+        _exit(127);
     }
-    cr_assert_eq(error.code, ERROR_UNAVAILABLE);
-    scene.node = (struct line){.descriptor = -1};
+    return pid;
+}
+
+static void tell_it_runs(uint64_t replica, pid_t pid)
+{
+    start(replica);
+    line_await(&scene.node, WIRE_REPLICA_START_FRAME);
+    line_say_on(&scene.node, replica, replica_here, .replica = replica, .pid = (uint32_t)pid);
+    cr_assert_eq(next().type, ENGINE_STARTED);
+}
+
+Test(engine_local, a_start_that_is_asked_for_without_a_node_is_the_next_ones)
+{
+    struct wire_replica_start frame;
+    struct engine_event event;
+    lose_node();
+    start(5);
+    start(6);
+    scene.engine->operations->stop(scene.engine, 6, false);
+    event = next();
+    cr_assert(event.type == ENGINE_GONE && event.replica == 6);
+    accept_engine();
+    line_await(&scene.node, WIRE_REPLICA_START_FRAME);
+    cr_assert_eq(wire_replica_start_read(&frame, scene.node.payload), 0);
+    cr_assert(frame.replica == 5 && bytes_equal(frame.body, BYTES("document")));
+    cr_assert_not(line_has_frame(&scene.node));
+    cr_assert_not(scene.engine->operations->next(scene.engine, &event));
+}
+
+Test(engine_local, a_replica_that_dies_without_a_node_is_gone_at_once)
+{
+    pid_t pid = start_process();
+    tell_it_runs(5, pid);
+    lose_node();
+    kill(pid, SIGKILL);
+    struct engine_event event = next();
+    cr_assert(event.type == ENGINE_GONE && event.replica == 5);
+    accept_engine();
+    for (int i = 0; i < 50; i++)
+        turn(NULL);
+    cr_assert_not(scene.engine->operations->next(scene.engine, &event));
+}
+
+Test(engine_local, a_stop_reaches_a_replica_without_a_node)
+{
+    pid_t pid = start_process();
+    tell_it_runs(5, pid);
+    lose_node();
+    scene.engine->operations->stop(scene.engine, 5, false);
+    struct engine_event event = next();
+    cr_assert(event.type == ENGINE_GONE && event.replica == 5);
+    cr_assert_eq(event.signal_number, SIGTERM);
+    cr_assert_not(scene.engine->operations->end_instance(scene.engine));
+}
+
+Test(engine_local, the_next_node_watches_the_replicas_again)
+{
+    pid_t pid = start_process();
+    struct engine_event event;
+    tell_it_runs(5, pid);
+    lose_node();
+    accept_engine();
+    line_await(&scene.node, WIRE_REPLICA_LIST_FRAME);
+    line_say(&scene.node, replica_here, .replica = 5, .pid = (uint32_t)pid);
+    line_say(&scene.node, outcome, .code = 0);
+    for (int i = 0; i < 50; i++)
+        turn(NULL);
+    kill(pid, SIGKILL);
+    for (int i = 0; i < 50; i++)
+        turn(NULL);
+    cr_assert_not(scene.engine->operations->next(scene.engine, &event));
+    line_say(&scene.node, replica_exit, .replica = 5, .pid = (uint32_t)pid, .signal = 9);
+    event = next();
+    cr_assert(event.type == ENGINE_GONE && event.signal_number == 9);
+    waitpid(pid, NULL, 0);
 }
 
 Test(engine_local, a_node_that_speaks_nonsense_is_left_and_tried_again)
