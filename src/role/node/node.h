@@ -116,11 +116,12 @@ struct node {
     struct channel_set channels;
     enum node_phase phase;
     struct loop_timer phase_timer;
-    uint32_t signals; /* that asked for the end */
-    int failed;       /* why the instance did not start: a negative error code */
+    uint32_t signals;    /* that asked for the end */
+    int failed;          /* why the instance did not start: a negative error code */
     bool owns_directory; /* nothing of the instance lives but what this node knows */
     bool returning;      /* processes of an earlier node are being taken back */
     bool took_back;      /* there were some */
+    bool killed_silent;  /* those that said nothing in time */
     struct loop_timer return_timer;
 
     int http_port; /* bound; -1: none */

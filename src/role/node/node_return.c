@@ -111,11 +111,31 @@ static uint32_t count_claimed(const struct node *node)
     return count;
 }
 
+/* The kernel does not let them go: whatever they are, this node goes on without their word. */
+static void drop_claims(struct node *node)
+{
+    struct map_entry *entry;
+    log_print(LOG_ERROR, "%u processes of an earlier node cannot be killed", count_claimed(node));
+    node->controller.claimed = false;
+    for (int i = 0; i < NODE_PROXY_LIMIT; i++)
+        node->proxies[i].claimed = false;
+    map_each (entry, &node->replicas)
+        ((struct node_replica *)entry->value)->claimed = false;
+    node_return_check(node);
+}
+
 /* They are gone when their descriptors say so. */
 static void kill_silent(void *owner)
 {
     struct node *node = owner;
     struct map_entry *entry;
+    if (node->killed_silent) {
+        drop_claims(node);
+        return;
+    }
+    node->killed_silent = true;
+    loop_timer_set(&node->return_timer,
+                   loop_now_ns(node->loop) + node->settings.stop_grace_ms * NS_PER_MS);
     log_print(LOG_WARNING, "%u processes of an earlier node are silent: they are killed",
               count_claimed(node));
     if (node->controller.claimed)

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "error.h"
 #include "instance.h"
 #include "line.h"
@@ -49,6 +50,7 @@ static void begin(void)
     cr_assert(mkdtemp(scene.directory));
     setenv("MANTA_LIBEXEC", scene.directory, 1);
     setenv("XDG_RUNTIME_DIR", scene.directory, 1);
+    setenv("XDG_STATE_HOME", scene.directory, 1);
     setenv("MANTA_STOP_GRACE_MS", "300", 1);
     setenv("SCENE", scene.directory, 1);
     instance_private_name(scene.name);
@@ -60,7 +62,8 @@ static void begin(void)
     scene.link = -1;
 }
 
-static void start_node(const char *port, const char *proxies)
+/* A service's logs go where the test may write, whoever runs it. */
+static void run_node(const char *port, const char *proxies, bool is_private)
 {
     int pair[2];
     cr_assert_eq(socket_pair(pair), 0);
@@ -70,12 +73,19 @@ static void start_node(const char *port, const char *proxies)
         fcntl(3, F_SETFD, 0);
         setsid();
         dup2(open("/dev/null", O_WRONLY), STDERR_FILENO); /* replicas write much */
-        execl(NODE_EXECUTABLE, "manta-node", "--name", scene.name, "--private",
-              "--parent-descriptor", "3", "--http-port", port, "--proxies", proxies, NULL);
+        execl(NODE_EXECUTABLE, "manta-node", "--name", scene.name, "--parent-descriptor", "3",
+              "--http-port", port, "--proxies", proxies,
+              is_private ? "--private" : "--log-directory", is_private ? NULL : scene.directory,
+              NULL);
         _exit(127);
     }
     socket_close(pair[1]);
     scene.link = pair[0];
+}
+
+static void start_node(const char *port, const char *proxies)
+{
+    run_node(port, proxies, true);
 }
 
 static const char *read_link(void)
@@ -459,4 +469,109 @@ Test(node, a_second_signal_ends_it_at_once)
     wait_until(node_gone, 0, "the node ends");
     cr_assert(process_gone(replica));
     line_close(&line);
+}
+
+/* ---- after an earlier node ---- */
+
+/* A service's node that is ready, and its controller. */
+static struct line ready_service(void)
+{
+    run_node("-1", "1", false);
+    struct line line = be_controller();
+    cr_assert_str_eq(read_link(), "ready -1");
+    return line;
+}
+
+static void end_service(struct line *controller)
+{
+    line_say(controller, instance_end);
+    wait_until(node_gone, 0, "the node ends");
+    line_close(controller);
+}
+
+/* What this process would say if an earlier node had started it. */
+static void greet(struct line *line, enum wire_role role, uint64_t number, uint64_t started)
+{
+    struct wire_role_here here = {.role = (uint8_t)role, .number = number, .started = started};
+    uint8_t bytes[512];
+    size_t size = wire_return_write(&here, (uint32_t)getpid(), bytes, sizeof bytes);
+    cr_assert_gt(size, 0);
+    line_connect(line, scene.instance.node_socket, NULL, NULL);
+    line_put(line, bytes_of(bytes, size));
+}
+
+Test(node, a_process_that_is_not_the_one_that_was_started_is_refused)
+{
+    struct line controller = ready_service(), line;
+    greet(&line, WIRE_ROLE_REPLICA, 7, child_start_time(getpid()) + 1);
+    line_await_end(&line);
+    line_close(&line);
+    greet(&line, WIRE_ROLE_REPLICA, 7, 0);
+    line_await_end(&line);
+    line_close(&line);
+    end_service(&controller);
+}
+
+/* In a process of its own, since it does not survive: the signal that ended it. */
+static int signal_of_greeting(enum wire_role role, uint64_t number)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct line line;
+        setsid();
+        greet(&line, role, number, child_start_time(getpid()));
+        line_await_end(&line);
+        pause();
+    }
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+Test(node, who_comes_too_late_or_to_a_place_that_is_taken_is_killed)
+{
+    struct line controller = ready_service();
+    uint32_t replica = start_replica(&controller, 1);
+    cr_assert_eq(signal_of_greeting(WIRE_ROLE_REPLICA, 1), SIGKILL);
+    cr_assert_eq(signal_of_greeting(WIRE_ROLE_REPLICA, 2), SIGKILL);
+    cr_assert_eq(signal_of_greeting(WIRE_ROLE_CONTROLLER, 0), SIGKILL);
+    cr_assert_eq(signal_of_greeting(WIRE_ROLE_PROXY, 1), SIGKILL);
+    cr_assert_not(process_gone(replica));
+    end_service(&controller);
+}
+
+Test(node, a_private_instance_takes_nobody_back)
+{
+    struct line controller = ready(), line;
+    greet(&line, WIRE_ROLE_REPLICA, 7, child_start_time(getpid()));
+    line_await_end(&line);
+    line_close(&line);
+    line_close(&controller);
+}
+
+/* The stand-in is known by its arguments, and says nothing. */
+Test(node, a_list_waits_until_the_silent_are_gone)
+{
+    struct wire_replica_exit gone;
+    setenv("MANTA_NODE_RETURN_MS", "300", 1);
+    write_script("manta-replica", "while :; do sleep 1; done");
+    struct line line = ready_service();
+    uint32_t silent = start_replica(&line, 7);
+    kill(scene.node, SIGKILL);
+    wait_until(node_gone, 0, "the node is dead");
+    line_close(&line);
+    cr_assert_not(process_gone(silent));
+    kill((pid_t)last_number("controllers"), SIGKILL);
+    socket_close(scene.link);
+    run_node("-1", "0", false);
+    line = be_controller();
+    line_say(&line, replica_list);
+    line_take(&line);
+    cr_assert_eq(line.header.type, WIRE_REPLICA_EXIT_FRAME);
+    cr_assert_eq(wire_replica_exit_read(&gone, line.payload), 0);
+    cr_assert(gone.replica == 7 && gone.pid == silent && gone.exit_code == -1 && gone.signal == 0);
+    line_take(&line);
+    cr_assert_eq(line.header.type, WIRE_OUTCOME_FRAME);
+    cr_assert_str_eq(read_link(), "ready -1");
+    end_service(&line);
 }

@@ -5,11 +5,14 @@
 #include <criterion/criterion.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "instance.h"
 #include "socket.h"
 
@@ -249,4 +252,78 @@ Test(instance, the_programs_are_where_the_environment_says)
     setenv("MANTA_LIBEXEC", "/nonexistent", 1);
     cr_assert_eq(instance_libexec(path, sizeof(path), &error), ERROR_NOT_FOUND);
     cr_assert_not_null(strstr(error.text, "/nonexistent"));
+}
+
+/* ---- processes ---- */
+
+struct found {
+    pid_t wanted;
+    struct instance_process process; /* the one that was wanted */
+    int count;
+};
+
+static void note(void *owner, const struct instance_process *process)
+{
+    struct found *found = owner;
+    found->count++;
+    if (process->pid == found->wanted)
+        found->process = *process;
+}
+
+/* Sleeps under that name with those arguments; leads a session, or does not. */
+static pid_t sleep_as(const char *const *arguments, bool leads)
+{
+    int told[2];
+    char byte;
+    cr_assert_eq(pipe2(told, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (leads)
+            setsid();
+        execv("/bin/sh", (char *const *)arguments);
+        _exit(127);
+    }
+    close(told[1]);
+    cr_assert_eq(read(told[0], &byte, 1), 0); /* closed by its exec */
+    close(told[0]);
+    return pid;
+}
+
+static void end_process(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+#define SLEEP "-c", "while :; do sleep 1; done"
+
+Test(instance, its_processes_are_known_by_their_arguments_and_sessions)
+{
+    struct instance instance;
+    struct error error;
+    struct found found = {0};
+    create(&instance, &error);
+    const char *proxy[] = {"/x/manta-proxy", SLEEP, "--instance", instance.directory,
+                           "--number",       "3",   NULL};
+    const char *replica[] = {"python",    SLEEP, "--instance", instance.directory,
+                             "--replica", "41",  NULL};
+    const char *controller[] = {"manta-controller", SLEEP, "--instance", instance.directory, NULL};
+    const char *other[] = {"manta-controller", SLEEP, "--instance", "/elsewhere/shop", NULL};
+    const char *nameless[] = {"python", SLEEP, "--instance", instance.directory, NULL};
+    pid_t pids[] = {sleep_as(proxy, true),   sleep_as(replica, true),  sleep_as(controller, true),
+                    sleep_as(other, true),   sleep_as(nameless, true), sleep_as(proxy, false),
+                    sleep_as(replica, false)};
+    found.wanted = pids[0];
+    instance_each_process(&instance, note, &found);
+    cr_assert_eq(found.count, 3);
+    cr_assert(found.process.role == INSTANCE_PROXY && found.process.number == 3);
+    cr_assert_eq(found.process.started, child_start_time(pids[0]));
+    found = (struct found){.wanted = pids[1]};
+    instance_each_process(&instance, note, &found);
+    cr_assert(found.process.role == INSTANCE_REPLICA && found.process.number == 41);
+    for (size_t i = 0; i < sizeof(pids) / sizeof(pids[0]); i++)
+        end_process(pids[i]);
+    found = (struct found){0};
+    instance_each_process(&instance, note, &found);
+    cr_assert_eq(found.count, 0);
 }

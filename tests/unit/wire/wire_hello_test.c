@@ -117,3 +117,29 @@ Test(wire_hello, limits_at_their_edges_are_accepted)
     hello.stream_credit = 16777216;
     cr_assert_eq(wire_hello_check(&hello, &version, &reason), 0, "%s", reason);
 }
+
+Test(wire_hello, a_return_is_a_hello_and_what_it_returns_as)
+{
+    struct wire_role_here here = {.role = WIRE_ROLE_REPLICA,
+                                  .number = 9,
+                                  .started = 123456,
+                                  .app = BYTES("app"),
+                                  .deployment = BYTES("adder")};
+    struct wire_role_here told;
+    struct wire_hello hello;
+    struct wire_header header;
+    uint8_t bytes[512];
+    size_t size = wire_return_write(&here, 4711, bytes, sizeof bytes);
+    wire_header_read(&header, bytes);
+    cr_assert(header.type == WIRE_HELLO_FRAME && header.flags & WIRE_DESCRIPTOR);
+    cr_assert_eq(wire_hello_read(&hello, bytes_of(bytes + WIRE_HEADER_SIZE, header.size)), 0);
+    cr_assert(hello.role == WIRE_ROLE_REPLICA && hello.id == 9 && hello.pid == 4711);
+    const uint8_t *second = bytes + WIRE_HEADER_SIZE + header.size;
+    wire_header_read(&header, second);
+    cr_assert_eq(header.type, WIRE_ROLE_HERE_FRAME);
+    cr_assert_eq(second + WIRE_HEADER_SIZE + header.size, bytes + size);
+    cr_assert_eq(wire_role_here_read(&told, bytes_of(second + WIRE_HEADER_SIZE, header.size)), 0);
+    cr_assert(told.number == 9 && told.started == 123456);
+    cr_assert(bytes_equal(told.app, here.app) && bytes_equal(told.deployment, here.deployment));
+    cr_assert_eq(wire_return_write(&here, 4711, bytes, size - 1), 0);
+}
