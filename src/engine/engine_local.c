@@ -75,6 +75,7 @@ struct engine_local {
     struct map replicas;   /* struct known by id */
     struct list orders;    /* struct order, oldest first */
     uint32_t round;        /* of lists asked for */
+    bool met;              /* a node has said hello before */
     bool list_wanted;      /* the owner waits for ENGINE_LISTED */
     bool listing;          /* an answer to REPLICA_LIST is under way */
     bool list_again;       /* and was asked for again meanwhile */
@@ -348,6 +349,7 @@ static int on_hello(struct engine_local *local, struct bytes payload)
         hello.role != WIRE_ROLE_NODE)
         return -1;
     local->state = NODE_STANDS;
+    local->met = true;
     loop_timer_clear(&local->timer);
     put_orders(local);
     return 0;
@@ -497,7 +499,9 @@ static bool local_end_instance(struct engine *engine)
 {
     struct engine_local *local = local_of(engine);
     struct wire_instance_end frame = {0};
-    uint8_t *room = local->state == NODE_STANDS
+    /* The first node, whose hello has not come yet, reads it behind ours. */
+    bool comes = local->state == NODE_HELLO && !local->met;
+    uint8_t *room = local->state == NODE_STANDS || comes
                         ? channel_put_room_always(&local->channel, wire_instance_end_size(&frame))
                         : NULL;
     if (room)
