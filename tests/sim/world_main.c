@@ -12,81 +12,37 @@
 #include <string.h>
 #include <strings.h>
 
+#include "seeds.h"
 #include "trial.h"
 #include "world.h"
 
-enum { LINE_SIZE = 512, SEEDS = 200, HUNT_SEEDS = 40, FILE_SEEDS = 4096, STORIES_SHOWN = 3 };
+enum { SEEDS = 1000, HUNT_SEEDS = 40 };
 
 struct order {
     uint64_t seed, from, count; /* count 0: not said */
     const char *path;
+    uint32_t jobs; /* 0: one a processor */
     enum defect defect;
     bool one, all_defects, quiet, hashes;
 };
 
-struct tally {
-    uint64_t tried, failed;
-};
-
 /* ---- seeds ---- */
-
-static void try_seed(const struct order *order, uint64_t seed, struct tally *tally)
-{
-    struct trial trial = {
-        .seed = seed, .defect = order->defect, .twice = true, .tells_hash = order->hashes};
-    struct trial_verdict verdict;
-    trial_run(&trial, &verdict);
-    tally->tried++;
-    if (verdict.good)
-        return;
-    fputs(verdict.words, stderr);
-    fprintf(stderr, "    %s: %s\n", invariant_tag(verdict.broken),
-            invariant_sentence(verdict.broken));
-    if (tally->failed++ < STORIES_SHOWN) {
-        trial_print_end(&trial, stderr);
-        fprintf(stderr, "seed %llu fails; its whole story: world --seed %llu\n",
-                (unsigned long long)seed, (unsigned long long)seed);
-    }
-}
-
-/* A seed stands at the begin of its line; other lines are comments.  All are read before the first
- * is tried: a child that exits would move the place in the file. */
-static int try_file(const struct order *order, struct tally *tally)
-{
-    static uint64_t seeds[FILE_SEEDS];
-    char line[LINE_SIZE], *end;
-    uint32_t count = 0;
-    FILE *file = fopen(order->path, "r");
-    if (!file) {
-        perror(order->path);
-        return -1;
-    }
-    while (count < FILE_SEEDS && fgets(line, sizeof line, file)) {
-        seeds[count] = strtoull(line, &end, 10);
-        count += end != line;
-    }
-    fclose(file);
-    if (count == FILE_SEEDS)
-        fprintf(stderr, "world: of %s only the first %d seeds are tried\n", order->path,
-                FILE_SEEDS);
-    for (uint32_t i = 0; i < count; i++)
-        try_seed(order, seeds[i], tally);
-    return 0;
-}
 
 static int try_seeds(const struct order *order)
 {
-    struct tally tally = {0};
-    uint64_t count = order->count || order->path || order->one ? order->count : SEEDS;
-    if (order->path && try_file(order, &tally) < 0)
-        return 2;
-    if (order->one)
-        try_seed(order, order->seed, &tally);
-    for (uint64_t i = 0; i < count; i++)
-        try_seed(order, order->from + i, &tally);
-    printf("%llu seeds, %llu failed\n", (unsigned long long)tally.tried,
-           (unsigned long long)tally.failed);
-    return tally.failed ? 1 : 0;
+    struct seeds_order wanted = {.path = order->path,
+                                 .from = order->from,
+                                 .count = order->count,
+                                 .jobs = order->jobs,
+                                 .defect = order->defect,
+                                 .tells_hashes = order->hashes};
+    if (order->one) {
+        wanted.from = order->seed;
+        wanted.count = 1;
+    } else if (!order->count && !order->path) {
+        wanted.count = SEEDS;
+    }
+    return seeds_try(&wanted);
 }
 
 static int narrate(const struct order *order)
@@ -193,12 +149,13 @@ static int help(void)
         "what they ask, when which process crashes.  After the faults have stopped everybody must\n"
         "be answered and what runs must be what is wanted.  A seed that fails fails always.\n"
         "\n"
-        "Which seeds (default: --seeds 200); each is lived through twice, and the stories "
+        "Which seeds (default: --seeds 1000); each is lived through twice, and the stories "
         "compared:\n"
         "  --seed N            this one, with its story on standard output\n"
-        "  --seeds N           so many, one after the other\n"
+        "  --seeds N           so many\n"
         "  --from N            the first of them (default: 1)\n"
         "  --file FILE         those of a file: a number at the begin of a line, then a reason\n"
+        "  --jobs N            so many seeds side by side (default: one a processor)\n"
         "  --quiet             with --seed or --defect: no story\n"
         "  --hashes            tells length and hash of each story\n"
         "\n"
@@ -260,24 +217,25 @@ static int obey(const struct order *order)
     return try_seeds(order);
 }
 
-static const struct option options[] = {{"seed", required_argument, NULL, 's'},
-                                        {"seeds", required_argument, NULL, 'n'},
-                                        {"from", required_argument, NULL, 'f'},
-                                        {"file", required_argument, NULL, 'F'},
-                                        {"quiet", no_argument, NULL, 'q'},
-                                        {"hashes", no_argument, NULL, 'H'},
-                                        {"defect", required_argument, NULL, 'd'},
-                                        {"defects", no_argument, NULL, 'D'},
-                                        {"list-faults", no_argument, NULL, 'l'},
-                                        {"list-defects", no_argument, NULL, 'L'},
-                                        {"list-invariants", no_argument, NULL, 'I'},
-                                        {"help", no_argument, NULL, 'h'},
-                                        {NULL, 0, NULL, 0}};
+static const struct option options[] = {
+    {"seed", required_argument, NULL, 's'},   {"seeds", required_argument, NULL, 'n'},
+    {"from", required_argument, NULL, 'f'},   {"file", required_argument, NULL, 'F'},
+    {"jobs", required_argument, NULL, 'j'},   {"quiet", no_argument, NULL, 'q'},
+    {"hashes", no_argument, NULL, 'H'},       {"defect", required_argument, NULL, 'd'},
+    {"defects", no_argument, NULL, 'D'},      {"list-faults", no_argument, NULL, 'l'},
+    {"list-defects", no_argument, NULL, 'L'}, {"list-invariants", no_argument, NULL, 'I'},
+    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
 
 /* False: it is no good option. */
 static bool take_option(struct order *order, int option)
 {
+    uint64_t number;
     switch (option) {
+    case 'j':
+        if (!read_number(optarg, &number) || number == 0 || number > SEEDS_JOBS_MOST)
+            return false;
+        order->jobs = (uint32_t)number;
+        return true;
     case 's':
         order->one = true;
         return read_number(optarg, &order->seed);

@@ -9,11 +9,11 @@ sim_help()
 usage: ./dev sim [--sanitize] [options of the world]
 
 The world runs the real roles on a simulated clock, kernel, disk and engine; a seed decides every fault, so
-a seed that fails once fails always.  Without options: the seeds of tests/sim/seeds.txt, and 200 more.
+a seed that fails once fails always.  Without options: the seeds of tests/sim/seeds.txt, and 1,000 more.
 Options are the world's own and go through unchanged, among them
 
   --seed N        this one seed, narrated
-  --seeds N       this many seeds; --from M: the first of them
+  --seeds N       this many seeds; --from M: the first of them; --jobs J: so many side by side
   --defects       mistakes made on purpose: each must be caught; --defect NAME: one of them, narrated
   --list-faults, --list-invariants, --list-defects
                   what may happen, what must be true, what may be broken
@@ -37,7 +37,7 @@ sim_main()
             --defect | --defect=* | --defects) program=world_with_defects ;;
         esac
     done
-    [ $# -gt 0 ] || set -- --file tests/sim/seeds.txt --seeds 200
+    [ $# -gt 0 ] || set -- --file tests/sim/seeds.txt --seeds 1000
     need build
     compile_build "$name" "tests/sim/$program" || exit 1
     local world=build/$name/tests/sim/$program
