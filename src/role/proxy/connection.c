@@ -102,9 +102,21 @@ void connection_enter(struct connection *connection, enum phase phase)
     list_push_back(&proxy->phases[phase], &connection->phase_link);
 }
 
+/* An answer is too long to be kept while an earlier request is not answered (exchange_keep_going).
+ */
+static bool connection_stalls(const struct connection *connection)
+{
+    const struct list_link *link = connection->exchanges.head.next;
+    size_t limit = (size_t)connection->proxy->settings.http_pending_limit;
+    for (; link != &connection->exchanges.head; link = link->next)
+        if (list_entry(link, struct exchange, link)->pending_size > limit)
+            return true;
+    return false;
+}
+
 static enum phase connection_judge(const struct connection *connection)
 {
-    if (connection->blocked)
+    if (connection->blocked || connection_stalls(connection))
         return PHASE_WRITE;
     if (connection->linger && connection->closing && list_empty(&connection->exchanges))
         return PHASE_LINGER;

@@ -81,6 +81,23 @@ static void write_chunk(struct exchange *exchange, struct bytes part)
     connection_wrote(connection, exchange, size + part.size + 2);
 }
 
+/*
+ * Behind an unanswered request nothing leaves, yet its user code must come to an end: it may hold
+ * the place that the earlier request waits for.  So what it writes is kept, up to a limit; past
+ * that the connection has a time limit (connection_judge).
+ */
+static void exchange_keep_going(struct exchange *exchange)
+{
+    const struct connection *connection = exchange->connection;
+    size_t limit = (size_t)connection->proxy->settings.http_pending_limit;
+    if (connection->exchanges.head.next == &exchange->link)
+        return;
+    if (exchange->pending_size <= limit)
+        exchange_granted(exchange);
+    else
+        connection_dirty(exchange->connection); /* its phase is another one now */
+}
+
 void exchange_write_body(struct exchange *exchange, struct bytes part)
 {
     if (!part.size || exchange->connection->closed || exchange->over)
@@ -105,6 +122,8 @@ void exchange_write_body(struct exchange *exchange, struct bytes part)
         write_bytes(exchange, part);
         break;
     }
+    if (!exchange->connection->closed)
+        exchange_keep_going(exchange);
 }
 
 /* A large one is written from where it lies, once what is before it has left. */

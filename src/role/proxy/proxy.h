@@ -34,12 +34,13 @@
 #include "settings.h"
 
 enum phase {
-    PHASE_IDLE,  /* between requests: http_keep_alive_ms */
-    PHASE_HEAD,  /* part of a head is here: http_head_timeout_ms since its first byte */
-    PHASE_BODY,  /* waiting for the client's body: http_progress_timeout_ms since its last byte */
-    PHASE_BUSY,  /* waiting for a replica: no limit here, the dispatch has the request's deadline */
-    PHASE_WRITE, /* the client does not take what we write: http_progress_timeout_ms since it last
-                    took some */
+    PHASE_IDLE, /* between requests: http_keep_alive_ms */
+    PHASE_HEAD, /* part of a head is here: http_head_timeout_ms since its first byte */
+    PHASE_BODY, /* waiting for the client's body: http_progress_timeout_ms since its last byte */
+    PHASE_BUSY, /* waiting for a replica: no limit here, the dispatch has the request's deadline */
+    /* The client does not take what we write, or what may not be written yet has become too much:
+     * http_progress_timeout_ms since it last took some. */
+    PHASE_WRITE,
     PHASE_LINGER, /* answered and closing: waiting for the client's end, LINGER_MS */
     PHASE_COUNT
 };
