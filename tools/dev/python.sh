@@ -19,3 +19,39 @@ python_environment_ready()
         cp "$wanted" "$stamp"
     fi
 }
+
+examples_environment=build/examples-environment
+
+# examples_environment_ready [NAME...]: an environment with what these examples of examples/python need (none named: all
+# of them, and what their tests need).  Models come with their packages, so it is a large one, and made for who asks for it.
+examples_environment_ready()
+{
+    local name file files=() stamps=$examples_environment/.requirements
+    need python
+    if [ $# -eq 0 ]; then
+        files=(examples/python/requirements.txt examples/python/*/requirements.txt)
+    else
+        files=(examples/python/requirements.txt)
+        for name in "$@"; do
+            files+=("examples/python/$name/requirements.txt")
+        done
+    fi
+    if ! [ -x "$examples_environment/bin/python" ]; then
+        quietly build/examples-environment.log "$python" -m venv "$examples_environment" || return 1
+    fi
+    local missing=() options=()
+    for file in "${files[@]}"; do
+        cmp -s "$file" "$stamps/${file//\//+}" || missing+=("$file")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    say "python: installing what ${#missing[@]} of the examples' lists of packages ask for"
+    for file in "${missing[@]}"; do
+        options+=(-r "$file")
+    done
+    quietly build/examples-packages.log "$examples_environment/bin/pip" --disable-pip-version-check install \
+        --progress-bar off "${options[@]}" || return 1
+    mkdir -p "$stamps"
+    for file in "${missing[@]}"; do
+        cp "$file" "$stamps/${file//\//+}"
+    done
+}

@@ -157,7 +157,10 @@ run_system_stage()
     if [ ! -d tests/system ] || [ -z "$(find tests/system -name 'test_*.py' -print -quit)" ]; then
         return 0
     fi
-    [ -n "$quick" ] || python_environment_ready || say "the system tests of Python are skipped"
+    if [ -z "$quick" ]; then
+        python_environment_ready || say "the system tests of Python are skipped"
+        examples_environment_ready || say "the tests of the examples in Python are skipped"
+    fi
     compile_once release || return 1
     [ -z "$quick" ] || options+=(-m quick)
     [ -z "$only" ] || options+=(-k "$only")
