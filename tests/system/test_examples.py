@@ -410,7 +410,7 @@ def test_digits_without_a_model_do_not_start(manta_world, tmp_path):
 
 def test_the_demo_ends_well(manta_world, digits_model):
     done = subprocess.run(
-        [EXAMPLES / "demo", "--seconds", "1"],
+        [EXAMPLES / "xgboost/demo", "--seconds", "1"],
         env={**manta_world.environment, "MANTA_BUILD": str(manta_world.build)},
         stdin=subprocess.DEVNULL,
         capture_output=True,

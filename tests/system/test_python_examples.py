@@ -333,3 +333,25 @@ def test_the_first_token_comes_before_the_last_is_made_and_a_reader_that_leaves_
         return tokens.get("/counts").json()["given"] == then + 5
 
     wait_until(at_rest, "the model stops making tokens for nobody")
+
+
+# ---- the demo
+
+
+def test_the_demo_in_python_ends_well(manta_build, interpreter):
+    world = World(manta_build)
+    try:
+        done = subprocess.run(
+            [FOLDER / "filetypes/demo", "--files", "60"],
+            env={**world.environment, "MANTA_BUILD": str(manta_build), "MANTA_EXAMPLES_PYTHON": str(interpreter)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "60 files over 16 connections" in done.stdout and "Markdown document" in done.stdout
+        assert "the server has drained and ended" in done.stdout
+        assert world.processes() == {} and world.instances() == []
+    finally:
+        world.clear()

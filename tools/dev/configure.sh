@@ -7,8 +7,8 @@
 #   thread     ThreadSanitizer
 #   fuzz       clang with libFuzzer
 #
-# A directory is configured once, and again when its options or the set of meson.build files changed
-# (the top file includes a folder when it exists, which ninja alone would not notice).
+# A directory is configured once, and again when its options, the set of meson.build files (the top file
+# includes a folder when it exists) or the presence of Python's headers changed, which ninja alone would not notice.
 
 jobs=${MANTA_JOBS:-$(nproc)}
 
@@ -35,11 +35,17 @@ options_of()
     esac
 }
 
+# Whether Python's headers are there: what -Dpython=auto found is not looked for again by itself.
+python_headers()
+{
+    "$python" -c 'import os, sysconfig; print("Python.h:", os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+
 # configure_build NAME: build/NAME is configured and up to date with the tree when this returns 0.
 configure_build()
 {
     local directory=build/$1 wanted status=0
-    wanted=$(options_of "$1"; find . -path ./build -prune -o -name 'meson*.*' -print | sort)
+    wanted=$(options_of "$1"; python_headers; find . -path ./build -prune -o -name 'meson*.*' -print | sort)
     if [ -f "$directory/build.ninja" ] && [ "$wanted" = "$(cat "$directory/dev-stamp" 2>/dev/null)" ]; then
         return 0
     fi

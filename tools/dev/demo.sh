@@ -8,28 +8,30 @@ demo_help()
 ./dev demo: builds, starts the example application, sends it real requests and shows the answers
 usage: ./dev demo [NAME] [options of the demo]
 
-NAME is a demo in examples/: `demo` (the default) or the name of a folder there that has a `demo` of its
-own.  A demo starts its server on a free loopback port, shows every request with its answer and how long
-it took, and ends everything that it started.
+NAME is the name of a folder in examples/ that has a `demo` of its own: xgboost, or python/filetypes.  Without
+it, one after the other.  A demo starts its server on a free loopback port, shows requests with their answers
+and how long they took, and ends everything that it started.  The one in Python needs a package from PyPI,
+which is installed into build/examples-environment.
 END
 }
 
 demo_main()
 {
-    local script=examples/demo
+    local names=(xgboost python/filetypes) name
     if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
-        script=examples/$1/demo
+        names=("${1#examples/}")
+        [ -x "examples/${names[0]}/demo" ] || die "there is no executable examples/${names[0]}/demo"
         shift
     fi
-    local candidate found=''
-    for candidate in "$script" "$script.sh" "$script.py"; do
-        if [ -x "$candidate" ] && [ ! -d "$candidate" ]; then
-            found=$candidate
-            break
-        fi
-    done
-    [ -n "$found" ] || die "there is no executable $script"
-    need build
+    need build python
     compile_build release || exit 1
-    MANTA_BUILD=$PWD/build/release exec "$found" "$@"
+    export MANTA_BUILD=$PWD/build/release
+    for name in "${names[@]}"; do
+        case "$name" in
+            python/*) examples_environment_ready "${name#python/}" || exit 1 ;;
+        esac
+        "examples/$name/demo" "$@" || exit
+        # Options are the first one's.
+        set --
+    done
 }
