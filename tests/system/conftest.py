@@ -391,3 +391,33 @@ def free_port():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "quick: one of the few that ./dev test --quick runs")
+
+
+# ---- Python
+
+
+def find_python():
+    named = os.environ.get("MANTA_PYTHON")
+    return pathlib.Path(named) if named else ROOT / "build/python-environment/bin/python"
+
+
+@pytest.fixture(scope="session")
+def interpreter(manta_build):
+    """An interpreter that has what applications need, and the extension built for it."""
+    python = find_python()
+    if not python.exists():
+        pytest.skip(f"there is no {python}: ./dev test makes it, or set MANTA_PYTHON")
+    if not list((manta_build / "python/manta").glob("_native*.so")):
+        pytest.skip("this build has no Python extension (-Dpython=enabled)")
+    return python
+
+
+@pytest.fixture
+def python_world(manta_build, interpreter):
+    world = World(manta_build)
+    world.environment["PYTHONPATH"] = f"{manta_build}/python:{ROOT}/tests/system"
+    world.environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    world.environment["MANTA_PYTHON"] = str(interpreter)
+    world.environment["MANTA_LOG_TO_STDERR"] = "1"
+    yield world
+    world.clear()

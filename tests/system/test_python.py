@@ -7,15 +7,13 @@ one shows its trace.
 """
 
 import os
-import pathlib
 import signal
 import subprocess
 import textwrap
 
 import pytest
-from conftest import PATIENCE_S, ROOT, Running, World, wait_until
+from conftest import PATIENCE_S, ROOT, Running, wait_until
 
-HERE = pathlib.Path(__file__).resolve().parent
 PRELUDE = """
 import asyncio, json, os, signal, sys, threading, time, urllib.error, urllib.request
 import python_apps as apps
@@ -39,33 +37,6 @@ def until(condition, what, patience_s=30):
         assert time.monotonic() < limit, what
         time.sleep(0.01)
 """
-
-
-def find_python():
-    named = os.environ.get("MANTA_PYTHON")
-    return pathlib.Path(named) if named else ROOT / "build/python-environment/bin/python"
-
-
-@pytest.fixture(scope="session")
-def interpreter(manta_build):
-    """An interpreter that has what applications need, and the extension built for it."""
-    python = find_python()
-    if not python.exists():
-        pytest.skip(f"there is no {python}: ./dev test makes it, or set MANTA_PYTHON")
-    if not list((manta_build / "python/manta").glob("_native*.so")):
-        pytest.skip("this build has no Python extension (-Dpython=enabled)")
-    return python
-
-
-@pytest.fixture
-def python_world(manta_build, interpreter):
-    world = World(manta_build)
-    world.environment["PYTHONPATH"] = f"{manta_build}/python:{HERE}"
-    world.environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    world.environment["MANTA_PYTHON"] = str(interpreter)
-    world.environment["MANTA_LOG_TO_STDERR"] = "1"
-    yield world
-    world.clear()
 
 
 @pytest.fixture
@@ -412,7 +383,7 @@ def test_a_private_instance_ends_with_a_driver_that_is_killed(python_world, inte
 
 
 def test_manta_run_runs_a_module(python_world):
-    running = Running(python_world, "python_apps:build", ("name=hi",), ("--app-dir", str(HERE)))
+    running = Running(python_world, "python_apps:build", ("name=hi",), ("--app-dir", str(ROOT / "tests/system")))
     try:
         running.await_running()
         assert running.get("/?name=cli").text == "Hello, cli!"
