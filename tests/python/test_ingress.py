@@ -365,3 +365,39 @@ def test_serve_errors_of_others_are_answered():
     assert (status, headers[b"retry-after"]) == (429, b"2")
     assert body.startswith(b"Request dropped due to backpressure")
     assert call("errors", "/gone")[0] == 503
+
+
+def test_a_class_with_routes_travels_though_fastapi_holds_locks():
+    from manta._private import pickling
+
+    fastapi = pytest.importorskip("fastapi")
+    api, more = fastapi.FastAPI(), fastapi.APIRouter()
+
+    @more.get("/more")
+    def shared():
+        return "shared"
+
+    api.include_router(more, prefix="/v1")
+
+    @serve.deployment
+    @serve.ingress(api)
+    class Front:
+        @api.get("/own")
+        def own(self):
+            return "own"
+
+    made = pickling.loads(pickling.dumps(Front.func_or_class))
+    paths = {route.path for route, _, _ in views_routes(made)}
+    assert {"/own", "/more"} <= paths
+
+
+def views_routes(kind):
+    """The routes of a class that came out of a pickle."""
+    from manta._private import views
+
+    (app,) = (
+        cell.cell_contents
+        for cell in kind.__init__.__closure__
+        if hasattr(cell.cell_contents, "router")
+    )
+    return list(views._routes(app.router))

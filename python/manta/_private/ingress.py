@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Optional
 
+from manta._private import foreign_pickles
 from manta._private.asgi import ASGIAppReplicaWrapper
 
 _METADATA = ("__name__", "__qualname__", "__module__", "__doc__")
@@ -25,6 +26,7 @@ def decorate(app: Any, cls: Optional[type]) -> type:
     """The class of the deployment."""
     wrapped = _Anything if cls is None else cls
     _check_class(app, wrapped)
+    foreign_pickles.register()
     if is_fastapi(app):
         from manta._private import views
 
