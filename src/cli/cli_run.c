@@ -29,6 +29,7 @@ struct run {
     struct manta_instance *instance;
     int joined; /* an instance that was running before */
     int blocking;
+    int as_ray_serve;
     int signals; /* signalfd */
     int started; /* eventfd: the application runs, or has failed */
 };
@@ -77,6 +78,9 @@ static int take_option(struct run *run, int option, const char *value)
     case 'B':
         run->blocking = 0;
         return CLI_OK;
+    case 's':
+        run->as_ray_serve = 1;
+        return CLI_OK;
     case 'a':
         return CLI_OK; /* Python's, which reads the arguments again */
     default:
@@ -98,6 +102,7 @@ static int parse(struct run *run, int argument_count, char **arguments)
                                           {"blocking", no_argument, NULL, 'b'},
                                           {"non-blocking", no_argument, NULL, 'B'},
                                           {"app-dir", required_argument, NULL, 'a'},
+                                          {"as-ray-serve", no_argument, NULL, 's'},
                                           {NULL, 0, NULL, 0}};
     int option, code, count = 0;
     opterr = 0;
@@ -262,6 +267,9 @@ static int run_command(int argument_count, char **arguments)
         return code;
     if (cli_is_python(run.target))
         return cli_run_python("manta._private.run_main", argument_count, given);
+    if (run.as_ray_serve)
+        return cli_misused(&command_run, "--as-ray-serve is for module:application, not for '%s'",
+                           run.target);
     set_ends(&ends);
     pthread_sigmask(SIG_BLOCK, &ends, NULL);
     run.signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -305,6 +313,7 @@ const struct command command_run = {
         "  --log-to-stderr          log lines come here instead\n"
         "  --non-blocking           return when the application runs (needs a running instance)\n"
         "  --app-dir DIRECTORY      where Python modules are looked for first (default: .)\n"
+        "  --as-ray-serve           a Python application that imports ray.serve gets manta.serve\n"
         "\n"
         "example:\n"
         "  manta run --port 8080 ./libmath.so:math\n"

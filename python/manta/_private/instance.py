@@ -24,6 +24,7 @@ class Instance(ABC):
     """A running instance, as seen from a driver or a replica.  Its calls block."""
 
     transport: Transport
+    is_private = False  # started by this process, and ending with it
 
     @abstractmethod
     def deploy(

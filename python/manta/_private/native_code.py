@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from manta._private import ray_names
 from manta.serve.deployment import Deployment
 
 
@@ -111,11 +112,17 @@ def unpack(data: bytes) -> Unpacked:
 
 def surroundings() -> dict[str, Any]:
     """Where this process finds its modules and files, for a replica to find the same."""
-    return {"path": [os.path.abspath(entry) for entry in sys.path], "directory": os.getcwd()}
+    return {
+        "path": [os.path.abspath(entry) for entry in sys.path],
+        "directory": os.getcwd(),
+        "as_ray_serve": ray_names.is_installed(),
+    }
 
 
 def enter(surroundings: dict[str, Any]) -> None:
     """In a replica, before anything of the user's is imported."""
+    if surroundings.get("as_ray_serve"):
+        ray_names.install()
     for name, value in (surroundings.get("environment") or {}).items():
         os.environ[name] = value
     wanted = surroundings.get("path") or []

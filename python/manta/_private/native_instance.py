@@ -70,6 +70,7 @@ def connect(start: bool, options: Optional[dict[str, Any]]) -> Optional[NativeIn
         if not start:
             return None
         joined = _start(options or {})
+        return NativeInstance(joined, NativeTransport(joined), is_private=True)
     return NativeInstance(joined, NativeTransport(joined))
 
 
@@ -98,8 +99,11 @@ def _start(options: dict[str, Any]) -> Any:
 class NativeInstance(instance.Instance):
     """An instance that this process started, joined, or is a part of."""
 
-    def __init__(self, joined: Optional[Any], transport: NativeTransport) -> None:
+    def __init__(
+        self, joined: Optional[Any], transport: NativeTransport, is_private: bool = False
+    ) -> None:
         self._joined = joined
+        self.is_private = is_private
         self.transport = transport
         if joined is not None:
             threading.Thread(

@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--blocking", dest="blocking", action="store_true", default=True)
     parser.add_argument("--non-blocking", dest="blocking", action="store_false")
     parser.add_argument("--app-dir", default=".")
+    parser.add_argument("--as-ray-serve", action="store_true")
     parser.add_argument("target")
     parser.add_argument("arguments", nargs="*")
     return parser
@@ -57,6 +58,10 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _load(given: argparse.Namespace) -> Any:
+    if given.as_ray_serve:
+        from manta import as_ray_serve
+
+        as_ray_serve.install()
     sys.path.insert(0, os.path.abspath(given.app_dir))
     arguments = {}
     for word in given.arguments:

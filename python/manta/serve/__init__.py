@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from manta._private import absent
 from manta.serve.api import (
     Application,
     Deployment,
@@ -84,6 +85,8 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in absent.SERVE_MODULES:
+        raise AttributeError(absent.of_serve(name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
