@@ -24,6 +24,7 @@ struct kept {
 struct world_store {
     uint64_t lives;
     struct list apps;
+    struct error refusal; /* of the transaction that is open */
 };
 
 struct world_store *world_store_new(void)
@@ -116,11 +117,29 @@ static void insert(struct world_store *store, struct kept *kept)
     list_push_back(&store->apps, &kept->link);
 }
 
+/* The disk takes a transaction or it does not: that is known at once. */
+void store_begin(struct store *store)
+{
+    ensure(!store->open);
+    store->open = true;
+    world_now->store->refusal = (struct error){0};
+    refuses(&world_now->store->refusal);
+}
+
+int store_commit(struct store *store, struct error *reterr)
+{
+    const struct error *refusal = &world_now->store->refusal;
+    ensure(store->open);
+    store->open = false;
+    return refusal->code ? error_set(reterr, refusal->code, "%s", refusal->text) : 0;
+}
+
 int store_save_app(struct store *store, const struct controller_app_target *target,
                    struct error *reterr)
 {
-    if (refuses(reterr))
-        return reterr->code;
+    ensure(store->open); /* the role opens one for every change */
+    if (world_now->store->refusal.code)
+        return 0;
     struct kept *old = find(world_now->store, target->id), *kept = mem_new(sizeof *kept);
     ensure(target->deployment_count <= STORE_ROWS);
     ensure_tag(C1, target->id.v != 0);
@@ -142,8 +161,9 @@ int store_save_app(struct store *store, const struct controller_app_target *targ
 
 int store_delete_app(struct store *store, struct application_id app, struct error *reterr)
 {
-    if (refuses(reterr))
-        return reterr->code;
+    ensure(store->open);
+    if (world_now->store->refusal.code)
+        return 0;
     struct kept *kept = find(world_now->store, app);
     if (kept)
         kept_free(kept);

@@ -25,7 +25,7 @@ struct controller *controller_new(const struct controller_config *config, uint64
     map_init(&controller->app_names, (size_t)config->settings.application_limit);
     map_init(&controller->routes,
              SIZE_MAX); /* at most one for each target, in force or under way */
-    map_init(&controller->store_tokens,
+    map_init(&controller->transactions,
              SIZE_MAX); /* CONTROLLER_STORE_LIMIT + 1 for each application */
     controller_replicas_init(&controller->strays);
     list_init(&controller->found);
@@ -78,7 +78,7 @@ struct controller *controller_free(struct controller *controller)
     controller_index_done(&controller->routable);
     map_done(&controller->app_names);
     map_done(&controller->routes);
-    map_done(&controller->store_tokens);
+    map_done(&controller->transactions);
     return mem_free(controller);
 }
 
@@ -95,6 +95,7 @@ static void take(struct controller *controller, const struct controller_event *e
     static void (*const takers[CONTROLLER_EVENT_COUNT])(struct controller *,
                                                         const struct controller_event *) = {
         [CONTROLLER_DEPLOY] = controller_deploy,
+        [CONTROLLER_APPLY] = controller_apply,
         [CONTROLLER_DELETE] = controller_delete,
         [CONTROLLER_SHUTDOWN] = controller_shutdown,
         [CONTROLLER_STORED] = controller_stored,

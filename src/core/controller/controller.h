@@ -100,6 +100,9 @@ struct controller_app_target {
     struct application_id id; /* as it was stored with; none: a new one or that of the name */
     struct bytes name, route_prefix; /* prefix empty: none */
     struct bytes ingress;            /* deployment name */
+    bool declarative; /* it came with a whole target, and goes when a later one lacks it */
+    /* Of a whole target: it could not be built, and why; then it has no deployments. */
+    struct bytes build_failure;
     const struct controller_deployment_target *deployments;
     uint32_t deployment_count;
 };
@@ -108,7 +111,9 @@ struct controller_app_target {
 
 enum controller_effect_type {
     /* Make `target` of `app` durable (its deletion when null), ids included; then event STORED with
-     * the token.  Always last in a list: what stands before it does not depend on it. */
+     * the token.  `more`: the next effect is of the same transaction and has the same token; there
+     * is one STORED for all.  Always last in a list: what stands before it does not depend on it.
+     */
     CONTROLLER_STORE,
     /* Engine: start `replica` of `deployment` with `body`; it is to say that it runs `version`. */
     CONTROLLER_START,
@@ -142,6 +147,7 @@ struct controller_effect {
     int64_t timeout_ns;
     uint32_t max_ongoing;
     bool kill;
+    bool more; /* STORE */
     int code;
     char message[480];
 };
@@ -159,6 +165,11 @@ enum controller_event_type {
      * HEALTHY, DEPLOY_FAILED when one cannot be, CANCELLED when a newer target is in force, the
      * error of the store, or at once: INVALID, EXISTS (route), LIMIT, MEMORY, CLOSED. */
     CONTROLLER_DEPLOY,
+    /* targets, target_count; token; declarative: applications that came so before and are not among
+     * these are deleted.  Accepted whole or refused whole (as DEPLOY); those that are in force
+     * already are left alone; one that could not be built is DEPLOY_FAILED and what it was before
+     * serves on.  Ends when all of them have ended, the deleted ones too, with the first error. */
+    CONTROLLER_APPLY,
     /* app name, empty: all; token.  Ends when the last replica is gone; NOT_FOUND. */
     CONTROLLER_DELETE,
     /* token: delete all, refuse what comes, then ENDED. */
@@ -196,6 +207,8 @@ struct controller_event {
     enum controller_event_type type;
     uint64_t token;
     const struct controller_app_target *target;
+    const struct controller_app_target *targets; /* APPLY */
+    uint32_t target_count;
     struct bytes app, deployment; /* names */
     struct replica_id replica;
     uint64_t version;
@@ -204,6 +217,7 @@ struct controller_event {
     int32_t pid;
     bool healthy, draining;
     bool late;          /* TIME, OWES: a turn that came too late: suspend verdicts */
+    bool declarative;   /* APPLY */
     bool stored;        /* DEPLOY: the target comes from the store, it is durable already */
     int64_t timeout_ns; /* SHUTDOWN: longest drain; 0: each deployment's own */
     int64_t since_ns;   /* OWES */
@@ -248,6 +262,7 @@ struct controller_app_view {
         ingress; /* who gets its requests; in a rollout perhaps still the old one */
     bool
         published; /* in the routing snapshot: not while deleted, nor before its target is stored */
+    bool declarative;
     int64_t deployed_ns; /* monotonic time of the last deploy */
 };
 struct controller_replica_view {

@@ -56,19 +56,34 @@ void controller_app_free(struct controller *controller, struct controller_app *a
 
 /* ---- a target comes into force ---- */
 
-void controller_app_release_route(struct controller *controller, struct controller_app *app,
-                                  struct bytes route)
+static bool claims_route(const struct controller_app *app, struct bytes route)
 {
     struct list_link *link;
-    if (route.size == 0 || (app->plan && bytes_equal(app->plan->target.route_prefix, route)))
-        return;
+    if (app->plan && bytes_equal(app->plan->target.route_prefix, route))
+        return true;
     list_each (link, &app->stores) {
         const struct controller_store *store = list_entry(link, struct controller_store, link);
         if (store->plan && bytes_equal(store->plan->target.route_prefix, route))
-            return;
+            return true;
     }
-    if (map_get_name(&controller->routes, route) == app)
+    return false;
+}
+
+void controller_app_release_route(struct controller *controller, struct controller_app *app,
+                                  struct bytes route)
+{
+    if (route.size && !claims_route(app, route) && map_get_name(&controller->routes, route) == app)
         map_remove_name(&controller->routes, route);
+}
+
+void controller_app_return_route(struct controller *controller, struct application_id id,
+                                 struct bytes route)
+{
+    struct controller_app *app = controller_index_find(&controller->apps, id.v);
+    if (!app || !claims_route(app, route) || map_get_name(&controller->routes, route))
+        return;
+    int put = map_try_put_name(&controller->routes, route, app);
+    ensure(put == 0);
 }
 
 /* Whoever waited for what is no longer wanted. */
@@ -130,12 +145,14 @@ void controller_app_commit(struct controller *controller, struct controller_app 
 {
     struct controller_plan *old_plan = app->plan;
     struct bytes old_route = old_plan ? old_plan->target.route_prefix : (struct bytes){0};
-    uint64_t token = store->token;
+    uint64_t token = store->transaction->token;
     drop_older(controller, app, store);
     cancel_waits(controller, app, &app->waits, !store->plan);
     controller_waits_move(&app->waits, &store->waits);
     app->plan = store->plan ? controller_plan_ref(store->plan) : NULL;
     app->deleting = !app->plan;
+    app->build_failed = false;
+    app->declarative = app->plan ? app->plan->target.declarative : app->declarative;
     controller_store_drop(controller, store);
     controller_plan_unref(controller, old_plan);
     if (old_plan)
@@ -220,6 +237,6 @@ void controller_app_reconcile(struct controller *controller, struct controller_a
         return;
     if (app->deleting)
         controller_waits_end(controller, &app->waits, ERROR_OK, "");
-    if (list_empty(&app->stores))
+    if (list_empty(&app->stores) && !app->build_failed)
         controller_app_free(controller, app);
 }

@@ -122,6 +122,21 @@ static void check_deployment(const struct controller *controller,
     check_places(controller, deployment);
 }
 
+/* It is the application's, or one has it in sight to which the application gives it up. */
+static void check_route(const struct controller *controller, const struct controller_app *app,
+                        struct bytes route)
+{
+    const struct controller_app *owner = map_get_name(&controller->routes, route);
+    struct list_link *link;
+    bool claimed = owner == app;
+    ensure(owner);
+    list_each (link, &owner->stores) {
+        const struct controller_store *store = list_entry(link, struct controller_store, link);
+        claimed |= store->plan && bytes_equal(store->plan->target.route_prefix, route);
+    }
+    ensure(claimed);
+}
+
 static void check_app(const struct controller *controller, const struct controller_app *app)
 {
     size_t wanted = 0;
@@ -135,15 +150,17 @@ static void check_app(const struct controller *controller, const struct controll
     ensure(!(app->plan && app->deleting));
     ensure_tag(C1, !app->plan || app->plan->stored);
     if (app->plan && app->plan->target.route_prefix.size)
-        ensure(map_get_name(&controller->routes, app->plan->target.route_prefix) == app);
+        check_route(controller, app, app->plan->target.route_prefix);
     list_each (link, &app->stores) {
         const struct controller_store *store = list_entry(link, struct controller_store, link);
-        ensure(map_get(&controller->store_tokens, store->token) == store && store->app == app);
+        ensure(map_get(&controller->transactions, store->transaction->token) ==
+               store->transaction);
+        ensure(store->app == app && store->transaction_link.list == &store->transaction->stores);
         ensure_tag(C1,
                    !store->done ||
                        link->next != &app->stores.head); /* the newest is in force or on its way */
     }
-    ensure(app->plan || map_count(&app->names) > 0 ||
+    ensure(app->plan || map_count(&app->names) > 0 || app->build_failed ||
            !list_empty(&app->stores)); /* else it is forgotten */
 }
 

@@ -106,8 +106,8 @@ static void clear_goals(struct controller *controller, struct controller_deploym
     controller_goal_clear(controller, &deployment->good);
 }
 
-static bool options_equal(const struct controller_deployment_target *a,
-                          const struct controller_deployment_target *b)
+bool controller_deployment_options_equal(const struct controller_deployment_target *a,
+                                         const struct controller_deployment_target *b)
 {
     return a->max_ongoing == b->max_ongoing && a->max_queued == b->max_queued &&
            a->streams_body == b->streams_body &&
@@ -134,7 +134,7 @@ static enum controller_signal news_of(const struct controller_deployment *deploy
                                       const struct controller_deployment_target *target)
 {
     const struct controller_deployment_target *old = deployment->goal.target;
-    if (!old || old->version != target->version || !options_equal(old, target) ||
+    if (!old || old->version != target->version || !controller_deployment_options_equal(old, target) ||
         deployment->failed || deployment->status == DEPLOYMENT_STATUS_DEPLOY_FAILED)
         return CONTROLLER_SIGNAL_CONFIG;
     if (old->replicas == target->replicas)

@@ -109,13 +109,18 @@ void controller_progress(struct controller *controller, struct controller_app *a
     list_each (link, &app->waits) {
         const struct controller_operation *operation =
             list_entry(link, struct controller_wait, link)->operation;
-        if (operation->type != CONTROLLER_DEPLOY)
+        if (operation->type == CONTROLLER_DELETE)
             continue;
         struct controller_effect *effect =
             controller_effect_add(controller->effects, CONTROLLER_PROGRESS);
         effect->token = operation->token;
         effect->app = app->id;
         effect->app_name = app->name;
-        controller_print(effect->message, sizeof(effect->message), "%s", line);
+        /* Where several applications are waited for it is said of which one this is. */
+        if (operation->type == CONTROLLER_APPLY)
+            controller_print(effect->message, sizeof(effect->message), "%.*s/%s",
+                             BYTES_PRINT(app->name), line);
+        else
+            controller_print(effect->message, sizeof(effect->message), "%s", line);
     }
 }

@@ -72,13 +72,22 @@ struct controller_wait {
     struct controller_operation *operation;
 };
 
+/* What reaches the store together, or not at all. */
+struct controller_transaction {
+    uint64_t token;
+    struct list stores; /* struct controller_store, in the order of their effects */
+    bool answered;      /* STORED came; those that are left wait for a newer one's fate */
+    bool held;          /* is being gone through */
+};
 /* A target, or a deletion, that is under way to the store. */
 struct controller_store {
-    struct list_link link; /* on app->stores */
+    struct list_link link;             /* on app->stores */
+    struct list_link transaction_link; /* on transaction->stores */
+    struct controller_transaction *transaction;
     struct controller_app *app;
-    uint64_t token;
-    struct controller_plan *plan; /* null: deletion */
-    bool done;                    /* stored, but a newer one is still under way */
+    struct controller_plan *plan;    /* null: deletion */
+    struct application_id displaced; /* who had its route prefix, and gives it up; none: nobody */
+    bool done;                       /* stored, but a newer one is still under way */
     uint64_t new_deployments,
         new_replicas; /* what it adds to what there was when it was accepted */
     struct list waits;
@@ -155,8 +164,10 @@ struct controller_app {
     enum application_status status;
     struct deployment_id ingress; /* as published */
     int64_t deployed_ns;
-    bool deleting;
-    bool restored; /* its target came from the store: hands off until LOADED */
+    bool deleting, declarative;
+    bool build_failed; /* the newest target could not be built: `message` says why, what was in force
+                          stays */
+    bool restored;     /* its target came from the store: hands off until LOADED */
     char message[CONTROLLER_MESSAGE_SIZE];
     struct bytes name; /* lies behind */
 };
@@ -175,7 +186,7 @@ struct controller {
     struct controller_index routable; /* replicas in the snapshot: RUNNING ones of a deployment */
     struct map app_names;             /* struct controller_app */
     struct map routes;       /* struct controller_app, by the route prefixes that it claims */
-    struct map store_tokens; /* struct controller_store */
+    struct map transactions; /* struct controller_transaction, by token */
     struct controller_replicas strays;
     struct list found; /* replicas that exist and have not said what they are */
     struct list dirty_deployments, dirty_apps;
@@ -209,6 +220,9 @@ int controller_target_check(const struct settings *settings,
 struct controller_plan *controller_plan_try_new(const struct controller_app_target *target);
 /* Its rows, to be written before it is used: the ids. */
 struct controller_deployment_target *controller_plan_rows(struct controller_plan *plan);
+/* Whether they ask for the same, whatever ids they bring. */
+bool controller_target_equal(const struct controller_app_target *a,
+                             const struct controller_app_target *b);
 struct controller_plan *controller_plan_ref(struct controller_plan *plan);
 /* Null is fine.  The memory goes with the next step. */
 void controller_plan_unref(struct controller *controller, struct controller_plan *plan);
@@ -217,9 +231,30 @@ void controller_goal_set(struct controller *controller, struct controller_goal *
                          const struct controller_deployment_target *target, bool proven);
 void controller_goal_clear(struct controller *controller, struct controller_goal *goal);
 
-/* ---- controller_store.c: store first (C1) ---- */
+/* ---- controller_apply.c: targets that users ask for ---- */
 
 void controller_deploy(struct controller *controller, const struct controller_event *event);
+void controller_apply(struct controller *controller, const struct controller_event *event);
+
+/* ---- controller_store.c: store first (C1) ---- */
+
+struct controller_transaction *controller_transaction_new(struct controller *controller);
+/* STORE effects of all its entries; one without entries is forgotten. */
+void controller_transaction_emit(struct controller *controller,
+                                 struct controller_transaction *transaction);
+/* Its one entry came from the store: it is in force. */
+void controller_transaction_restore(struct controller *controller,
+                                    struct controller_transaction *transaction);
+/* Takes the caller's reference of the plan (null: deletion). */
+struct controller_store *controller_store_new(struct controller *controller,
+                                              struct controller_transaction *transaction,
+                                              struct controller_app *app,
+                                              struct controller_plan *plan);
+struct controller_store *controller_store_newest(struct controller_app *app);
+/* Joins a deletion that is under way, or begins one. */
+void controller_delete_app(struct controller *controller,
+                           struct controller_transaction *transaction, struct controller_app *app,
+                           struct controller_operation *operation);
 void controller_delete(struct controller *controller, const struct controller_event *event);
 void controller_shutdown(struct controller *controller, const struct controller_event *event);
 void controller_stored(struct controller *controller, const struct controller_event *event);
@@ -237,6 +272,9 @@ void controller_app_commit(struct controller *controller, struct controller_app 
 /* Gives up the route prefix unless another target of the application claims it. */
 void controller_app_release_route(struct controller *controller, struct controller_app *app,
                                   struct bytes route);
+/* A claim that came to nothing: who had the route before has it again, if it still claims it. */
+void controller_app_return_route(struct controller *controller, struct application_id app,
+                                 struct bytes route);
 void controller_app_touch(struct controller *controller, struct controller_app *app);
 void controller_app_reconcile(struct controller *controller, struct controller_app *app);
 void controller_app_free(struct controller *controller, struct controller_app *app);
@@ -254,6 +292,9 @@ void controller_deployment_aim(struct controller *controller,
 /* The application's target lacks it; it serves on until told to go. */
 void controller_deployment_leave(struct controller *controller,
                                  struct controller_deployment *deployment);
+/* Options that touch no process are equal. */
+bool controller_deployment_options_equal(const struct controller_deployment_target *a,
+                                         const struct controller_deployment_target *b);
 /* No replica is wanted any more; it is forgotten with the last of them. */
 void controller_deployment_go(struct controller *controller,
                               struct controller_deployment *deployment);

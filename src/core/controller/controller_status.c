@@ -231,9 +231,12 @@ void controller_status_app(struct controller *controller, struct controller_app 
 {
     const struct list *by = app->by_status;
     enum application_status status = APPLICATION_STATUS_RUNNING;
-    app->message[0] = '\0';
+    if (!app->build_failed || app->deleting)
+        app->message[0] = '\0';
     if (app->deleting) {
         status = APPLICATION_STATUS_DELETING;
+    } else if (app->build_failed) { /* its message was given with that */
+        status = APPLICATION_STATUS_DEPLOY_FAILED;
     } else if (!app->plan) {
         status = APPLICATION_STATUS_NOT_STARTED;
     } else if (!list_empty(&by[DEPLOYMENT_STATUS_DEPLOY_FAILED])) {

@@ -139,7 +139,7 @@ int controller_target_check(const struct settings *settings,
     int code = check_name("application", target->name, ret_message);
     if (code == 0)
         code = check_route(target->route_prefix, ret_message);
-    if (code)
+    if (code || target->build_failure.size) /* of which there is nothing more */
         return code;
     if (target->deployment_count == 0 || target->deployment_count > settings->deployment_limit) {
         controller_print(
@@ -162,6 +162,24 @@ int controller_target_check(const struct settings *settings,
     code = check_deployments(settings, target, &names, ret_message);
     map_done(&names);
     return code;
+}
+
+bool controller_target_equal(const struct controller_app_target *a,
+                             const struct controller_app_target *b)
+{
+    if (a->declarative != b->declarative || a->deployment_count != b->deployment_count ||
+        !bytes_equal(a->name, b->name) || !bytes_equal(a->ingress, b->ingress) ||
+        !bytes_equal(a->route_prefix, b->route_prefix))
+        return false;
+    for (uint32_t i = 0; i < a->deployment_count; i++) {
+        const struct controller_deployment_target *one = a->deployments + i,
+                                                  *other = b->deployments + i;
+        if (one->version != other->version || one->replicas != other->replicas ||
+            !bytes_equal(one->name, other->name) || !bytes_equal(one->body, other->body) ||
+            !controller_deployment_options_equal(one, other))
+            return false;
+    }
+    return true;
 }
 
 /* ---- the copy ---- */
@@ -190,6 +208,7 @@ struct controller_plan *controller_plan_try_new(const struct controller_app_targ
     plan->target.name = copy_slice(&free_end, target->name);
     plan->target.route_prefix = copy_slice(&free_end, target->route_prefix);
     plan->target.ingress = copy_slice(&free_end, target->ingress);
+    plan->target.build_failure = (struct bytes){0};
     for (uint32_t i = 0; i < target->deployment_count; i++) {
         rows[i] = target->deployments[i];
         rows[i].name = copy_slice(&free_end, rows[i].name);

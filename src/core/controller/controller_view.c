@@ -69,6 +69,7 @@ bool controller_app_at(const struct controller *controller, uint32_t index,
         .status = app->status,
         .ingress = app->ingress,
         .published = app->plan != NULL,
+        .declarative = app->declarative,
         .deployed_ns = app->deployed_ns,
     };
     return true;

@@ -78,7 +78,15 @@ static const struct field REPLICA_FIELDS[] = {
     OPTIONAL(target_replica, model_load_timeout_us, FIELD_I64, 0, INT64_MAX / 1000),
 };
 
+static const struct field APP_FIELDS[] = {
+    FIELD(target_app, name, FIELD_TEXT, 1, 255),
+    FIELD(target_app, route_prefix, FIELD_TEXT, 0, 4096),
+    OPTIONAL(target_app, document, FIELD_BINARY, 1, INT32_MAX),
+    OPTIONAL(target_app, build_failure, FIELD_TEXT, 1, INT32_MAX),
+};
+
 enum {
+    APP_FIELD_COUNT = sizeof APP_FIELDS / sizeof *APP_FIELDS,
     DEPLOYMENT_FIELD_COUNT = sizeof DEPLOYMENT_FIELDS / sizeof *DEPLOYMENT_FIELDS,
     REPLICA_FIELD_COUNT = sizeof REPLICA_FIELDS / sizeof *REPLICA_FIELDS,
 };
@@ -149,6 +157,14 @@ void target_write_app(struct text *out, struct bytes ingress,
     value_write_array(out, deployment_count);
     for (uint32_t i = 0; i < deployment_count; i++)
         write_fields(out, DEPLOYMENT_FIELDS, DEPLOYMENT_FIELD_COUNT, &deployments[i]);
+}
+
+void target_write_whole(struct text *out, const struct target_app *apps, uint32_t app_count)
+{
+    ensure(app_count <= TARGET_APP_LIMIT);
+    value_write_array(out, app_count);
+    for (uint32_t i = 0; i < app_count; i++)
+        write_fields(out, APP_FIELDS, APP_FIELD_COUNT, &apps[i]);
 }
 
 void target_write_replica(struct text *out, const struct target_replica *replica)
@@ -291,6 +307,40 @@ int target_read_deployment(struct bytes document, uint32_t index,
         read_fields(DEPLOYMENT_FIELDS, DEPLOYMENT_FIELD_COUNT, item.raw, &deployment, reterr);
     if (code == 0)
         *ret_deployment = deployment;
+    return code;
+}
+
+int target_read_whole(struct bytes document, uint32_t *ret_count, struct error *reterr)
+{
+    struct value_reader reader;
+    struct value value;
+    size_t offset;
+    if (value_check(document, &offset) < 0)
+        return error_set(reterr, ERROR_INVALID, "whole target: no MessagePack at byte %zu", offset);
+    value_read_init(&reader, document);
+    if (!value_next(&reader, &value) || value.type != VALUE_ARRAY)
+        return error_set(reterr, ERROR_INVALID, "whole target: not an array");
+    if (value.count > TARGET_APP_LIMIT)
+        return error_set(reterr, ERROR_LIMIT, "whole target: %u applications, more than %d",
+                         value.count, TARGET_APP_LIMIT);
+    *ret_count = value.count;
+    return 0;
+}
+
+int target_read_whole_app(struct bytes document, uint32_t index, struct target_app *ret_app,
+                          struct error *reterr)
+{
+    struct value item;
+    struct target_app app = {0};
+    if (!value_array_at(document, index, &item) || item.type != VALUE_MAP)
+        return error_set(reterr, ERROR_INVALID, "whole target: application %u is not a map", index);
+    int code = read_fields(APP_FIELDS, APP_FIELD_COUNT, item.raw, &app, reterr);
+    if (code == 0 && !app.document.size == !app.build_failure.size)
+        code = error_set(reterr, ERROR_INVALID,
+                         "whole target: application %u has not either 'document' or 'build_failure'",
+                         index);
+    if (code == 0)
+        *ret_app = app;
     return code;
 }
 

@@ -22,6 +22,11 @@
  * text or nil), "args": [values; a handle is extension VALUE_EXTENSION_HANDLE with a MessagePack
  * array [app, deployment]]}
  *
+ * A whole target of several applications, as the controller gets it:
+ *
+ *     [{"name", "route_prefix" (empty: none), "document" (an application's, as above), or
+ *       "build_failure": why there is none}]
+ *
  * What other runners need beside or instead of library and symbol is written only when it is there:
  * "runner" (else it is "c"), "code" (binary) and "options" (any value).
  *
@@ -37,7 +42,10 @@
 #include "error.h"
 #include "text.h"
 
-enum { TARGET_DEPLOYMENT_LIMIT = 4096 }; /* deployments of one application */
+enum {
+    TARGET_DEPLOYMENT_LIMIT = 4096, /* deployments of one application */
+    TARGET_APP_LIMIT = 4096,        /* applications of one whole target */
+};
 
 struct target_deployment {
     struct bytes name, runner, replica; /* replica: the replica document */
@@ -46,6 +54,11 @@ struct target_deployment {
     int64_t max_queued_requests;
     int64_t graceful_shutdown_timeout_us, health_check_period_us, health_check_timeout_us;
     bool stream_body;
+};
+
+/* One application of a whole target. */
+struct target_app {
+    struct bytes name, route_prefix, document, build_failure; /* one of the last two */
 };
 
 struct target_replica {
@@ -66,6 +79,10 @@ int target_read_app(struct bytes document, struct bytes *ret_ingress, uint32_t *
                     struct error *reterr);
 int target_read_deployment(struct bytes document, uint32_t index,
                            struct target_deployment *ret_deployment, struct error *reterr);
+void target_write_whole(struct text *out, const struct target_app *apps, uint32_t app_count);
+int target_read_whole(struct bytes document, uint32_t *ret_count, struct error *reterr);
+int target_read_whole_app(struct bytes document, uint32_t index, struct target_app *ret_app,
+                          struct error *reterr);
 void target_write_replica(struct text *out, const struct target_replica *replica);
 int target_read_replica(struct bytes document, struct target_replica *ret_replica,
                         struct error *reterr);

@@ -101,6 +101,7 @@ struct conduct {
     struct controller_effects effects;
     struct list follow_ups; /* of struct follow_up */
     bool performing;
+    bool storing; /* between two STORE effects of one transaction */
     bool loaded;   /* the mind was told everything that ran before */
     bool alone;    /* the instance has ended, and there is no node to tidy up */
     bool restored; /* there were stored targets */

@@ -35,12 +35,20 @@ bool perform_read_body(struct bytes body, struct bytes *ret_runner, struct bytes
 
 /* ---- effects ---- */
 
+/* Effects of one transaction follow each other; the last of them commits it. */
 static void store(struct conduct *conduct, const struct controller_effect *effect)
 {
     struct error error = {0};
-    int code = effect->target ? store_save_app(&conduct->store, effect->target, &error)
-                              : store_delete_app(&conduct->store, effect->app, &error);
-    if (code < 0)
+    if (!conduct->storing)
+        store_begin(&conduct->store);
+    conduct->storing = effect->more;
+    if (effect->target)
+        store_save_app(&conduct->store, effect->target, &error);
+    else
+        store_delete_app(&conduct->store, effect->app, &error);
+    if (effect->more)
+        return;
+    if (store_commit(&conduct->store, &error) < 0)
         log_print(LOG_ERROR, "the target of application '%.*s' could not be stored: %s",
                   BYTES_PRINT(effect->app_name), error.text);
     conduct_follow_up(conduct, CONTROLLER_STORED, effect->token, (struct replica_id){0}, &error);

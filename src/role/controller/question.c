@@ -148,33 +148,118 @@ static void deploy(struct peer *peer, uint64_t stream, const struct wire_deploy 
     question_progress(peer->conduct, token, line);
 }
 
+/* A target's rows and the bodies that they point to. */
+struct reading {
+    struct controller_deployment_target *rows;
+    struct text bodies;
+};
+
+static void reading_done(struct reading *reading)
+{
+    text_done(&reading->bodies);
+    mem_free(reading->rows);
+}
+
+/* An application's document; to be done with also after an error. */
+static int read_document(struct bytes document, struct controller_app_target *target,
+                         struct reading *reading, struct error *reterr)
+{
+    *reading = (struct reading){0};
+    text_init(&reading->bodies, 0);
+    int code = target_read_app(document, &target->ingress, &target->deployment_count, reterr);
+    if (code < 0)
+        return code;
+    text_init(&reading->bodies, document.size + (size_t)target->deployment_count * BODY_OVERHEAD);
+    reading->rows = mem_try((target->deployment_count + 1) * sizeof *reading->rows);
+    if (!reading->rows)
+        return error_set(reterr, ERROR_MEMORY, "no memory for the application's target");
+    target->deployments = reading->rows;
+    return read_rows(document, reading->rows, target->deployment_count, &reading->bodies, reterr);
+}
+
 static bool on_deploy(struct peer *peer, uint64_t stream, struct bytes payload)
 {
     struct wire_deploy frame;
     struct error error = {0};
-    struct text bodies;
+    struct reading reading;
     if (wire_deploy_read(&frame, payload) < 0)
         return false;
     struct controller_app_target target = {.name = frame.app, .route_prefix = frame.route_prefix};
-    int code = target_read_app(frame.body, &target.ingress, &target.deployment_count, &error);
-    if (code < 0) {
-        put_outcome(peer, stream, code, error.text, (struct bytes){0});
-        return true;
-    }
-    struct controller_deployment_target *rows =
-        mem_try((target.deployment_count + 1) * sizeof *rows);
-    text_init(&bodies, frame.body.size + (size_t)target.deployment_count * BODY_OVERHEAD);
-    if (!rows)
-        code = error_set(&error, ERROR_MEMORY, "no memory for the application's target");
-    else
-        code = read_rows(frame.body, rows, target.deployment_count, &bodies, &error);
-    target.deployments = rows;
+    int code = read_document(frame.body, &target, &reading, &error);
     if (code < 0)
         put_outcome(peer, stream, code, error.text, (struct bytes){0});
     else
         deploy(peer, stream, &frame, &target);
-    text_done(&bodies);
-    mem_free(rows);
+    reading_done(&reading);
+    return true;
+}
+
+/* ---- a whole target ---- */
+
+static void apply(struct peer *peer, uint64_t stream, const struct wire_apply *frame,
+                  const struct controller_app_target *targets, uint32_t count)
+{
+    uint64_t token = question_new(peer, stream);
+    struct controller_event event = {.type = CONTROLLER_APPLY,
+                                     .token = token,
+                                     .targets = targets,
+                                     .target_count = count,
+                                     .declarative = frame->declarative != 0};
+    char line[64];
+    if (!token)
+        return;
+    log_print(LOG_INFO, "apply: %u application%s%s", count, count == 1 ? "" : "s",
+              event.declarative ? ", declared" : "");
+    conduct_take(peer->conduct, &event);
+    snprintf(line, sizeof line, "deploying %u application%s", count, count == 1 ? "" : "s");
+    question_progress(peer->conduct, token, line); /* as of a deploy */
+}
+
+static int read_whole(const struct wire_apply *frame, uint32_t count,
+                      struct controller_app_target *targets, struct reading *readings,
+                      uint32_t *ret_read, struct error *reterr)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct target_app app;
+        if (target_read_whole_app(frame->body, i, &app, reterr) < 0)
+            return reterr->code;
+        targets[i] = (struct controller_app_target){.name = app.name,
+                                                    .route_prefix = app.route_prefix,
+                                                    .declarative = frame->declarative != 0,
+                                                    .build_failure = app.build_failure};
+        readings[i] = (struct reading){0};
+        text_init(&readings[i].bodies, 0);
+        *ret_read = i + 1;
+        if (app.document.size &&
+            read_document(app.document, &targets[i], &readings[i], reterr) < 0)
+            return error_set(reterr, reterr->code, "application '%.*s': %s",
+                             BYTES_PRINT(bytes_head(app.name, 100)), reterr->text);
+    }
+    return 0;
+}
+
+static bool on_apply(struct peer *peer, uint64_t stream, struct bytes payload)
+{
+    struct wire_apply frame;
+    struct error error = {0};
+    uint32_t count = 0, read = 0;
+    if (wire_apply_read(&frame, payload) < 0)
+        return false;
+    int code = target_read_whole(frame.body, &count, &error);
+    struct controller_app_target *targets = mem_try((count + 1) * sizeof *targets);
+    struct reading *readings = mem_try((count + 1) * sizeof *readings);
+    if (code == 0 && (!targets || !readings))
+        code = error_set(&error, ERROR_MEMORY, "no memory for the whole target");
+    if (code == 0)
+        code = read_whole(&frame, count, targets, readings, &read, &error);
+    if (code < 0)
+        put_outcome(peer, stream, code, error.text, (struct bytes){0});
+    else
+        apply(peer, stream, &frame, targets, count);
+    for (uint32_t i = 0; i < read; i++)
+        reading_done(readings + i);
+    mem_free(targets);
+    mem_free(readings);
     return true;
 }
 
@@ -239,6 +324,8 @@ bool question_take(struct peer *peer, const struct wire_header *header, struct b
     switch (header->type) {
     case WIRE_DEPLOY_FRAME:
         return on_deploy(peer, header->stream, payload);
+    case WIRE_APPLY_FRAME:
+        return on_apply(peer, header->stream, payload);
     case WIRE_DELETE_FRAME:
         return on_delete(peer, header->stream, payload);
     case WIRE_SHUTDOWN_FRAME:

@@ -202,7 +202,7 @@ static void write_app(struct page *page, uint32_t index)
     struct controller_app_view view;
     controller_app_at(page->mind, index, &view);
     value_write_string(out, view.name);
-    value_write_map(out, 5);
+    value_write_map(out, 6);
     write_text(out, "status", bytes_of_string(application_status_word(view.status)));
     write_text(out, "message", view.message);
     value_write_string(out, BYTES("route_prefix"));
@@ -210,6 +210,7 @@ static void write_app(struct page *page, uint32_t index)
         value_write_string(out, view.route_prefix);
     else
         value_write_nil(out);
+    write_text(out, "source", view.declarative ? BYTES("declarative") : BYTES("imperative"));
     value_write_string(out, BYTES("last_deployed_time_s"));
     value_write_float(out, (double)(names->wall_ns - (names->now_ns - view.deployed_ns)) / 1e9);
     value_write_string(out, BYTES("deployments"));

@@ -2,7 +2,7 @@
 /*
  * store: targets as rows.
  *
- * A target is saved whole in one transaction: its old rows go, its new ones come.  One table below
+ * A target is saved whole: its old rows go, its new ones come; several in one transaction.  One table below
  * names the columns of a deployment for the writer and the reader; what it says must be what the
  * newest schema says (store_schema.c).  Reading copies a target into one arena, because its rows
  * are needed together.
@@ -180,13 +180,14 @@ static bool read_column(sqlite3_stmt *statement, int index, const struct column 
 static int insert_app(const struct store *store, const struct controller_app_target *target)
 {
     sqlite3_stmt *statement;
-    int rc = prepare(store, "INSERT INTO applications VALUES (?, ?, ?, ?)", &statement);
+    int rc = prepare(store, "INSERT INTO applications VALUES (?, ?, ?, ?, ?)", &statement);
     if (rc != SQLITE_OK)
         return rc;
     sqlite3_bind_int64(statement, 1, (sqlite3_int64)target->id.v);
     bind_bytes(statement, 2, target->name);
     bind_bytes(statement, 3, target->route_prefix);
     bind_bytes(statement, 4, target->ingress);
+    sqlite3_bind_int64(statement, 5, target->declarative);
     return finish(statement);
 }
 
@@ -225,9 +226,20 @@ static int remove_app(const struct store *store, struct application_id app, stru
     return finish(statement);
 }
 
-/* What was begun is committed, or undone. */
-static int end(struct store *store, int rc, struct error *reterr)
+void store_begin(struct store *store)
 {
+    ensure(!store->open);
+    store->open = true;
+    store->rc = store->database ? execute(store, "BEGIN IMMEDIATE") : SQLITE_OK;
+}
+
+int store_commit(struct store *store, struct error *reterr)
+{
+    int rc = store->rc;
+    ensure(store->open);
+    store->open = false;
+    if (!store->database)
+        return 0;
     if (rc == SQLITE_OK)
         rc = execute(store, "COMMIT");
     if (rc == SQLITE_OK) {
@@ -241,30 +253,39 @@ static int end(struct store *store, int rc, struct error *reterr)
     return error_set(reterr, error.code, "%s", error.text);
 }
 
+/* A change without a transaction around it is one by itself. */
+static bool begin_alone(struct store *store)
+{
+    bool alone = !store->open;
+    if (alone)
+        store_begin(store);
+    return alone;
+}
+
 int store_save_app(struct store *store, const struct controller_app_target *target,
                    struct error *reterr)
 {
     ensure(target->id.v != 0);
     if (!store->database)
         return 0;
-    int rc = execute(store, "BEGIN IMMEDIATE");
-    if (rc == SQLITE_OK)
-        rc = remove_app(store, target->id, target->name);
-    if (rc == SQLITE_OK)
-        rc = insert_app(store, target);
-    if (rc == SQLITE_OK)
-        rc = insert_rows(store, target);
-    return end(store, rc, reterr);
+    bool alone = begin_alone(store);
+    if (store->rc == SQLITE_OK)
+        store->rc = remove_app(store, target->id, target->name);
+    if (store->rc == SQLITE_OK)
+        store->rc = insert_app(store, target);
+    if (store->rc == SQLITE_OK)
+        store->rc = insert_rows(store, target);
+    return alone ? store_commit(store, reterr) : 0;
 }
 
 int store_delete_app(struct store *store, struct application_id app, struct error *reterr)
 {
     if (!store->database)
         return 0;
-    int rc = execute(store, "BEGIN IMMEDIATE");
-    if (rc == SQLITE_OK)
-        rc = remove_app(store, app, (struct bytes){0});
-    return end(store, rc, reterr);
+    bool alone = begin_alone(store);
+    if (store->rc == SQLITE_OK)
+        store->rc = remove_app(store, app, (struct bytes){0});
+    return alone ? store_commit(store, reterr) : 0;
 }
 
 /* ---- reading ---- */
@@ -303,8 +324,9 @@ static int read_app(const struct store *store, struct controller_app_target *tar
                     struct arena *arena, struct error *reterr)
 {
     sqlite3_stmt *statement;
-    int rc = prepare(store, "SELECT name, route_prefix, ingress FROM applications WHERE id = ?",
-                     &statement);
+    int rc = prepare(
+        store, "SELECT name, route_prefix, ingress, declarative FROM applications WHERE id = ?",
+        &statement);
     if (rc == SQLITE_OK) {
         sqlite3_bind_int64(statement, 1, (sqlite3_int64)target->id.v);
         rc = sqlite3_step(statement);
@@ -315,6 +337,8 @@ static int read_app(const struct store *store, struct controller_app_target *tar
         *members[i] = arena_copy(arena, column_bytes(statement, i));
         copied = copied && members[i]->at;
     }
+    if (rc == SQLITE_ROW)
+        target->declarative = sqlite3_column_int(statement, 3) != 0;
     sqlite3_finalize(statement);
     if (!copied)
         return error_set(reterr, ERROR_MEMORY, "no memory for a stored application");

@@ -50,6 +50,8 @@ struct store {
     /* A number above that of every earlier life, also of those whose count could not be written. */
     uint64_t life;
     size_t size_limit;
+    bool open; /* a transaction is */
+    int rc;    /* of its statements, the first that was not 0 */
     char notice[ERROR_TEXT_SIZE];  /* a broken store was put aside; empty: none */
     char trouble[ERROR_TEXT_SIZE]; /* why the last write failed; empty: it did not */
 };
@@ -57,6 +59,10 @@ struct store {
 /* Counts a life.  ERROR_VERSION: written by a newer version.  After an error: store_close. */
 int store_open(struct store *store, const struct store_config *config, struct error *reterr);
 void store_close(struct store *store);
+/* What is saved and deleted until store_commit is kept together, or none of it: then commit says so
+ * and the others do not. */
+void store_begin(struct store *store);
+int store_commit(struct store *store, struct error *reterr);
 /* 0: durable, as the configuration has it; or why it is not, and nothing changed. */
 int store_save_app(struct store *store, const struct controller_app_target *target,
                    struct error *reterr);

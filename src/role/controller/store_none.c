@@ -19,6 +19,18 @@ void store_close(struct store *store)
     (void)store;
 }
 
+void store_begin(struct store *store)
+{
+    (void)store;
+}
+
+int store_commit(struct store *store, struct error *reterr)
+{
+    (void)store;
+    (void)reterr;
+    return 0;
+}
+
 int store_save_app(struct store *store, const struct controller_app_target *target,
                    struct error *reterr)
 {

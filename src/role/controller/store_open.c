@@ -182,6 +182,8 @@ static struct rescue rescue_rows(struct store *store, const char *aside, uint64_
     uint64_t lives = 0;
     snprintf(broken.path, sizeof broken.path, "%.*s", STORE_PATH_SIZE - 1, aside);
     if (open_file(&broken, aside) == SQLITE_OK) {
+        int version = 0; /* rows of an older one are read with today's columns */
+        store_schema_bring(broken.database, store_schema_steps, store_schema_count, &version);
         store_each(&broken, take_rescued, &rescue);
         if (store_read_lives(&broken, &lives) == SQLITE_OK && lives)
             *ret_lives = lives;

@@ -43,6 +43,8 @@ const char *const store_schema_steps[] = {
     "  body BLOB NOT NULL,"
     "  PRIMARY KEY (application, position)"
     ") STRICT;",
+    /* 2: came with a whole target, and goes when a later one lacks it */
+    "ALTER TABLE applications ADD COLUMN declarative INTEGER NOT NULL DEFAULT 0;",
 };
 const int store_schema_count = sizeof store_schema_steps / sizeof *store_schema_steps;
 

@@ -44,16 +44,18 @@ static void deploy(struct plenty *plenty, const char *app, uint32_t count)
 {
     static struct controller_deployment_target rows[MANY];
     static char names[MANY][8];
+    static uint64_t version; /* what is in force already would cost nothing */
     char route[16];
     struct controller_app_target target = {.name = bytes_of_string(app), .deployments = rows};
     struct controller_event event = {.type = CONTROLLER_DEPLOY, .target = &target};
+    version++;
     snprintf(route, sizeof(route), "/%s", app);
     target.route_prefix = bytes_of_string(route);
     target.deployment_count = count;
     for (uint32_t i = 0; i < count; i++) {
         snprintf(names[i], sizeof(names[i]), "d%u", i);
         rows[i] = (struct controller_deployment_target){.name = bytes_of_string(names[i]),
-                                                        .version = 1,
+                                                        .version = version,
                                                         .replicas = 1,
                                                         .max_ongoing = 1,
                                                         .max_queued = -1};

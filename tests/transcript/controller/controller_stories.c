@@ -9,6 +9,8 @@
  *     target app/model version=2 replicas=2 max=5 o1              one deployment
  *     target app a@1x2 b@3x1,max=4,queue=8,grace=5s ingress=a route=/x o1    several
  *     restored app ... id=3                                       the same, from the store
+ *     whole o1 / target app/model version=2 / target ... / failed app 'trace'   a whole target
+ *     several o1 / target ... / target ...                        the same, nothing is deleted
  *     stored · stored s2 · stored SYSTEM 'disk full'              the oldest store, or that one
  *     delete app o2 · delete all o2 · shutdown o3 within=5s
  *     started r1 pid=7 · ready r1 r2 · failed r2 'no file' · gone r1 signal=11 'last words'
@@ -34,7 +36,7 @@
 #include "mem.h"
 #include "transcript.h"
 
-enum { ROW_LIMIT = 16, STORE_LIMIT = 64, NAME_SIZE = 40, TEXT_SIZE = 8192 };
+enum { ROW_LIMIT = 16, WHOLE_LIMIT = 4, STORE_LIMIT = 64, NAME_SIZE = 40, TEXT_SIZE = 8192 };
 
 struct world {
     struct transcript *transcript;
@@ -126,7 +128,11 @@ static void say_store(struct world *world, const struct controller_effect *effec
                                (unsigned long long)row->id.v, BYTES_PRINT(row->name),
                                (unsigned long long)row->version, row->replicas);
     }
-    say(world, "%s%s", line, effect->target ? "" : " deleted");
+    say(world, "%s%s%s%s", line, effect->target ? "" : " deleted",
+        effect->target && effect->target->declarative ? " declarative" : "",
+        effect->more ? " and" : "");
+    if (effect->more)
+        return;
     ensure(world->store_count < STORE_LIMIT);
     world->stores[world->store_count++] = effect->token;
 }
@@ -315,6 +321,35 @@ static bool play_target(struct world *world, struct transcript_words *words)
     event.stored = strcmp(words->at[0], "restored") == 0;
     step(world, &event);
     return true;
+}
+
+/* whole o1 / target ... / failed app 'trace' */
+static bool play_whole(struct world *world, struct transcript_words *words)
+{
+    struct rows *rows = mem_new(WHOLE_LIMIT * sizeof(*rows));
+    struct controller_app_target targets[WHOLE_LIMIT];
+    struct controller_event event = {.type = CONTROLLER_APPLY, .targets = targets};
+    bool good = true;
+    event.token = token_of(words);
+    event.declarative = strcmp(words->at[0], "whole") == 0;
+    for (int i = 1; good && i < words->count; i++) {
+        struct transcript_words part = {0};
+        if (strcmp(words->at[i], "/") != 0)
+            continue;
+        while (i + 1 < words->count && strcmp(words->at[i + 1], "/") != 0)
+            part.at[part.count++] = words->at[++i];
+        struct rows *row = rows + event.target_count;
+        bool failed = part.count == 2 && strcmp(part.at[0], "failed") == 0;
+        good = event.target_count < WHOLE_LIMIT && read_target(row, &part);
+        row->target.declarative = event.declarative;
+        if (failed)
+            row->target.build_failure = bytes_of_string(world->quoted);
+        targets[event.target_count++] = row->target;
+    }
+    if (good)
+        step(world, &event);
+    mem_free(rows);
+    return good;
 }
 
 static bool play_stored(struct world *world, struct transcript_words *words)
@@ -559,7 +594,7 @@ static bool story_line(void *owner, const char *line)
         {"adopt", play_adopt},       {"loaded", play_loaded},     {"time", play_time},
         {"late", play_time},         {"show", play_show},         {"replicas", play_replicas},
         {"dump", play_dump},         {"sleep", play_sleep},       {"owes", play_owes},
-        {"answers", play_owes},
+        {"answers", play_owes},      {"whole", play_whole},       {"several", play_whole},
     };
     struct world *world = owner;
     struct transcript_words words;

@@ -201,11 +201,10 @@ struct line stage_ready(uint64_t replica, const char *deployment, uint64_t versi
     return line;
 }
 
-void stage_deploy(struct line *command, const char *app, const char *route,
-                  const struct stage_deployment *deployments, uint32_t count)
+static void write_document(struct text *out, const struct stage_deployment *deployments,
+                           uint32_t count)
 {
     struct target_deployment rows[8];
-    struct text document;
     cr_assert_leq(count, 8);
     for (uint32_t i = 0; i < count; i++)
         rows[i] = (struct target_deployment){.name = bytes_of_string(deployments[i].name),
@@ -218,11 +217,39 @@ void stage_deploy(struct line *command, const char *app, const char *route,
                                              .graceful_shutdown_timeout_us = 20000000,
                                              .health_check_period_us = 10000000,
                                              .health_check_timeout_us = 30000000};
-    text_init(&document, DOCUMENT_LIMIT);
-    target_write_app(&document, rows[0].name, rows, count);
+    text_init(out, DOCUMENT_LIMIT);
+    target_write_app(out, rows[0].name, rows, count);
+}
+
+void stage_deploy(struct line *command, const char *app, const char *route,
+                  const struct stage_deployment *deployments, uint32_t count)
+{
+    struct text document;
+    write_document(&document, deployments, count);
     line_say(command, deploy, .app = bytes_of_string(app), .route_prefix = bytes_of_string(route),
              .body = text_bytes(&document));
     text_done(&document);
+}
+
+void stage_apply(struct line *command, const struct stage_app *apps, uint32_t count)
+{
+    struct target_app rows[8];
+    struct text documents[8], whole;
+    cr_assert_leq(count, 8);
+    for (uint32_t i = 0; i < count; i++) {
+        write_document(&documents[i], &apps[i].deployment, 1);
+        rows[i] = (struct target_app){.name = bytes_of_string(apps[i].name),
+                                      .route_prefix = bytes_of_string(apps[i].route),
+                                      .build_failure = bytes_of_string(apps[i].build_failure)};
+        if (!apps[i].build_failure)
+            rows[i].document = text_bytes(&documents[i]);
+    }
+    text_init(&whole, DOCUMENT_LIMIT);
+    target_write_whole(&whole, rows, count);
+    line_say(command, apply, .declarative = 1, .body = text_bytes(&whole));
+    text_done(&whole);
+    for (uint32_t i = 0; i < count; i++)
+        text_done(&documents[i]);
 }
 
 struct wire_outcome stage_outcome(struct line *command)

@@ -64,6 +64,12 @@ struct stage_deployment {
 };
 void stage_deploy(struct line *command, const char *app, const char *route,
                   const struct stage_deployment *deployments, uint32_t count);
+/* An APPLY, declarative, of these applications with one deployment each. */
+struct stage_app {
+    const char *name, *route, *build_failure; /* null: it has its deployment */
+    struct stage_deployment deployment;
+};
+void stage_apply(struct line *command, const struct stage_app *apps, uint32_t count);
 /* Passes over progress; its text is `text` in the line's memory. */
 struct wire_outcome stage_outcome(struct line *command);
 

@@ -107,6 +107,52 @@ Test(conduct, a_target_that_is_wrong_is_answered_with_the_key)
     line_close(&command);
 }
 
+Test(conduct, a_whole_target_starts_what_differs_and_ends_what_it_lacks)
+{
+    struct line command = stage_peer(WIRE_ROLE_COMMAND, 0, "command");
+    struct stage_app apps[] = {{"one", "/one", NULL, {"adder", 11, 1}},
+                               {"two", "/two", NULL, {"adder", 12, 1}}};
+    stage_apply(&command, apps, 2);
+    struct order first = stage_await_order(ORDER_START), second = stage_await_order(ORDER_START);
+    cr_assert_str_eq(first.app, "one");
+    cr_assert_str_eq(second.app, "two");
+    struct line one_replica = stage_ready(first.replica, "adder", 11);
+    struct line two_replica = stage_ready(second.replica, "adder", 12);
+    cr_assert_eq(stage_outcome(&command).code, 0);
+    stage_apply(&command, apps, 2);
+    cr_assert_eq(stage_outcome(&command).code, 0);
+    cr_assert_not(stage_has_order(ORDER_START));
+    apps[0].build_failure = "Traceback: no module named nope";
+    stage_apply(&command, apps, 1); /* two is gone, one cannot be built */
+    line_await(&two_replica, WIRE_DRAIN_FRAME);
+    stage_say(&(struct engine_event){.type = ENGINE_GONE, .replica = second.replica});
+    struct wire_outcome outcome = stage_outcome(&command);
+    cr_assert_eq(outcome.code, ERROR_DEPLOY_FAILED);
+    cr_assert(strstr((const char *)outcome.text.at, "no module named nope"));
+    cr_assert_not(stage_has_order(ORDER_STOP)); /* what one was before serves on */
+    line_close(&one_replica);
+    line_close(&two_replica);
+    line_close(&command);
+}
+
+Test(conduct, a_whole_target_that_is_wrong_is_answered_with_the_part)
+{
+    struct line command = stage_peer(WIRE_ROLE_COMMAND, 0, "command");
+    line_say(&command, apply, .body = BYTES("\x81\xa1x\x01"));
+    struct wire_outcome outcome = stage_outcome(&command);
+    cr_assert_eq(outcome.code, ERROR_INVALID);
+    cr_assert(strstr((const char *)outcome.text.at, "not an array"));
+    line_say(&command, apply, .body = BYTES("\x91\x81\xa4name\xa1x"));
+    outcome = stage_outcome(&command);
+    cr_assert_eq(outcome.code, ERROR_INVALID);
+    cr_assert(strstr((const char *)outcome.text.at, "'route_prefix' is missing"));
+    line_say(&command, apply, .body = BYTES("\x91\x82\xa4name\xa1x\xacroute_prefix\xa0"));
+    outcome = stage_outcome(&command);
+    cr_assert_eq(outcome.code, ERROR_INVALID);
+    cr_assert(strstr((const char *)outcome.text.at, "application 0 has not either"));
+    line_close(&command);
+}
+
 Test(conduct, starts_that_the_engine_refuses_end_the_deploy_with_its_reason)
 {
     struct line command = stage_peer(WIRE_ROLE_COMMAND, 0, "command");

@@ -52,6 +52,7 @@ static const struct controller_app_target target = {
     .name = {(const uint8_t *)"math", 4},
     .route_prefix = {(const uint8_t *)"/m", 2},
     .ingress = {(const uint8_t *)"adder", 5},
+    .declarative = true,
     .deployments = rows,
     .deployment_count = 2,
 };
@@ -68,6 +69,7 @@ static void check_equal(const struct controller_app_target *is)
     cr_assert(bytes_equal(is->name, target.name));
     cr_assert(bytes_equal(is->route_prefix, target.route_prefix));
     cr_assert(bytes_equal(is->ingress, target.ingress));
+    cr_assert_eq(is->declarative, target.declarative);
     cr_assert_eq(is->deployment_count, target.deployment_count);
     for (uint32_t i = 0; i < is->deployment_count; i++) {
         const struct controller_deployment_target *row = is->deployments + i;
@@ -214,6 +216,30 @@ Test(store, a_deleted_one_is_gone_and_may_be_deleted_again)
     left = sqlite3_column_int(statement, 0);
     sqlite3_finalize(statement);
     cr_assert_eq(left, 0);
+    store_close(&store);
+}
+
+Test(store, a_transaction_is_kept_whole_or_not_at_all)
+{
+    struct store store = open_store();
+    struct error error = {0};
+    cr_assert_eq(save(&store, 9, "before", 3, &error), 0);
+    store_begin(&store);
+    cr_assert_eq(store_delete_app(&store, (struct application_id){9}, &error), 0);
+    cr_assert_eq(save(&store, 1, "large", 2 * LIMIT, &error), 0); /* is told at the end */
+    cr_assert_eq(store_save_app(&store, &target, &error), 0);
+    cr_assert_eq(store_commit(&store, &error), ERROR_SYSTEM);
+    cr_assert(strstr(error.text, "too big"), "%s", error.text);
+    struct found found = find_all(&store);
+    cr_assert(found.count == 1 && found.ids[0] == 9);
+    store_begin(&store);
+    cr_assert_eq(store_delete_app(&store, (struct application_id){9}, &error), 0);
+    cr_assert_eq(save(&store, 1, "small", 3, &error), 0);
+    cr_assert_eq(store_save_app(&store, &target, &error), 0);
+    cr_assert_eq(store_commit(&store, &error), 0);
+    cr_assert_str_empty(store.trouble);
+    found = find_all(&store);
+    cr_assert(found.count == 2 && found.ids[0] == 1 && found.ids[1] == target.id.v);
     store_close(&store);
 }
 
@@ -403,9 +429,33 @@ Test(store, one_of_a_newer_version_is_refused_and_kept)
     cr_assert_eq(try_open(&store, 0, &error), ERROR_VERSION);
     cr_assert(strstr(error.text, "newer version of Manta"), "%s", error.text);
     store_close(&store);
-    change_file("PRAGMA user_version = 1");
+    char sql[64];
+    snprintf(sql, sizeof sql, "PRAGMA user_version = %d", store_schema_count);
+    change_file(sql);
     store = open_store();
     cr_assert_eq(find_all(&store).count, 1);
+    store_close(&store);
+}
+
+/* What earlier steps wrote is found with the values that the later ones give. */
+Test(store, one_of_the_first_version_is_brought_forward)
+{
+    char path[128];
+    sqlite3 *database;
+    int version;
+    snprintf(path, sizeof path, "%s", path_of("controller.store"));
+    cr_assert_eq(sqlite3_open(path, &database), SQLITE_OK);
+    cr_assert_eq(store_schema_bring(database, store_schema_steps, 1, &version), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(database,
+                              "INSERT INTO applications VALUES (5, x'61', x'', x'62');"
+                              "INSERT INTO deployments VALUES (5, 0, x'62', 6, 1, 1, 5, -1, 0, 1, "
+                              "1, 0, x'63')",
+                              NULL, NULL, NULL),
+                 SQLITE_OK);
+    cr_assert_eq(sqlite3_close(database), SQLITE_OK);
+    struct store store = open_store();
+    struct found found = find_all(&store);
+    cr_assert(found.count == 1 && found.broken == 0 && found.ids[0] == 5, "%s", found.text);
     store_close(&store);
 }
 
