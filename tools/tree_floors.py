@@ -19,6 +19,7 @@ PURE = (
     "src/proto/http1",
     "src/proto/wire",
     "src/proto/value",
+    "src/proto/websocket",
     "src/core/router",
     "src/core/replica",
     "src/core/controller",
@@ -30,6 +31,7 @@ FLOORS = {
     "src/proto/http1": ("src/base",),
     "src/proto/wire": ("src/base",),
     "src/proto/value": ("src/base",),
+    "src/proto/websocket": ("src/base",),
     "src/core/router": ("src/base",),
     "src/core/replica": ("src/base",),
     "src/core/controller": ("src/base",),
@@ -63,11 +65,15 @@ C_HEADERS = set(
     "math.h setjmp.h signal.h stdalign.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h "
     "stdio.h stdlib.h stdnoreturn.h string.h tgmath.h time.h uchar.h wchar.h wctype.h".split()
 )
-# The protocol library of a folder: header and symbol prefix.
+# The protocol libraries of a folder: each a header and the prefixes of its symbols.
 LIBRARIES = {
-    "src/proto/value": ("msgpack", "msgpack_"),
-    "src/proto/websocket": ("wslay", "wslay_"),
-    "src/proto/http2": ("nghttp2", "nghttp2_"),
+    "src/proto/value": (("msgpack", ("msgpack_",)),),
+    "src/proto/websocket": (
+        ("wslay", ("wslay_",)),
+        ("zlib", ("deflate", "inflate")),
+        ("nettle", ("nettle_",)),
+    ),
+    "src/proto/http2": (("nghttp2", ("nghttp2_",)),),
 }
 # (file, header): why it is not a C header and stands there all the same.
 HEADER_EXCEPTIONS = {
@@ -188,9 +194,9 @@ def _angle_problem(path, folder, name):
         return None
     if name in C_HEADERS or (path, name) in HEADER_EXCEPTIONS:
         return None
-    library = LIBRARIES.get(folder)
-    if library and (name == library[0] + ".h" or name.startswith(library[0] + "/")):
-        return None
+    for library, _ in LIBRARIES.get(folder, ()):
+        if name == library + ".h" or name.startswith(library + "/"):
+            return None
     return f"{folder} may include C headers only, not <{name}>"
 
 
@@ -273,5 +279,6 @@ def _may_want(archive, base, member, symbol):
         return True
     if archive is base:
         return member in BASE_DOORS and symbol in BASE_DOORS[member][1]
-    library = LIBRARIES.get(archive.folder)
-    return bool(library and symbol.startswith(library[1]))
+    return any(
+        symbol.startswith(prefixes) for _, prefixes in LIBRARIES.get(archive.folder, ())
+    )
