@@ -17,8 +17,20 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-from manta._private import instance, native_code, native_errors, version
-from manta._private.constants import DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, logger
+from manta._private import (
+    environment,
+    instance,
+    native_code,
+    native_errors,
+    native_limits,
+    version,
+)
+from manta._private.constants import (
+    DEFAULT_HTTP_HOST,
+    DEFAULT_HTTP_PORT,
+    ROOT_PATH_VARIABLE,
+    logger,
+)
 from manta._private.names import DeploymentID, ReplicaID
 from manta._private.native_transport import NativeTransport
 from manta.serve.deployment import Deployment
@@ -69,6 +81,7 @@ def connect(start: bool, options: Optional[dict[str, Any]]) -> Optional[NativeIn
     if joined is None:
         if not start:
             return None
+        native_limits.check_start(options or {})
         joined = _start(options or {})
         return NativeInstance(joined, NativeTransport(joined), is_private=True)
     return NativeInstance(joined, NativeTransport(joined))
@@ -80,18 +93,22 @@ def _start(options: dict[str, Any]) -> Any:
     port = http.get("port", DEFAULT_HTTP_PORT)
     if options.get("proxy_location") == "Disabled":
         port = -1
+    keep_alive_s = environment.number("HTTP_KEEP_ALIVE_TIMEOUT_S")
+    if keep_alive_s <= 0:
+        keep_alive_s = float(http.get("keep_alive_timeout_s") or 90)
     try:
-        return native.Instance.start(
-            http.get("host") or DEFAULT_HTTP_HOST,
-            port,
-            http.get("request_timeout_s") or 0.0,
-            float(http.get("keep_alive_timeout_s") or 90),
-            int(options.get("proxies") or 0),
-            str(logging.get("log_level") or "INFO"),
-            str(logging.get("encoding") or "TEXT"),
-            logging.get("logs_dir"),
-            bool(os.environ.get("MANTA_LOG_TO_STDERR")),
-        )
+        with environment.settings(**{ROOT_PATH_VARIABLE: http.get("root_path") or ""}):
+            return native.Instance.start(
+                http.get("host") or DEFAULT_HTTP_HOST,
+                port,
+                http.get("request_timeout_s") or 0.0,
+                keep_alive_s,
+                int(options.get("proxies") or 0),
+                str(logging.get("log_level") or "INFO"),
+                str(logging.get("encoding") or "TEXT"),
+                logging.get("logs_dir"),
+                bool(os.environ.get("MANTA_LOG_TO_STDERR")),
+            )
     except native.Error as error:
         raise RayServeException(error.args[1]) from None
 
@@ -125,6 +142,7 @@ class NativeInstance(instance.Instance):
         self, apps: Sequence[BuiltApplication], *, wait_ingress: bool, wait_running: bool
     ) -> None:
         for app in apps:
+            native_limits.check_application(app)
             _check_options(app)
             arguments = (
                 app.name,

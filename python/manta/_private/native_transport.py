@@ -12,13 +12,14 @@ import contextvars
 from typing import Any, Optional
 
 from manta._private import native_errors
+from manta._private.constants import SESSION_ID_HEADER
 from manta._private.names import DeploymentID
 from manta._private.reply import Reply, StreamReply
 from manta._private.transport import Request, Transport
 
 ACCEPTS_PICKLES = ("manta-errors", "pickle")
 ROUTE, SESSION = "manta-route", "manta-session"
-HTTP_SESSION = "x-session-id"
+HTTP_SESSION = SESSION_ID_HEADER
 
 # The native request on whose behalf this task runs; calls made by it are cancelled with it.
 current: contextvars.ContextVar[Optional[Any]] = contextvars.ContextVar(

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from typing import Any, Optional
 
 from starlette.requests import Request as StarletteRequest
 
 from manta._private import native_errors
+from manta._private.constants import ROOT_PATH_VARIABLE
 from manta._private.http_result import Answer
 
 native = native_errors.native
+_ROOT_PATH = os.environ.get(ROOT_PATH_VARIABLE, "")
 _GONE = {"type": "http.disconnect"}
 
 
@@ -38,6 +41,8 @@ class Exchange:
         scope = self._scope
         if scope is None:
             scope = self._scope = self.request.scope()
+            if _ROOT_PATH:
+                scope["root_path"] = _ROOT_PATH + scope["root_path"]
         return scope
 
     def starlette_request(self) -> Any:

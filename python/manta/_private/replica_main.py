@@ -108,6 +108,8 @@ class Replica:
 
     async def _start(self) -> bool:
         """Load and construct user code; what it raises goes to the controller."""
+        from manta._private import constants
+
         try:
             await self._construct()
         except BaseException as error:
@@ -116,7 +118,8 @@ class Replica:
             self._taker.failed(native.EUSER, _told(error))
             return False
         gc.collect()
-        gc.freeze()
+        if constants.FREEZE_GC_ON_STARTUP:
+            gc.freeze()
         if _has_models(self._code.callable):
             self._taker.models([])  # From now on senders look for the replica that has a model.
         self._taker.ready()
