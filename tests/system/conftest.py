@@ -391,6 +391,7 @@ def free_port():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "quick: one of the few that ./dev test --quick runs")
+    config.addinivalue_line("markers", "slow: takes the time of a build or more")
 
 
 # ---- Python

@@ -1,20 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The Python package's surroundings: a virtual environment below build/, with what its tests need from
-# PyPI, and the package built and installed into it as a user's `pip install .` would.
+# The Python package's surroundings: virtual environments below build/, with what its tests, its examples and its
+# wheels need from PyPI.
 
 python_environment=build/python-environment
 
-# Makes the environment, or brings it up to date; touches no network when nothing changed.
 python_environment_ready()
 {
-    local wanted=tests/python/requirements.txt stamp=$python_environment/.requirements
+    environment_ready "$python_environment" tests/python/requirements.txt
+}
+
+wheel_environment=build/wheel-environment
+
+wheel_environment_ready()
+{
+    environment_ready "$wheel_environment" tools/dev/wheel_requirements.txt
+}
+
+# environment_ready DIRECTORY REQUIREMENTS: makes an environment, or brings it up to date; touches no network when
+# nothing changed.
+environment_ready()
+{
+    local directory=$1 wanted=$2 stamp=$1/.requirements
     need python
     if ! cmp -s "$wanted" "$stamp"; then
-        say "python: making an environment with $(grep -cv '^#' "$wanted") packages and what they need"
-        rm -rf "$python_environment"
-        quietly build/python-environment.log "$python" -m venv "$python_environment" || return 1
-        quietly build/python-packages.log "$python_environment/bin/pip" --disable-pip-version-check install \
+        say "python: making $directory with $(grep -cv '^#' "$wanted") packages and what they need"
+        rm -rf "$directory"
+        quietly "$directory.log" "$python" -m venv "$directory" || return 1
+        quietly "$directory-packages.log" "$directory/bin/pip" --disable-pip-version-check install \
             --progress-bar off -r "$wanted" || return 1
         cp "$wanted" "$stamp"
     fi
@@ -37,7 +50,7 @@ examples_environment_ready()
         done
     fi
     if ! [ -x "$examples_environment/bin/python" ]; then
-        quietly build/examples-environment.log "$python" -m venv "$examples_environment" || return 1
+        quietly "$examples_environment.log" "$python" -m venv "$examples_environment" || return 1
     fi
     local missing=() options=()
     for file in "${files[@]}"; do
@@ -48,7 +61,7 @@ examples_environment_ready()
     for file in "${missing[@]}"; do
         options+=(-r "$file")
     done
-    quietly build/examples-packages.log "$examples_environment/bin/pip" --disable-pip-version-check install \
+    quietly "$examples_environment-packages.log" "$examples_environment/bin/pip" --disable-pip-version-check install \
         --progress-bar off "${options[@]}" || return 1
     mkdir -p "$stamps"
     for file in "${missing[@]}"; do
