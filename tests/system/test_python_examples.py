@@ -14,6 +14,7 @@ import random
 import re
 import subprocess
 
+import browser
 import pytest
 from conftest import PATIENCE_S, ROOT, Running, World, wait_until
 
@@ -253,7 +254,26 @@ def test_iris_describes_itself(iris):
     described = iris.get("/openapi.json").json()
     assert set(described["paths"]) == {"/classify", "/model"}
     assert described["components"]["schemas"]["Flower"]["properties"]["petal_width"]["maximum"] == 30
-    assert "/openapi.json" in iris.get("/docs").text
+
+
+@pytest.mark.parametrize("prefix", ["/", "/flowers"])
+def test_the_page_of_iris_works_in_a_browser(start_example, tmp_path, prefix):
+    with start_example("--route-prefix", prefix, "--app-dir", "examples/python/iris", "iris:app") as iris:
+        with browser.opened(tmp_path) as chromium:
+            page = chromium.page(f"http://127.0.0.1:{iris.port}{iris.prefix.rstrip('/')}/docs")
+            page.wait_for("document.querySelectorAll('.opblock').length == 2")
+            assert "Which of three species is this flower?" in page.text()
+            # Opens the operation, takes its example as it is, and sends it.
+            post = "document.querySelector('.opblock-post')"
+            page.evaluate(f"{post}.querySelector('.opblock-summary-control').click()")
+            for button in (".try-out__btn", ".execute"):
+                page.wait_for(f"!!{post}.querySelector('{button}')")
+                page.evaluate(f"{post}.querySelector('{button}').click()")
+            answer = page.wait_for(f"{post}.querySelector('.live-responses-table .response .microlight')?.innerText")
+            assert json.loads(answer)["species"] == "setosa"
+            # Everything that it shows came from this server.
+            foreign = [address for address in page.loaded if not address.startswith((f"http://127.0.0.1:{iris.port}/", "data:"))]
+            assert foreign == [] and page.complaints == []
 
 
 # ---- many_models

@@ -10,6 +10,7 @@ packages_build=(gcc g++ meson ninja-build pkg-config libuv1-dev libmsgpack-dev l
                 libjansson-dev libsqlite3-dev libwslay-dev zlib1g-dev nettle-dev libdlpack-dev libcriterion-dev libxgboost-dev libpng-dev
                 python3)
 packages_test=(python3-pytest)
+packages_browser=(chromium)
 packages_python=(python3-dev python3-venv)
 packages_fuzz=(clang libclang-rt-14-dev)
 packages_tidy=(clang-format clang-tidy git)
