@@ -3,7 +3,10 @@
  * native: the Python extension manta._native, over libmanta: what its files know of each other.
  *
  *     native_module.c    the module: its state, its functions
- *     native_convert.c   values and errors across the border; nothing else turns one into the other
+ *     native_write.c     Python values as MessagePack
+ *     native_read.c      and back
+ *     native_args.c      the arguments of a call, both ways
+ *     native_errors.c    Manta's errors as the module's exception
  *     native_taker.c     Taker: the replica of this process: turns, events, the end
  *     native_request.c   Request: one request of it, and its answer
  *     native_scope.c     a request's head as an ASGI scope
@@ -60,7 +63,7 @@ extern struct PyModuleDef native_module;
 /* The state of the module that made the type; none of ours can be a base. */
 struct native_state *native_state_of(PyTypeObject *type);
 
-/* ---- native_convert.c -------------------------------------------------------------------------- */
+/* ---- values across the border ------------------------------------------------------------------ */
 
 /* A MessagePack document that grows.  Zeroed at first. */
 struct native_bytes {
@@ -80,8 +83,15 @@ enum {
  * are pickled.  False: an exception is set.
  */
 bool native_write(struct native_state *state, struct native_bytes *out, PyObject *value);
+/* What became of a value that was to be written without a pickle. */
+enum native_outcome { NATIVE_FAILED = -1 /* an exception is set */, NATIVE_NOT_PLAIN, NATIVE_WRITTEN };
+enum native_outcome native_write_plain(struct native_bytes *out, PyObject *value);
+bool native_write_pickle(struct native_state *state, struct native_bytes *out, int8_t extension,
+                         PyObject *value);
 /* Appends the pickle of an exception. */
 bool native_write_exception(struct native_state *state, struct native_bytes *out, PyObject *error);
+/* Sets ValueError: a document is none; always null. */
+PyObject *native_broken(void);
 /* A checked document as a value; null: an exception is set. */
 PyObject *native_read(struct native_state *state, const void *at, size_t size);
 /* Whether a document is the exception of a failed call; then *ret_error is it (new), or null with an
