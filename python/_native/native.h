@@ -5,7 +5,9 @@
  *     native_module.c    the module: its state, its functions
  *     native_write.c     Python values as MessagePack
  *     native_read.c      and back
- *     native_args.c      the arguments of a call, both ways
+ *     native_args.c      the arguments of a call
+ *     native_large.c     arrays, large bytes and the buffers of pickles, by reference
+ *     native_buffer.c    Buffer: such bytes as an object of Python's
  *     native_errors.c    Manta's errors as the module's exception
  *     native_taker.c     Taker: the replica of this process: turns, events, the end
  *     native_request.c   Request: one request of it, and its answer
@@ -30,18 +32,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <manta/buffer.h>
 #include <manta/error.h>
 #include <manta/handle.h>
 #include <manta/instance.h>
 #include <manta/request.h>
 #include <manta/sys/taker.h>
+#include <manta/tensor.h>
 #include <manta/value.h>
 
 /* Names that are looked up often, made once. */
 #define NATIVE_NAMES(X)                                                                            \
     X(set_result) X(set_error) X(push) X(full) X(type) X(asgi) X(http) X(http_version) X(method) X(scheme) \
     X(path) X(raw_path) X(query_string) X(root_path) X(headers) X(client) X(server) X(extensions)  \
-    X(version) X(spec_version)
+    X(version) X(spec_version) X(base) X(flags) X(writeable)
 
 struct native_names {
 #define X(name) PyObject *name;
@@ -49,11 +53,18 @@ struct native_names {
 #undef X
 };
 
+enum { NATIVE_ELEMENT_COUNT = 14 /* types of an array's elements */ };
+
 struct native_state {
-    PyTypeObject *taker_type, *request_type, *call_type, *instance_type;
+    PyTypeObject *taker_type, *request_type, *call_type, *instance_type, *buffer_type;
     PyObject *error;       /* Error(code, text) */
-    PyObject *dumps;       /* value -> bytes, for what MessagePack has no word for */
-    PyObject *loads;       /* bytes -> value */
+    PyObject *dumps;       /* as pickle.dumps, but code of the program itself by value */
+    PyObject *pickle_dumps;
+    PyObject *loads; /* as pickle.loads */
+    PyObject *protocol, *buffer_callback_name, *buffers_name; /* 5, and names of arguments */
+    PyObject *ndarray, *dtypes[NATIVE_ELEMENT_COUNT];         /* numpy's, once it was wanted */
+    bool looked_for_numpy;
+    struct manta_pack *pack; /* a scratch for one arg */
     PyObject *make_handle; /* app, deployment -> a handle, among constructor arguments */
     struct native_names names;
     PyObject *text_http, *text_1_0, *text_1_1, *asgi_version; /* of every scope */
@@ -65,16 +76,28 @@ struct native_state *native_state_of(PyTypeObject *type);
 
 /* ---- values across the border ------------------------------------------------------------------ */
 
-/* A MessagePack document that grows.  Zeroed at first. */
+/* A MessagePack document that grows, and the buffers that it refers to.  Zeroed at first. */
 struct native_bytes {
+    struct native_state *state; /* set by native_write */
+    bool alone;                 /* it refers to nothing: set at first where it is kept or compared */
     uint8_t *at;
     size_t size, capacity;
+    struct manta_buffer **held; /* a reference each, until it is done with */
+    size_t held_count, held_capacity;
 };
 void native_bytes_done(struct native_bytes *bytes);
+/* Takes back what was written after it had this size and so many buffers. */
+void native_bytes_back(struct native_bytes *bytes, size_t size, size_t held_count);
+/* Appends a type byte with a big-endian number of `size` bytes; bytes.  False: MemoryError is set. */
+bool native_put_head(struct native_bytes *out, uint8_t type, uint64_t number, int size);
+bool native_put_bytes(struct native_bytes *out, const void *from, size_t size);
 
+/* MessagePack extensions of ours. */
 enum {
-    NATIVE_PICKLE = 80,   /* MessagePack extension: a pickle */
-    NATIVE_EXCEPTION = 81 /* a pickle of the exception that ended a call */
+    NATIVE_PICKLE = 80,        /* a pickle */
+    NATIVE_EXCEPTION = 81,     /* a pickle of the exception that ended a call */
+    NATIVE_PICKLE_BESIDE = 82, /* a pickle, first item of an array: its buffers are the others */
+    NATIVE_KEYWORDS = 83       /* nothing, first item of an array: keyword arguments are the other */
 };
 
 /*
@@ -83,11 +106,6 @@ enum {
  * are pickled.  False: an exception is set.
  */
 bool native_write(struct native_state *state, struct native_bytes *out, PyObject *value);
-/* What became of a value that was to be written without a pickle. */
-enum native_outcome { NATIVE_FAILED = -1 /* an exception is set */, NATIVE_NOT_PLAIN, NATIVE_WRITTEN };
-enum native_outcome native_write_plain(struct native_bytes *out, PyObject *value);
-bool native_write_pickle(struct native_state *state, struct native_bytes *out, int8_t extension,
-                         PyObject *value);
 /* Appends the pickle of an exception. */
 bool native_write_exception(struct native_state *state, struct native_bytes *out, PyObject *error);
 /* Sets ValueError: a document is none; always null. */
@@ -98,7 +116,7 @@ PyObject *native_read(struct native_state *state, const void *at, size_t size);
  * exception set. */
 bool native_read_exception(struct native_state *state, const void *at, size_t size,
                            PyObject **ret_error);
-/* Arguments of a call: plain positional ones as they are, anything else as one pickle. */
+/* Arguments of a call, each a value by itself; keyword arguments are one more at the end. */
 struct native_args {
     struct native_bytes bytes;
     struct manta_arg *list; /* count of them, pointing into bytes */
@@ -107,8 +125,41 @@ struct native_args {
 bool native_write_args(struct native_state *state, struct native_args *out, PyObject *args,
                        PyObject *kwargs);
 void native_args_done(struct native_args *args);
-/* The reverse: a tuple (args, kwargs). */
-PyObject *native_read_args(struct native_state *state, const void *at, size_t size);
+/* What a call was given: a tuple (args, kwargs). */
+PyObject *native_read_args(struct native_state *state, struct manta_request *request);
+
+/* ---- native_large.c: values in memory that both sides map --------------------------------------- */
+
+enum { NATIVE_LARGE = 65536 /* bytes that are worth it */ };
+
+/* What became of a value that was to be written without a pickle. */
+enum native_outcome { NATIVE_FAILED = -1 /* an exception is set */, NATIVE_NOT_PLAIN, NATIVE_WRITTEN };
+/* Arrays and tensors; `bytes` of NATIVE_LARGE or more. */
+enum native_outcome native_write_large(struct native_bytes *out, PyObject *value);
+enum native_outcome native_write_large_bytes(struct native_bytes *out, PyObject *bytes);
+bool native_write_pickle(struct native_bytes *out, int8_t extension, PyObject *value);
+/* `buffers` is a list, or null. */
+PyObject *native_read_pickle(struct native_state *state, const void *at, size_t size,
+                             PyObject *buffers);
+/* An array of numpy; Buffer where there is no numpy or no such element type. */
+PyObject *native_read_tensor(struct native_state *state, const struct manta_tensor *tensor);
+bool native_find_numpy(struct native_state *state);
+/* The letter of an element in Python's buffer protocol; null: there is none. */
+const char *native_format_of(const struct manta_tensor *tensor);
+
+/* ---- native_buffer.c ---------------------------------------------------------------------------- */
+
+/* Buffer over part of a buffer, whose reference it takes. */
+PyObject *native_buffer_new(struct native_state *state, struct manta_buffer *take_buffer, size_t offset,
+                            size_t size);
+/* Buffer over a tensor (a reference of its own), and where in it index 0, 0, ... lies. */
+PyObject *native_buffer_of_tensor(struct native_state *state, const struct manta_tensor *tensor,
+                                  Py_ssize_t *ret_offset);
+/* The buffer in which these bytes of `holder` lie, a reference, from now on read-only; null: none. */
+struct manta_buffer *native_buffer_behind(struct native_state *state, PyObject *holder, const void *at,
+                                          size_t size, size_t *ret_offset);
+/* The tensor of a Buffer, borrowed; null: it is none. */
+const struct manta_tensor *native_buffer_tensor(PyObject *object);
 /* Sets state->error; always null. */
 PyObject *native_raise(struct native_state *state, int code, const char *text);
 PyObject *native_raise_error(struct native_state *state, const struct manta_error *error);
@@ -194,6 +245,7 @@ PyObject *native_call_begin(struct native_state *state, PyObject *owner, struct 
 /* Takes everything off the ring and fills replies. */
 void native_call_drain(struct native_ring *ring);
 
-extern PyType_Spec native_taker_spec, native_request_spec, native_call_spec, native_instance_spec;
+extern PyType_Spec native_taker_spec, native_request_spec, native_call_spec, native_instance_spec,
+    native_buffer_spec;
 
 #endif

@@ -169,6 +169,7 @@ static bool read_entry(struct native_state *state, PyObject *given, struct manta
     unsigned long long version;
     int stream_body;
     *entry = (struct manta_deploy_entry){MANTA_DEPLOY_ENTRY};
+    document->alone = true;
     if (!PyArg_ParseTuple(given, "ssy#OzKiiiidddp", &entry->name, &entry->runner, &code, &code_size,
                           &options, &entry->user_config, &version, &entry->num_replicas,
                           &entry->max_ongoing_requests, &entry->max_queued_requests,

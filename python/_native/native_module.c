@@ -9,15 +9,14 @@ struct native_state *native_state_of(PyTypeObject *type)
     return PyModule_GetState(PyType_GetModule(type));
 }
 
-/* configure(dumps, loads, make_handle): how values that MessagePack has no word for travel. */
+/* configure(dumps, make_handle): how code of the program itself travels, and what a handle is. */
 static PyObject *module_configure(PyObject *module, PyObject *args)
 {
     struct native_state *state = PyModule_GetState(module);
-    PyObject *dumps, *loads, *make_handle;
-    if (!PyArg_ParseTuple(args, "OOO", &dumps, &loads, &make_handle))
+    PyObject *dumps, *make_handle;
+    if (!PyArg_ParseTuple(args, "OO", &dumps, &make_handle))
         return NULL;
     Py_XSETREF(state->dumps, Py_NewRef(dumps));
-    Py_XSETREF(state->loads, Py_NewRef(loads));
     Py_XSETREF(state->make_handle, Py_NewRef(make_handle));
     Py_RETURN_NONE;
 }
@@ -32,7 +31,7 @@ static PyObject *module_version(PyObject *module, PyObject *unused)
 /* encode(value) and decode(bytes): the conversion by itself, for tests. */
 static PyObject *module_encode(PyObject *module, PyObject *value)
 {
-    struct native_bytes bytes = {0};
+    struct native_bytes bytes = {.alone = true};
     PyObject *result = NULL;
     if (native_write(PyModule_GetState(module), &bytes, value))
         result = PyBytes_FromStringAndSize((const char *)bytes.at, (Py_ssize_t)bytes.size);
@@ -51,7 +50,7 @@ static PyObject *module_decode(PyObject *module, PyObject *bytes)
 }
 
 static PyMethodDef METHODS[] = {
-    {"configure", module_configure, METH_VARARGS, "How other values travel: dumps, loads, handles."},
+    {"configure", module_configure, METH_VARARGS, "How other values travel: dumps, make_handle."},
     {"version", module_version, METH_NOARGS, "The version of libmanta."},
     {"encode", module_encode, METH_O, "A value as it travels."},
     {"decode", module_decode, METH_O, "The value that travelled."},
@@ -83,11 +82,19 @@ static bool add_names(struct native_state *state)
 static bool add_pickle(struct native_state *state)
 {
     PyObject *pickle = PyImport_ImportModule("pickle");
-    state->dumps = pickle ? PyObject_GetAttrString(pickle, "dumps") : NULL;
+    state->pickle_dumps = pickle ? PyObject_GetAttrString(pickle, "dumps") : NULL;
+    state->dumps = Py_XNewRef(state->pickle_dumps);
     state->loads = pickle ? PyObject_GetAttrString(pickle, "loads") : NULL;
     state->make_handle = Py_NewRef(Py_None);
+    state->protocol = PyLong_FromLong(5);
+    state->buffer_callback_name = Py_BuildValue("(s)", "buffer_callback");
+    state->buffers_name = Py_BuildValue("(s)", "buffers");
+    state->pack = manta_pack_new();
+    if (!state->pack)
+        PyErr_NoMemory();
     Py_XDECREF(pickle);
-    return state->dumps && state->loads;
+    return state->dumps && state->loads && state->protocol && state->buffer_callback_name &&
+           state->buffers_name && state->pack;
 }
 
 static bool add_codes(PyObject *module)
@@ -116,14 +123,16 @@ static int module_exec(PyObject *module)
                 add_type(module, &native_request_spec, &state->request_type) &&
                 add_type(module, &native_call_spec, &state->call_type) &&
                 add_type(module, &native_instance_spec, &state->instance_type) &&
+                add_type(module, &native_buffer_spec, &state->buffer_type) &&
                 add_names(state) && add_pickle(state) && add_codes(module);
     return made ? 0 : -1;
 }
 
 /* Every object of the state, for the three functions below. */
 #define STATE_OBJECTS(X)                                                                           \
-    X(taker_type) X(request_type) X(call_type) X(instance_type) X(error) X(dumps) X(loads)         \
-    X(make_handle) X(text_http) X(text_1_0) X(text_1_1) X(asgi_version)
+    X(taker_type) X(request_type) X(call_type) X(instance_type) X(buffer_type) X(error) X(dumps)   \
+    X(pickle_dumps) X(loads) X(make_handle) X(protocol) X(buffer_callback_name) X(buffers_name)    \
+    X(ndarray) X(text_http) X(text_1_0) X(text_1_1) X(asgi_version)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
@@ -143,6 +152,9 @@ static int module_clear(PyObject *module)
 #define X(name) Py_CLEAR(state->names.name);
     NATIVE_NAMES(X)
 #undef X
+    for (int i = 0; i < NATIVE_ELEMENT_COUNT; i++)
+        Py_CLEAR(state->dtypes[i]);
+    state->pack = manta_pack_free(state->pack);
     return 0;
 }
 

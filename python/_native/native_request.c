@@ -129,12 +129,8 @@ static PyObject *get_open(PyObject *object, void *unused)
 static PyObject *request_args(PyObject *object, PyObject *unused)
 {
     struct native_request *self = (struct native_request *)object;
-    struct manta_taker_head look;
     (void)unused;
-    if (!is_open(self))
-        return NULL;
-    manta_taker_look(self->request, &look);
-    return native_read_args(state_of(self), look.body.at, look.body.size);
+    return is_open(self) ? native_read_args(state_of(self), self->request) : NULL;
 }
 
 static PyObject *request_body(PyObject *object, PyObject *unused)

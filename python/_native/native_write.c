@@ -4,7 +4,7 @@
  *
  * Plain values travel as MessagePack, so that deployments in C read them and so that no pickle is
  * made for the usual arguments.  "Plain" is narrow on purpose: only exact types whose MessagePack
- * gives the very same value back (a tuple would come back as a list, a subclass as its base).  Where
+ * gives the very same value back (a tuple would come back as a list, a subclass as its base). Where
  * a value is not plain, what was written of it is taken back and it is pickled whole.
  */
 #include "native.h"
@@ -13,10 +13,12 @@
 
 enum { DEPTH_LIMIT = 60, SMALLEST = 256 };
 
-/* ---- bytes ------------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 void native_bytes_done(struct native_bytes *bytes)
 {
+    native_bytes_back(bytes, 0, 0);
+    PyMem_RawFree(bytes->held);
     PyMem_RawFree(bytes->at);
     *bytes = (struct native_bytes){0};
 }
@@ -45,7 +47,7 @@ static void put_number(uint8_t *at, uint64_t number, int size)
         at[i] = (uint8_t)(number >> (8 * (size - 1 - i)));
 }
 
-static bool put_head(struct native_bytes *out, uint8_t type, uint64_t number, int size)
+bool native_put_head(struct native_bytes *out, uint8_t type, uint64_t number, int size)
 {
     uint8_t *at = reserve(out, 9);
     if (!at)
@@ -56,7 +58,7 @@ static bool put_head(struct native_bytes *out, uint8_t type, uint64_t number, in
     return true;
 }
 
-static bool put_bytes(struct native_bytes *out, const void *from, size_t size)
+bool native_put_bytes(struct native_bytes *out, const void *from, size_t size)
 {
     uint8_t *at = reserve(out, size);
     if (!at)
@@ -67,7 +69,7 @@ static bool put_bytes(struct native_bytes *out, const void *from, size_t size)
     return true;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static enum native_outcome put_plain(struct native_bytes *out, PyObject *value, int depth);
 
@@ -85,20 +87,21 @@ static enum native_outcome put_int(struct native_bytes *out, PyObject *value)
     if (number == -1 && PyErr_Occurred())
         return NATIVE_FAILED;
     if (number >= -32 && number < 128)
-        return done(put_head(out, (uint8_t)number, 0, 0));
+        return done(native_put_head(out, (uint8_t)number, 0, 0));
     if (number >= INT32_MIN && number <= INT32_MAX)
-        return done(put_head(out, 0xd2, (uint64_t)number, 4));
-    return done(put_head(out, 0xd3, (uint64_t)number, 8));
+        return done(native_put_head(out, 0xd2, (uint64_t)number, 4));
+    return done(native_put_head(out, 0xd3, (uint64_t)number, 8));
 }
 
-static enum native_outcome put_sized(struct native_bytes *out, uint8_t type8, const void *at, Py_ssize_t size)
+static enum native_outcome put_sized(struct native_bytes *out, uint8_t type8, const void *at,
+                                     Py_ssize_t size)
 {
     if (size > UINT32_MAX)
         return NATIVE_NOT_PLAIN;
     bool small = size < 256;
-    bool head = small ? put_head(out, type8, (uint64_t)size, 1)
-                      : put_head(out, (uint8_t)(type8 + 2), (uint64_t)size, 4);
-    return done(head && put_bytes(out, at, (size_t)size));
+    bool head = small ? native_put_head(out, type8, (uint64_t)size, 1)
+                      : native_put_head(out, (uint8_t)(type8 + 2), (uint64_t)size, 4);
+    return done(head && native_put_bytes(out, at, (size_t)size));
 }
 
 static enum native_outcome put_text(struct native_bytes *out, PyObject *value)
@@ -110,9 +113,19 @@ static enum native_outcome put_text(struct native_bytes *out, PyObject *value)
         return NATIVE_NOT_PLAIN;
     }
     if (size < 32)
-        return done(put_head(out, (uint8_t)(0xa0 | size), 0, 0) &&
-                    put_bytes(out, at, (size_t)size));
+        return done(native_put_head(out, (uint8_t)(0xa0 | size), 0, 0) &&
+                    native_put_bytes(out, at, (size_t)size));
     return put_sized(out, 0xd9, at, size);
+}
+
+static enum native_outcome put_binary(struct native_bytes *out, PyObject *value)
+{
+    enum native_outcome large = PyBytes_GET_SIZE(value) < NATIVE_LARGE
+                                    ? NATIVE_NOT_PLAIN
+                                    : native_write_large_bytes(out, value);
+    return large != NATIVE_NOT_PLAIN
+               ? large
+               : put_sized(out, 0xc4, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value));
 }
 
 static enum native_outcome put_list(struct native_bytes *out, PyObject *value, int depth)
@@ -120,8 +133,8 @@ static enum native_outcome put_list(struct native_bytes *out, PyObject *value, i
     Py_ssize_t count = PyList_GET_SIZE(value);
     if (count > UINT32_MAX)
         return NATIVE_NOT_PLAIN;
-    if (!(count < 16 ? put_head(out, (uint8_t)(0x90 | count), 0, 0)
-                     : put_head(out, 0xdd, (uint64_t)count, 4)))
+    if (!(count < 16 ? native_put_head(out, (uint8_t)(0x90 | count), 0, 0)
+                     : native_put_head(out, 0xdd, (uint64_t)count, 4)))
         return NATIVE_FAILED;
     for (Py_ssize_t i = 0; i < count; i++) {
         enum native_outcome one = put_plain(out, PyList_GET_ITEM(value, i), depth + 1);
@@ -137,8 +150,8 @@ static enum native_outcome put_dict(struct native_bytes *out, PyObject *value, i
     PyObject *key, *item;
     if (count > UINT32_MAX)
         return NATIVE_NOT_PLAIN;
-    if (!(count < 16 ? put_head(out, (uint8_t)(0x80 | count), 0, 0)
-                     : put_head(out, 0xdf, (uint64_t)count, 4)))
+    if (!(count < 16 ? native_put_head(out, (uint8_t)(0x80 | count), 0, 0)
+                     : native_put_head(out, 0xdf, (uint64_t)count, 4)))
         return NATIVE_FAILED;
     while (PyDict_Next(value, &position, &key, &item)) {
         if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key))
@@ -156,67 +169,43 @@ static enum native_outcome put_plain(struct native_bytes *out, PyObject *value, 
 {
     PyTypeObject *type = Py_TYPE(value);
     if (value == Py_None)
-        return done(put_head(out, 0xc0, 0, 0));
+        return done(native_put_head(out, 0xc0, 0, 0));
     if (type == &PyUnicode_Type)
         return put_text(out, value);
     if (type == &PyLong_Type)
         return put_int(out, value);
     if (type == &PyBool_Type)
-        return done(put_head(out, value == Py_True ? 0xc3 : 0xc2, 0, 0));
+        return done(native_put_head(out, value == Py_True ? 0xc3 : 0xc2, 0, 0));
     if (type == &PyFloat_Type) {
         double number = PyFloat_AS_DOUBLE(value);
         uint64_t bits;
         memcpy(&bits, &number, sizeof bits);
-        return done(put_head(out, 0xcb, bits, 8));
+        return done(native_put_head(out, 0xcb, bits, 8));
     }
     if (type == &PyBytes_Type)
-        return put_sized(out, 0xc4, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value));
+        return put_binary(out, value);
     if (depth >= DEPTH_LIMIT)
         return NATIVE_NOT_PLAIN;
     if (type == &PyList_Type)
         return put_list(out, value, depth);
     if (type == &PyDict_Type)
         return put_dict(out, value, depth);
-    return NATIVE_NOT_PLAIN;
-}
-
-bool native_write_pickle(struct native_state *state, struct native_bytes *out, int8_t extension,
-                         PyObject *value)
-{
-    PyObject *pickle = PyObject_CallOneArg(state->dumps, value);
-    if (pickle && !PyBytes_Check(pickle))
-        PyErr_SetString(PyExc_TypeError, "dumps did not return bytes");
-    bool put = pickle && PyBytes_Check(pickle);
-    if (put && PyBytes_GET_SIZE(pickle) > UINT32_MAX) {
-        PyErr_SetString(PyExc_ValueError, "a value of more than 4 GiB");
-        put = false;
-    }
-    if (put) {
-        uint8_t kind = (uint8_t)extension;
-        put = put_head(out, 0xc9, (uint64_t)PyBytes_GET_SIZE(pickle), 4) &&
-              put_bytes(out, &kind, 1) &&
-              put_bytes(out, PyBytes_AS_STRING(pickle), (size_t)PyBytes_GET_SIZE(pickle));
-    }
-    Py_XDECREF(pickle);
-    return put;
-}
-
-enum native_outcome native_write_plain(struct native_bytes *out, PyObject *value)
-{
-    return put_plain(out, value, 0);
+    return native_write_large(out, value);
 }
 
 bool native_write(struct native_state *state, struct native_bytes *out, PyObject *value)
 {
-    size_t begin = out->size;
-    enum native_outcome plain = native_write_plain(out, value);
+    size_t begin = out->size, held = out->held_count;
+    out->state = state;
+    enum native_outcome plain = put_plain(out, value, 0);
     if (plain != NATIVE_NOT_PLAIN)
         return plain == NATIVE_WRITTEN;
-    out->size = begin;
-    return native_write_pickle(state, out, NATIVE_PICKLE, value);
+    native_bytes_back(out, begin, held);
+    return native_write_pickle(out, NATIVE_PICKLE, value);
 }
 
 bool native_write_exception(struct native_state *state, struct native_bytes *out, PyObject *error)
 {
-    return native_write_pickle(state, out, NATIVE_EXCEPTION, error);
+    out->state = state;
+    return native_write_pickle(out, NATIVE_EXCEPTION, error);
 }

@@ -77,6 +77,14 @@ def dumps(value: Any) -> bytes:
     return cloudpickle.dumps(value, protocol=5)
 
 
+def dumps_by_value(value: Any, protocol: int, buffer_callback: Any = None) -> bytes:
+    """As ``pickle.dumps``, for what another process cannot import."""
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(value, protocol=protocol, buffer_callback=buffer_callback)
+    return data
+
+
 def pack(deployment: Deployment) -> bytes:
     """The code of a deployment as bytes."""
     thing = deployment.func_or_class

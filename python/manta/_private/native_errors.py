@@ -30,6 +30,8 @@ def of_call(error: BaseException, deployment: DeploymentID) -> BaseException:
         return asyncio.CancelledError()
     if code == native.EBUSY:
         return _back_pressure(text)
+    if code == native.ENOTFOUND and " has no method " in text:
+        return RayServeException(text)
     if code in (native.EUNAVAILABLE, native.ENOTFOUND, native.ECLOSED):
         return DeploymentUnavailableError(deployment)
     if code == native.EREPLICADIED:

@@ -52,13 +52,7 @@ def _make_handle(app: str, deployment: str) -> Any:
     return DeploymentHandle(deployment, app)
 
 
-def _loads(data: Any) -> Any:
-    import pickle
-
-    return pickle.loads(data)
-
-
-native.configure(native_code.dumps, _loads, _make_handle)
+native.configure(native_code.dumps_by_value, _make_handle)
 
 
 def become_replica(taker: Any) -> None:
