@@ -11,6 +11,8 @@ usage: ./dev bench [options]          HTTP, interleaved, ratios against the targ
        ./dev bench payload [runs]     large bodies between two processes (by reference, copied once, by socket), and
                                      a pipeline of three deployments that passes pictures of 10 MB
        ./dev bench python [options]   CPU per request of Python replicas, FastAPI beside uvicorn, calls through handles
+       ./dev bench lifecycle [options]  every request of an open-loop load through rollouts, kills and hangs, C and Python;
+                                     --with-ray sets Ray Serve beside it, --quick is C alone, under a minute
 
 Everything runs on this machine over loopback, for a bounded time, and is ended afterwards; nginx and
 HAProxy run by hand with their own configuration in a temporary directory.
@@ -30,12 +32,16 @@ END
 bench_main()
 {
     need build bench
-    [ "${1:-}" != python ] || python_environment_ready || exit 1
+    case "${1:-}" in python | lifecycle) python_environment_ready || exit 1 ;; esac
     compile_build release || exit 1
     if [ "${1:-}" = python ]; then
         shift
         export PYTHONPATH=$PWD/build/release/python:$PWD/bench/python PYTHONDONTWRITEBYTECODE=1
         exec "$python_environment/bin/python" bench/python/python_bench.py "$@"
+    fi
+    if [ "${1:-}" = lifecycle ]; then
+        shift
+        bench_lifecycle "$@"
     fi
     if [ "${1:-}" = start ]; then
         shift
@@ -47,4 +53,33 @@ bench_main()
         exec build/release/bench/pipeline/pipeline_bench build/release/bench/pipeline/libstages.so
     fi
     exec "$python" bench/run.py "$@"
+}
+
+ray_environment=build/ray-environment
+ray_wanted='ray[serve]==2.60.0'
+
+# Ray Serve in an environment of its own, which stays.
+ray_environment_ready()
+{
+    [ "$(cat "$ray_environment/.wanted" 2>/dev/null)" != "$ray_wanted" ] || return 0
+    say "bench: making an environment with $ray_wanted"
+    rm -rf "$ray_environment"
+    quietly build/ray-environment.log "$python" -m venv "$ray_environment" || return 1
+    quietly build/ray-packages.log "$ray_environment/bin/pip" --disable-pip-version-check install \
+        --progress-bar off "$ray_wanted" || return 1
+    echo "$ray_wanted" >"$ray_environment/.wanted"
+}
+
+bench_lifecycle()
+{
+    local argument options=()
+    for argument in "$@"; do
+        if [ "$argument" = --with-ray ]; then
+            ray_environment_ready || exit 1
+            options+=(--ray "$ray_environment/bin/python")
+        else
+            options+=("$argument")
+        fi
+    done
+    exec "$python_environment/bin/python" bench/lifecycle/lifecycle.py "${options[@]}"
 }
