@@ -245,6 +245,8 @@ PyObject *native_call_begin(struct native_state *state, PyObject *owner, struct 
 /* Takes everything off the ring and fills replies. */
 void native_call_drain(struct native_ring *ring);
 
+/* document(name, ingress, entries): what Instance.apply() takes, as bytes. */
+PyObject *native_instance_document(PyObject *module, PyObject *args);
 extern PyType_Spec native_taker_spec, native_request_spec, native_call_spec, native_instance_spec,
     native_buffer_spec;
 

@@ -186,49 +186,100 @@ static bool read_entry(struct native_state *state, PyObject *given, struct manta
     return true;
 }
 
-static int deploy_entries(struct native_instance *self, struct manta_deploy_options *options,
-                          PyObject *function, const struct manta_deploy_entry *entries, size_t count,
-                          struct manta_error *reterr)
+/* The bytes that a pack holds; they end with it. */
+static PyObject *take_pack(struct native_state *state, struct manta_pack *pack, int code,
+                           struct manta_error *error)
+{
+    struct manta_value value;
+    if (code == 0)
+        code = manta_pack_value(pack, &value, error);
+    PyObject *bytes = code == 0 ? PyBytes_FromStringAndSize(value.at, (Py_ssize_t)value.size)
+                                : native_raise_error(state, error);
+    manta_pack_free(pack);
+    return bytes;
+}
+
+PyObject *native_instance_document(PyObject *module, PyObject *args)
+{
+    struct native_state *state = PyModule_GetState(module);
+    struct manta_deploy_options options = {MANTA_DEPLOY_OPTIONS};
+    struct manta_error error = {0};
+    PyObject *list, *found = NULL;
+    if (!PyArg_ParseTuple(args, "ssO!", &options.name, &options.ingress, &PyList_Type, &list))
+        return NULL;
+    size_t count = (size_t)PyList_GET_SIZE(list), read = 0;
+    struct manta_pack *pack = manta_pack_new();
+    struct manta_deploy_entry *entries = PyMem_Calloc(count ? count : 1, sizeof *entries);
+    struct native_bytes *documents = PyMem_Calloc(count ? count : 1, sizeof *documents);
+    bool has_memory = pack && entries && documents;
+    if (!has_memory)
+        PyErr_NoMemory();
+    while (has_memory && read < count &&
+           read_entry(state, PyList_GET_ITEM(list, (Py_ssize_t)read), &entries[read],
+                      &documents[read]))
+        read++;
+    if (has_memory && read == count)
+        found = take_pack(state, pack, manta_deploy_document(&options, entries, count, pack, &error),
+                          &error);
+    else
+        manta_pack_free(pack);
+    for (size_t i = 0; documents && i < count; i++)
+        native_bytes_done(&documents[i]);
+    PyMem_Free(documents);
+    PyMem_Free(entries);
+    return found;
+}
+
+/* (name, route_prefix or None, document or None, build_failure or None); borrows all. */
+static bool read_app(PyObject *given, struct manta_apply_app *app)
+{
+    const char *document;
+    Py_ssize_t size;
+    *app = (struct manta_apply_app){MANTA_APPLY_APP};
+    if (!PyArg_ParseTuple(given, "szz#z", &app->name, &app->route_prefix, &document, &size,
+                          &app->build_failure))
+        return false;
+    if (document)
+        app->document = (struct manta_value){document, (size_t)size};
+    return true;
+}
+
+static int apply_apps(struct native_instance *self, struct manta_apply_options *options,
+                      PyObject *function, const struct manta_apply_app *apps, size_t count,
+                      struct manta_error *reterr)
 {
     struct progress progress = {.function = function};
     options->progress = show_progress;
     options->owner = &progress;
     progress.thread = PyEval_SaveThread();
-    int code = manta_deploy(self->instance, options, entries, count, reterr);
+    int code = manta_apply(self->instance, options, apps, count, reterr);
     PyEval_RestoreThread(progress.thread);
     return code;
 }
 
-/* deploy(name, route_prefix, ingress, entries, wait, progress) */
-static PyObject *instance_deploy(PyObject *object, PyObject *args)
+/* apply(apps, declarative, wait, progress) */
+static PyObject *instance_apply(PyObject *object, PyObject *args)
 {
     struct native_instance *self = (struct native_instance *)object;
-    struct manta_deploy_options options = {MANTA_DEPLOY_OPTIONS};
+    struct manta_apply_options options = {MANTA_APPLY_OPTIONS};
     struct manta_error error = {0};
     PyObject *list, *function;
-    int wait, code = -1;
-    if (!PyArg_ParseTuple(args, "szsO!pO", &options.name, &options.route_prefix, &options.ingress,
-                          &PyList_Type, &list, &wait, &function) ||
+    int declarative, wait, code = -1;
+    if (!PyArg_ParseTuple(args, "O!ppO", &PyList_Type, &list, &declarative, &wait, &function) ||
         !is_open(self))
         return NULL;
+    options.declarative = declarative;
     options.no_wait = !wait;
     size_t count = (size_t)PyList_GET_SIZE(list), read = 0;
-    struct manta_deploy_entry *entries = PyMem_Calloc(count ? count : 1, sizeof *entries);
-    struct native_bytes *documents = PyMem_Calloc(count ? count : 1, sizeof *documents);
-    if (!entries || !documents)
-        PyErr_NoMemory();
-    while (entries && documents && read < count &&
-           read_entry(self->state, PyList_GET_ITEM(list, (Py_ssize_t)read), &entries[read],
-                      &documents[read]))
+    struct manta_apply_app *apps = PyMem_Calloc(count ? count : 1, sizeof *apps);
+    if (!apps)
+        return PyErr_NoMemory();
+    while (read < count && read_app(PyList_GET_ITEM(list, (Py_ssize_t)read), &apps[read]))
         read++;
-    bool complete = entries && documents && read == count;
-    if (complete)
-        code = deploy_entries(self, &options, function, entries, count, &error);
-    for (size_t i = 0; documents && i < count; i++)
-        native_bytes_done(&documents[i]);
-    PyMem_Free(documents);
-    PyMem_Free(entries);
-    if (!complete)
+    if (read == count)
+        code = apply_apps(self, &options, function, apps, count, &error);
+    PyMem_Free(apps);
+    if (read < count)
         return NULL;
     if (code < 0)
         return native_raise_error(self->state, &error);
@@ -379,7 +430,7 @@ static PyGetSetDef GETTERS[] = {{"http_port", get_http_port, NULL, NULL, NULL},
 static PyMethodDef METHODS[] = {
     {"start", instance_start, METH_VARARGS | METH_CLASS, "A private instance."},
     {"join", instance_join, METH_VARARGS | METH_CLASS, "The running instance of that name."},
-    {"deploy", instance_deploy, METH_VARARGS, "Runs or replaces an application."},
+    {"apply", instance_apply, METH_VARARGS, "Makes applications the wanted state."},
     {"delete", instance_delete, METH_VARARGS, "Deletes an application and waits."},
     {"status", instance_status, METH_NOARGS, "The status, as a value."},
     {"shutdown", instance_shutdown, METH_NOARGS, "Ends the instance."},

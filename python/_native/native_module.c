@@ -52,6 +52,7 @@ static PyObject *module_decode(PyObject *module, PyObject *bytes)
 static PyMethodDef METHODS[] = {
     {"configure", module_configure, METH_VARARGS, "How other values travel: dumps, make_handle."},
     {"version", module_version, METH_NOARGS, "The version of libmanta."},
+    {"document", native_instance_document, METH_VARARGS, "An application for Instance.apply()."},
     {"encode", module_encode, METH_O, "A value as it travels."},
     {"decode", module_decode, METH_O, "The value that travelled."},
     {NULL, NULL, 0, NULL}};

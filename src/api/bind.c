@@ -9,6 +9,8 @@
  */
 #include "bind.h"
 
+#include <manta/sys/deploy.h>
+
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -298,9 +300,65 @@ static int split_target(const char *target, char *path, size_t path_size, const 
     return code;
 }
 
+/* ---- options from outside the code ---- */
+
+static struct app_deployment *find_bound(struct manta_app *app, const char *name)
+{
+    struct text names;
+    for (uint32_t i = 0; i < app->deployment_count; i++)
+        if (strcmp(app->deployments[i].name, name) == 0)
+            return &app->deployments[i];
+    text_init(&names, 512);
+    for (uint32_t i = 0; i < app->deployment_count; i++)
+        text_print(&names, "%s'%s'", i ? ", " : "", app->deployments[i].name);
+    error_set(&app->error, ERROR_INVALID, "Deployment '%.128s' does not exist. Available: [%s]",
+              name, text_string(&names));
+    text_done(&names);
+    return NULL;
+}
+
+static void override_one(struct manta_app *app, const struct manta_deploy_override *override)
+{
+    struct app_deployment *bound = find_bound(app, override->name ? override->name : "");
+    struct manta_deployment changed;
+    if (!bound)
+        return;
+    changed = bound->deployment;
+    if (override->num_replicas >= 0)
+        changed.num_replicas = override->num_replicas;
+    if (override->max_ongoing_requests != 0)
+        changed.max_ongoing_requests = override->max_ongoing_requests;
+    if (override->max_queued_requests != -2)
+        changed.max_queued_requests = override->max_queued_requests;
+    if (override->graceful_shutdown_timeout_s >= 0)
+        changed.graceful_shutdown_timeout_s = override->graceful_shutdown_timeout_s;
+    if (override->health_check_period_s >= 0)
+        changed.health_check_period_s = override->health_check_period_s;
+    if (override->health_check_timeout_s >= 0)
+        changed.health_check_timeout_s = override->health_check_timeout_s;
+    if (override->user_config)
+        changed.user_config = override->user_config;
+    if (library_check_deployment(&changed, &bound->deployment, &app->error) == 0 &&
+        override->user_config) {
+        text_done(&bound->user_config);
+        keep_user_config(app, bound);
+    }
+}
+
+static void override_all(struct manta_app *app, const struct app_overrides *overrides)
+{
+    for (size_t i = 0; overrides && i < overrides->count && !app->error.code; i++) {
+        struct manta_deploy_override override = {MANTA_DEPLOY_OVERRIDE};
+        size_t size = overrides->at->size;
+        memcpy(&override, (const char *)overrides->at + i * size,
+               size < sizeof override ? size : sizeof override);
+        override_one(app, &override);
+    }
+}
+
 /* Calls the builder and checks what it bound; app_done ends it, whatever comes of it. */
 static int app_run_builder(struct manta_app *app, library_builder *builder, const char *application,
-                           struct text *out)
+                           const struct app_overrides *overrides, struct text *out)
 {
     struct manta_arg ingress = builder(app);
     if (!app->error.code &&
@@ -308,14 +366,16 @@ static int app_run_builder(struct manta_app *app, library_builder *builder, cons
         error_set(&app->error, ERROR_INVALID,
                   "application '%s' did not return a bound deployment", application);
     if (!app->error.code)
+        override_all(app, overrides);
+    if (!app->error.code)
         write_target(app, ingress.index, out);
     if (!app->error.code && out->failed)
         error_set(&app->error, ERROR_MEMORY, "no memory for the application's target");
     return app->error.code;
 }
 
-int app_build(const char *target, const char *name, const char *const *arguments, struct text *out,
-              struct error *reterr)
+int app_build(const char *target, const char *name, const char *const *arguments,
+              const struct app_overrides *overrides, struct text *out, struct error *reterr)
 {
     char path[PATH_MAX];
     const char *application = NULL;
@@ -327,7 +387,7 @@ int app_build(const char *target, const char *name, const char *const *arguments
         return reterr->code;
     if (library_application(library, path, application, &builder, reterr) == 0 &&
         library_hash(path, &app.library_hash, reterr) == 0) {
-        if (app_run_builder(&app, builder, application, out) < 0)
+        if (app_run_builder(&app, builder, application, overrides, out) < 0)
             *reterr = app.error;
         app_done(&app);
     }
@@ -339,7 +399,7 @@ int app_build_own(const struct app_own *own, const char *name, const char *const
                   struct text *out, struct error *reterr)
 {
     struct manta_app app = {.name = name, .library = "", .arguments = arguments};
-    if (app_run_builder(&app, own->builder, name, out) < 0)
+    if (app_run_builder(&app, own->builder, name, NULL, out) < 0)
         *reterr = app.error;
     for (uint32_t i = 0; i < app.deployment_count && !reterr->code; i++) {
         const struct app_deployment *bound = &app.deployments[i];

@@ -46,8 +46,15 @@ struct app_own {
 /* Its target document; "library" in it is empty. */
 int app_build_own(const struct app_own *own, const char *name, const char *const *arguments,
                   struct text *out, struct error *reterr);
-/* Opens "path:application", calls its builder and writes the target document: 0 or an error. */
-int app_build(const char *target, const char *name, const char *const *arguments, struct text *out,
-              struct error *reterr);
+/* Options that stand above those of the code (<manta/sys/deploy.h>). */
+struct manta_deploy_override;
+struct app_overrides {
+    const struct manta_deploy_override *at;
+    size_t count;
+};
+/* Opens "path:application", calls its builder and writes the target document: 0 or an error.
+ * `overrides` may be null. */
+int app_build(const char *target, const char *name, const char *const *arguments,
+              const struct app_overrides *overrides, struct text *out, struct error *reterr);
 
 #endif

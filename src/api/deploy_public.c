@@ -185,6 +185,33 @@ static int write_target(const struct manta_deploy_options *options,
     return reterr->code;
 }
 
+static int check_options(const struct manta_deploy_options *options, size_t count,
+                         struct manta_error *reterr)
+{
+    if (!options->name || !*options->name)
+        return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
+    if (!options->ingress || !count || count > TARGET_DEPLOYMENT_LIMIT)
+        return manta_error_set(reterr, MANTA_EINVALID,
+                               "an application needs an ingress and 1 to %d deployments",
+                               TARGET_DEPLOYMENT_LIMIT);
+    return 0;
+}
+
+int manta_deploy_document(const struct manta_deploy_options *given,
+                          const struct manta_deploy_entry *entries, size_t count,
+                          struct manta_pack *pack, struct manta_error *reterr)
+{
+    struct manta_deploy_options options = {MANTA_DEPLOY_OPTIONS};
+    struct error error = {0};
+    struct text document;
+    take_options(&options, sizeof options, given, given ? given->size : 0);
+    if (check_options(&options, count, reterr) < 0)
+        return MANTA_EINVALID;
+    text_init(&document, INSTANCE_TARGET_LIMIT);
+    int code = write_target(&options, entries, count, &document, &error);
+    return apply_give_document(pack, &document, code) < 0 ? runtime_error(reterr, &error) : 0;
+}
+
 int manta_deploy(struct manta_instance *instance, const struct manta_deploy_options *given,
                  const struct manta_deploy_entry *entries, size_t count, struct manta_error *reterr)
 {
@@ -194,16 +221,12 @@ int manta_deploy(struct manta_instance *instance, const struct manta_deploy_opti
     take_options(&options, sizeof options, given, given ? given->size : 0);
     if (instance_is_foreign(instance))
         return manta_error_set(reterr, MANTA_ECLOSED, FORKS_TEXT);
-    if (!options.name || !*options.name)
-        return manta_error_set(reterr, MANTA_EINVALID, "an application needs a name");
     if (instance->inside)
         return manta_error_set(reterr, MANTA_EINVALID,
                                "local testing runs deployments of C only: this process has no %s",
                                count ? entries->runner : "runner");
-    if (!options.ingress || !count || count > TARGET_DEPLOYMENT_LIMIT)
-        return manta_error_set(reterr, MANTA_EINVALID,
-                               "an application needs an ingress and 1 to %d deployments",
-                               TARGET_DEPLOYMENT_LIMIT);
+    if (check_options(&options, count, reterr) < 0)
+        return MANTA_EINVALID;
     text_init(&document, INSTANCE_TARGET_LIMIT);
     int code = write_target(&options, entries, count, &document, &error);
     if (code == 0) {

@@ -5,6 +5,7 @@
  *     instance_public.c       starting, joining and ending
  *     instance_operations.c   running and deleting applications, status, handles
  *     deploy_public.c         applications from outside C
+ *     apply_public.c          several applications at once
  */
 #ifndef MANTA_API_INSTANCE_INNER_H
 #define MANTA_API_INSTANCE_INNER_H
@@ -37,6 +38,13 @@ enum { INSTANCE_TARGET_LIMIT = 256 << 20 /* bytes of one application's target */
 /* Hands an application's target document to the controller and waits as the options say. */
 int instance_deploy(struct manta_instance *instance, const struct manta_run_options *options,
                     struct bytes target, struct error *reterr);
+
+struct control_question;
+/* Asks the controller what changes applications, and waits until the program's handles see it. */
+int instance_ask(struct manta_instance *instance, const struct control_question *question,
+                 struct error *reterr);
+/* What the pack held is replaced by the document, which it takes; both end with an error's code. */
+int apply_give_document(struct manta_pack *pack, struct text *document, int code);
 
 /* What the caller's compiler knew of an option struct, over its defaults. */
 static inline void take_options(void *options, size_t size, const void *given, size_t given_size)

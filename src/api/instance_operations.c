@@ -54,6 +54,18 @@ static void await_sight(struct manta_instance *instance, struct bytes outcome)
     helm_give(runtime->helm);
 }
 
+int instance_ask(struct manta_instance *instance, const struct control_question *question,
+                 struct error *reterr)
+{
+    struct text outcome;
+    text_init(&outcome, OUTCOME_LIMIT);
+    int code = control_ask(instance->place.controller_socket, question, 0, &outcome, reterr);
+    if (code == 0)
+        await_sight(instance, text_bytes(&outcome));
+    text_done(&outcome);
+    return code;
+}
+
 int instance_deploy(struct manta_instance *instance, const struct manta_run_options *options,
                     struct bytes target, struct error *reterr)
 {
@@ -70,12 +82,7 @@ int instance_deploy(struct manta_instance *instance, const struct manta_run_opti
                                         .no_wait = options->no_wait,
                                         .progress = options->progress,
                                         .owner = options->owner};
-    struct text outcome;
-    text_init(&outcome, OUTCOME_LIMIT);
-    int code = control_ask(instance->place.controller_socket, &question, 0, &outcome, reterr);
-    if (code == 0)
-        await_sight(instance, text_bytes(&outcome));
-    text_done(&outcome);
+    int code = instance_ask(instance, &question, reterr);
     mem_free(room);
     return code;
 }
@@ -101,7 +108,7 @@ static int run(struct manta_instance *instance, const char *target, manta_builde
     struct app_own own = {.builder = builder, .keep = keep_own, .owner = instance->inside};
     int code =
         builder ? app_build_own(&own, options.name, options.arguments, &document, &error)
-                : app_build(target, options.name, options.arguments, &document, &error);
+                : app_build(target, options.name, options.arguments, NULL, &document, &error);
     if (code == 0)
         code = instance_deploy(instance, &options, text_bytes(&document), &error);
     text_done(&document);
@@ -146,12 +153,7 @@ int manta_delete(struct manta_instance *instance, const char *name, struct manta
     struct control_question question = {
         .type = WIRE_DELETE_FRAME,
         .frame = bytes_of(room, wire_delete_write(&frame, 0, 0, false, room))};
-    struct text outcome;
-    text_init(&outcome, OUTCOME_LIMIT);
-    int code = control_ask(instance->place.controller_socket, &question, 0, &outcome, &error);
-    if (code == 0)
-        await_sight(instance, text_bytes(&outcome));
-    text_done(&outcome);
+    int code = instance_ask(instance, &question, &error);
     return code < 0 ? runtime_error(reterr, &error) : 0;
 }
 

@@ -309,6 +309,34 @@ def test_running_the_same_again_restarts_nothing(drive):
         """)
 
 
+def test_several_applications_run_as_one_target(drive):
+    drive("""
+        target = lambda name, app, prefix: serve.RunTarget(app, name=name, route_prefix=prefix)
+        handles = serve.run_many([target("a", apps.Worker.bind(1), "/a"), target("b", apps.Worker.bind(2), "/b")])
+        assert [h.remote(1).result() for h in handles] == [2, 3]
+        found = serve.status().applications
+        assert {name: app.status for name, app in found.items()} == {"a": "RUNNING", "b": "RUNNING"}
+        try:  # refused whole, in Ray Serve's words
+            serve.run_many([target("c", apps.worker, "/c"), target("d", apps.worker, "/a")])
+            raise SystemExit("a route prefix was given away twice")
+        except serve.exceptions.RayServeException as error:
+            assert str(error) == (
+                'Prefix /a is being used by application "a". Failed to deploy application "d".'), error
+        assert set(serve.status().applications) == {"a", "b"}
+        @serve.deployment
+        class Broken:
+            def __init__(self):
+                raise OSError("no weights")
+        try:  # the one that fails is named, the other one runs
+            serve.run_many([target("e", apps.worker, "/e"), target("f", Broken.bind(), "/f")])
+            raise SystemExit("a constructor that raises was deployed")
+        except RuntimeError as error:
+            assert str(error).startswith("Deploying application f failed: "), error
+            assert "no weights" in str(error)
+        assert serve.status().applications["e"].status == "RUNNING"
+        """)
+
+
 def test_a_redeploy_under_load_loses_nothing(drive):
     drive("""
         serve.run(apps.greet.options(num_replicas=2).bind())

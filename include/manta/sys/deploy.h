@@ -75,6 +75,67 @@ struct manta_deploy_options {
 MANTA_EXPORT int manta_deploy(struct manta_instance *instance, const struct manta_deploy_options *options,
                               const struct manta_deploy_entry *entries, size_t count, struct manta_error *reterr);
 
+/* ---- whole targets ------------------------------------------------------------------------------- */
+
+/*
+ * Several applications at once: each is described as a document first, by whatever process builds it, and then they are made
+ * the wanted state together.  A document is opaque, and good for this release only.
+ */
+
+/* The document of what manta_deploy would run (of the options, name and ingress).  The pack's value is replaced. */
+MANTA_EXPORT int manta_deploy_document(const struct manta_deploy_options *options, const struct manta_deploy_entry *entries,
+                                       size_t count, struct manta_pack *pack, struct manta_error *reterr);
+
+/* Options of one deployment that stand above those of its code; what is not given stays as the code has it. */
+struct manta_deploy_override {
+    size_t      size;                        /* set by MANTA_DEPLOY_OVERRIDE */
+    const char *name;                        /* of the deployment */
+    int32_t     num_replicas;                /* -1: not given; so in all below */
+    int32_t     max_ongoing_requests;        /* 0 */
+    int32_t     max_queued_requests;         /* -2 */
+    double      graceful_shutdown_timeout_s; /* -1 */
+    double      health_check_period_s;       /* -1 */
+    double      health_check_timeout_s;      /* -1 */
+    const char *user_config;                 /* JSON; null */
+};
+#define MANTA_DEPLOY_OVERRIDE .size = sizeof(struct manta_deploy_override), .num_replicas = -1, .max_queued_requests = -2, \
+    .graceful_shutdown_timeout_s = -1, .health_check_period_s = -1, .health_check_timeout_s = -1
+
+/*
+ * The document of what manta_run would run of "path/to/lib.so:application": its builder is called in this process.  `options`
+ * give name and arguments.  Errors as of manta_run; MANTA_EINVALID: an override names no deployment, or is out of range.
+ */
+MANTA_EXPORT int manta_library_document(const char *target, const struct manta_run_options *options,
+                                        const struct manta_deploy_override *overrides, size_t count,
+                                        struct manta_pack *pack, struct manta_error *reterr);
+
+/* One application of a whole target. */
+struct manta_apply_app {
+    size_t             size;          /* set by MANTA_APPLY_APP */
+    const char        *name;          /* default "default" */
+    const char        *route_prefix;  /* default "/"; null: not reachable over HTTP */
+    struct manta_value document;      /* or {0} with */
+    const char        *build_failure; /* why there is none: the application is DEPLOY_FAILED, and what it was before serves on */
+};
+#define MANTA_APPLY_APP .size = sizeof(struct manta_apply_app), .name = "default", .route_prefix = "/"
+
+struct manta_apply_options {
+    size_t      size;        /* set by MANTA_APPLY_OPTIONS */
+    bool        declarative; /* default false; true: applications that came with such a call before and are not in this one are deleted */
+    bool        no_wait;     /* default false: return when all run, or have failed, and the deleted ones are gone */
+    void      (*progress)(void *owner, const char *line); /* default null; called by this thread */
+    void       *owner;
+};
+#define MANTA_APPLY_OPTIONS .size = sizeof(struct manta_apply_options)
+
+/*
+ * Makes them the wanted state: accepted whole or refused whole (MANTA_EINVALID names the part, MANTA_EEXISTS the route), stored
+ * in one transaction; only what differs from what runs is touched.  MANTA_EDEPLOYFAILED: one of them could not be deployed,
+ * with its reason; the others run all the same (manta_status).
+ */
+MANTA_EXPORT int manta_apply(struct manta_instance *instance, const struct manta_apply_options *options,
+                             const struct manta_apply_app *apps, size_t count, struct manta_error *reterr);
+
 #ifdef __cplusplus
 }
 #endif

@@ -35,7 +35,7 @@ def _application(name: str, app: dict[str, Any]) -> dict[str, Any]:
         "status": app["status"],
         "message": app.get("message", ""),
         "last_deployed_time_s": app.get("last_deployed_time_s", 0.0),
-        "source": "imperative",
+        "source": app.get("source", "imperative"),
         "external_scaler_enabled": False,
         "deployments": {
             deployment: _deployment(deployment, facts)

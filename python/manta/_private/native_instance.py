@@ -135,18 +135,26 @@ class NativeInstance(instance.Instance):
     def deploy(
         self, apps: Sequence[BuiltApplication], *, wait_ingress: bool, wait_running: bool
     ) -> None:
-        for app in apps:
-            native_limits.check_application(app)
-            _check_options(app)
-            arguments = (
-                app.name,
-                app.route_prefix,
-                app.ingress_deployment_name,
-                [_entry(deployment, app) for deployment in app.deployments],
-                wait_running,
-                None,
-            )
-            _interruptibly(self._asked().deploy, arguments)
+        whole = [(app.name, app.route_prefix, document_of(app), None) for app in apps]
+        try:
+            _interruptibly(self._asked().apply, (whole, False, wait_running, None))
+        except DeployError as error:
+            if error.code == native.EEXISTS:
+                raise RayServeException(str(error)) from None
+            if error.code == native.EDEPLOYFAILED:
+                raise DeployError(error.code, self._failure([a.name for a in apps], error)) from None
+            raise
+
+    def _failure(self, names: Sequence[str], error: DeployError) -> str:
+        """Which of them failed, and why."""
+        found = self._applications() if len(names) > 1 else {}
+        failed = {
+            name: found[name]["message"]
+            for name in names
+            if found.get(name, {}).get("status") in ("DEPLOY_FAILED", "UNHEALTHY")
+        }
+        told = failed or {names[0]: str(error)}
+        return "\n".join(f"Deploying application {n} failed: {why}" for n, why in told.items())
 
     def delete(self, names: Sequence[str], *, wait: bool) -> None:
         for name in names:
@@ -280,6 +288,15 @@ def _check_options(app: BuiltApplication) -> None:
                 f"Deployment '{deployment.name}': autoscaling_config is not acted upon yet; "
                 f"{_replicas(deployment)} replica(s) are started."
             )
+
+
+def document_of(app: BuiltApplication) -> bytes:
+    """The application for the controller: opaque, and good for this release only."""
+    native_limits.check_application(app)
+    _check_options(app)
+    entries = [_entry(deployment, app) for deployment in app.deployments]
+    document: bytes = native.document(app.name, app.ingress_deployment_name, entries)
+    return document
 
 
 def _replicas(deployment: Deployment) -> int:

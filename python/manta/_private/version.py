@@ -17,6 +17,7 @@ import enum
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import types
@@ -194,6 +195,7 @@ def _foreign_roots() -> tuple[str, ...]:
 _FOREIGN = _foreign_roots()
 
 
+@lru_cache(maxsize=65536)
 def _is_own(file: Path | None) -> bool:
     """Whether a file belongs to the application, not to an installed package."""
     if file is None:
@@ -204,7 +206,13 @@ def _is_own(file: Path | None) -> bool:
 
 def _file_of(module: types.ModuleType) -> Path | None:
     name = getattr(module, "__file__", None)
-    return Path(name).resolve() if isinstance(name, str) else None
+    return _resolved(name, os.getcwd()) if isinstance(name, str) else None
+
+
+@lru_cache(maxsize=65536)
+def _resolved(name: str, directory: str) -> Path:
+    """Where a module's file lies does not change while it is loaded; asking is what takes time."""
+    return Path(directory, name).resolve()
 
 
 def own_files() -> list[tuple[str, bytes]]:

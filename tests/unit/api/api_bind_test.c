@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <manta/sys/deploy.h>
+
 #include "bind.h"
 #include "target.h"
 #include "value.h"
@@ -51,7 +53,7 @@ static struct built build_as(const char *target, const char *name, const char *c
     struct built built = {0};
     struct error error = {0};
     text_init(&built.document, 1 << 26);
-    cr_assert_eq(app_build(target, name, arguments, &built.document, &error), 0, "%s: %s", target,
+    cr_assert_eq(app_build(target, name, arguments, NULL, &built.document, &error), 0, "%s: %s", target,
                  error.text);
     read_target(&built);
     return built;
@@ -67,11 +69,25 @@ static struct error build_wrong(const char *target, int code)
     struct text document;
     struct error error = {0};
     text_init(&document, 1 << 26);
-    cr_assert_eq(app_build(target, "app", NULL, &document, &error), code, "%s: %s", target,
+    cr_assert_eq(app_build(target, "app", NULL, NULL, &document, &error), code, "%s: %s", target,
                  error.text);
     cr_assert_eq(error.code, code);
     text_done(&document);
     return error;
+}
+
+/* With one override of it; `code` 0: it must be right. */
+static struct built build_over(const char *target, struct manta_deploy_override override, int code,
+                               struct error *ret_error)
+{
+    struct built built = {0};
+    struct app_overrides overrides = {.at = &override, .count = 1};
+    text_init(&built.document, 1 << 26);
+    cr_assert_eq(app_build(target, "app", NULL, &overrides, &built.document, ret_error), code, "%s",
+                 ret_error->text);
+    if (code == 0)
+        read_target(&built);
+    return built;
 }
 
 static bool named(const struct target_deployment *deployment, const char *name)
@@ -112,6 +128,55 @@ static void assert_json(struct bytes document, const char *expected)
     value_print(document, &json);
     cr_assert_str_eq(text_string(&json), expected);
     text_done(&json);
+}
+
+/* ---- options from outside the code ---- */
+
+Test(api_bind, options_from_outside_stand_above_those_of_the_code)
+{
+    static const char *const ARGUMENTS[] = {"max_queued_requests=9", NULL};
+    struct built before = build_as(GRAPHS "single", "app", ARGUMENTS);
+    struct error error = {0};
+    struct built after = build_over(GRAPHS "single",
+                                    (struct manta_deploy_override){
+                                        MANTA_DEPLOY_OVERRIDE,
+                                        .name = "leaf",
+                                        .num_replicas = 0,
+                                        .max_ongoing_requests = 17,
+                                        .graceful_shutdown_timeout_s = 0,
+                                        .health_check_period_s = 3,
+                                        .user_config = "{\"a\":2}",
+                                    },
+                                    0, &error);
+    const struct target_deployment *deployment = &after.deployments[0];
+    cr_assert_eq(deployment->num_replicas, 0);
+    cr_assert_eq(deployment->max_ongoing_requests, 17);
+    cr_assert_eq(deployment->max_queued_requests, -1);
+    cr_assert_eq(deployment->graceful_shutdown_timeout_us, 0);
+    cr_assert_eq(deployment->health_check_period_us, 3000000);
+    cr_assert_eq(deployment->health_check_timeout_us,
+                 before.deployments[0].health_check_timeout_us);
+    cr_assert(bytes_equal(after.replicas[0].user_config, BYTES("{\"a\":2}")));
+    text_done(&before.document);
+    text_done(&after.document);
+}
+
+Test(api_bind, options_from_outside_that_are_wrong_are_named)
+{
+    struct error error = {0};
+    struct built built = build_over(
+        GRAPHS "single",
+        (struct manta_deploy_override){MANTA_DEPLOY_OVERRIDE, .name = "nobody"}, ERROR_INVALID,
+        &error);
+    cr_assert_str_eq(error.text, "Deployment 'nobody' does not exist. Available: ['leaf']");
+    text_done(&built.document);
+    error = (struct error){0};
+    built = build_over(GRAPHS "single",
+                       (struct manta_deploy_override){
+                           MANTA_DEPLOY_OVERRIDE, .name = "leaf", .max_ongoing_requests = -4},
+                       ERROR_INVALID, &error);
+    cr_assert(strstr(error.text, "max_ongoing_requests"), "%s", error.text);
+    text_done(&built.document);
 }
 
 /* ---- graphs ---------------------------------------------------------------------------------- */
