@@ -6,7 +6,8 @@
  *     node_options.c  arguments read; usable cores counted
  *     node.c          what the instance has here: sockets, directory; its beginning and its end
  *     node_role.c     the controller and the proxies: started, restarted with a back-off
- *     node_replica.c  replicas: started and ended for the controller; their exits and last words
+ *     node_replica.c  replicas: started and ended for the controller; their exits
+ *     node_words.c    what a replica writes to stderr: passed on, and its end kept
  *     node_desk.c     node.sock: the controller's frames
  *     node_return.c   processes of an earlier node of a service: found, taken back or ended
  *
@@ -187,11 +188,17 @@ int node_replica_start(struct node *node, const struct wire_replica_start *start
 struct node_replica *node_replica_adopt(struct node *node, uint64_t id, pid_t pid,
                                         uint64_t started);
 void node_replica_name(struct node_replica *replica, struct bytes app, struct bytes deployment);
-/* Takes over where its stderr is read. */
-void node_replica_take_words(struct node_replica *replica, int descriptor);
 void node_replica_signal(struct node_replica *replica, bool kill);
 /* Of one that ended: it was told, or nobody will be. */
 void node_replica_forget(struct node_replica *replica);
+
+/* node_words.c */
+void node_words_init(struct node_replica *replica);
+/* Takes over where its stderr is read. */
+void node_words_take(struct node_replica *replica, int descriptor);
+/* Its process group is dead: what the pipe holds is all there will be. */
+void node_words_take_last(struct node_replica *replica);
+void node_words_close(struct node_replica *replica);
 
 /* node_desk.c */
 int node_desk_open(struct node *node, struct error *reterr);

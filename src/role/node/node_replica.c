@@ -2,13 +2,10 @@
 /*
  * node_replica: the processes that run user code.
  *
- * They are the controller's to command and ours to watch: they outlive it.  What one writes to
- * stderr goes on to our stderr, and its end is kept: it is the best that can be said about a crash.
- * While our stderr takes nothing, nothing is read either, as if they wrote to it themselves.
+ * They are the controller's to command and ours to watch: they outlive it.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,105 +22,9 @@
 enum {
     DOCUMENT_DESCRIPTOR = 3,
     REPLICA_OOM_SCORE = 500, /* when memory is short, user code goes first */
-    WORDS_PIECE = 4096,      /* PIPE_BUF: what a ready pipe takes without waiting */
-    WORDS_PAUSE_MS = 20,
-    WORDS_AFTER_END = 64, /* pieces read after the process ended */
 };
 
-static const int64_t NS_PER_MS = 1000000;
 static const char PYTHON[] = "python:"; /* a runner: the path of an interpreter follows */
-
-/* ---- last words ---- */
-
-static void keep_words(struct node_replica *replica, const char *at, size_t size)
-{
-    if (size > NODE_WORDS_SIZE) {
-        at += size - NODE_WORDS_SIZE;
-        size = NODE_WORDS_SIZE;
-        replica->words_cut = true;
-    }
-    if (replica->words_size + size > NODE_WORDS_SIZE) {
-        size_t over = replica->words_size + size - NODE_WORDS_SIZE;
-        memmove(replica->words, replica->words + over, replica->words_size - over);
-        replica->words_size -= over;
-        replica->words_cut = true;
-    }
-    memcpy(replica->words + replica->words_size, at, size);
-    replica->words_size += size;
-}
-
-static void close_words(struct node_replica *replica)
-{
-    loop_watch_close(&replica->words_watch);
-    loop_timer_clear(&replica->words_timer);
-    socket_close(replica->words_descriptor);
-    replica->words_descriptor = -1;
-}
-
-static bool stderr_takes(void)
-{
-    struct pollfd wanted = {.fd = STDERR_FILENO, .events = POLLOUT};
-    return poll(&wanted, 1, 0) != 0;
-}
-
-/* One piece, on to our own stderr: bytes, 0 when there is none now, -1 at the end. */
-static ssize_t pass_words(struct node_replica *replica, bool show)
-{
-    char piece[WORDS_PIECE];
-    ssize_t size = read(replica->words_descriptor, piece, sizeof piece);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return 0;
-    if (size <= 0)
-        return -1;
-    keep_words(replica, piece, (size_t)size);
-    if (show) {
-        ssize_t ignored = write(STDERR_FILENO, piece, (size_t)size);
-        (void)ignored; /* who does not want it does not get it */
-    }
-    return size;
-}
-
-static void words_ready(void *owner, int events)
-{
-    struct node_replica *replica = owner;
-    (void)events;
-    if (!stderr_takes()) {
-        loop_watch_change(&replica->words_watch, 0);
-        loop_timer_set(&replica->words_timer,
-                       loop_now_ns(replica->node->loop) + WORDS_PAUSE_MS * NS_PER_MS);
-        return;
-    }
-    if (pass_words(replica, true) < 0)
-        close_words(replica);
-}
-
-static void words_again(void *owner)
-{
-    struct node_replica *replica = owner;
-    loop_watch_change(&replica->words_watch, LOOP_READ);
-}
-
-void node_replica_take_words(struct node_replica *replica, int descriptor)
-{
-    loop_watch_close(&replica->words_watch);
-    if (replica->words_descriptor != descriptor)
-        socket_close(replica->words_descriptor);
-    replica->words_descriptor = descriptor;
-    if (descriptor >= 0 && loop_watch_open(replica->node->loop, &replica->words_watch, descriptor,
-                                           LOOP_READ, words_ready, replica) < 0)
-        close_words(replica); /* it runs; its words are lost */
-}
-
-/* Its process group is dead: what the pipe holds is all there will be. */
-static void take_last_words(struct node_replica *replica)
-{
-    if (replica->words_descriptor < 0)
-        return;
-    for (int i = 0; i < WORDS_AFTER_END; i++)
-        if (pass_words(replica, stderr_takes()) <= 0)
-            break;
-    close_words(replica);
-}
 
 /* ---- the end of one ---- */
 
@@ -132,7 +33,7 @@ void node_replica_forget(struct node_replica *replica)
     struct node *node = replica->node;
     list_remove(&replica->untold_link);
     map_remove(&node->replicas, replica->id);
-    close_words(replica);
+    node_words_close(replica);
     mem_free(replica->app);
     mem_free(replica->deployment);
     mem_free(replica);
@@ -148,7 +49,7 @@ static void replica_exit(void *owner, struct child *child, int exit_code, int si
     replica->exit_code = exit_code;
     replica->signal_number = signal_number;
     node->replicas_running--;
-    take_last_words(replica);
+    node_words_take_last(replica);
     instance_replica_socket(&node->instance, replica->id, path);
     unlink(path); /* it removes its socket itself, unless it crashed */
     if (signal_number)
@@ -267,7 +168,7 @@ static int spawn(struct node_replica *replica, const struct wire_replica_start *
     replica->running = true;
     replica->pid = (uint32_t)replica->child.pid;
     replica->node->replicas_running++;
-    node_replica_take_words(replica, words[0]);
+    node_words_take(replica, words[0]);
     return 0;
 }
 
@@ -304,10 +205,9 @@ static struct node_replica *replica_new(struct node *node, uint64_t id)
     *replica = (struct node_replica){.node = node,
                                      .id = id,
                                      .child.pidfd = -1,
-                                     .words_descriptor = -1,
                                      .app = mem_copy_string("", 0),
                                      .deployment = mem_copy_string("", 0)};
-    loop_timer_init(node->loop, &replica->words_timer, words_again, replica);
+    node_words_init(replica);
     return replica;
 }
 

@@ -211,7 +211,7 @@ static bool take_replica(struct node_guest *guest, const struct wire_role_here *
     }
     replica->claimed = false;
     node_replica_name(replica, here->app, here->deployment);
-    node_replica_take_words(replica, guest->brought);
+    node_words_take(replica, guest->brought);
     guest->brought = -1;
     return true;
 }
