@@ -116,25 +116,3 @@ def unpack(data: bytes) -> Unpacked:
         thing = _undecorated(_walk(importlib.import_module(code.module), code.name))
     args, kwargs, config = pickle.loads(code.arguments)
     return Unpacked(thing, args, kwargs, config)
-
-
-def surroundings() -> dict[str, Any]:
-    """Where this process finds its modules and files, for a replica to find the same."""
-    return {
-        "path": [os.path.abspath(entry) for entry in sys.path],
-        "directory": os.getcwd(),
-        "as_ray_serve": ray_names.is_installed(),
-    }
-
-
-def enter(surroundings: dict[str, Any]) -> None:
-    """In a replica, before anything of the user's is imported."""
-    if surroundings.get("as_ray_serve"):
-        ray_names.install()
-    for name, value in (surroundings.get("environment") or {}).items():
-        os.environ[name] = value
-    wanted = surroundings.get("path") or []
-    sys.path[:] = wanted + [entry for entry in sys.path if entry and entry not in wanted]
-    directory = surroundings.get("directory")
-    if directory and os.path.isdir(directory):
-        os.chdir(directory)

@@ -23,6 +23,7 @@ from manta._private import (
     native_code,
     native_errors,
     native_limits,
+    surroundings,
     version,
 )
 from manta._private.constants import (
@@ -294,8 +295,9 @@ def document_of(app: BuiltApplication) -> bytes:
     """The application for the controller: opaque, and good for this release only."""
     native_limits.check_application(app)
     _check_options(app)
-    entries = [_entry(deployment, app) for deployment in app.deployments]
-    document: bytes = native.document(app.name, app.ingress_deployment_name, entries)
+    document: bytes = native.document(
+        app.name, app.ingress_deployment_name, _entries(app)
+    )
     return document
 
 
@@ -307,26 +309,39 @@ def _replicas(deployment: Deployment) -> int:
     return int(deployment.num_replicas or 0)
 
 
-def _entry(deployment: Deployment, app: BuiltApplication) -> tuple[Any, ...]:
+def _entries(app: BuiltApplication) -> list[tuple[Any, ...]]:
+    codes = [native_code.pack(deployment) for deployment in app.deployments]
+    return [
+        _entry(deployment, app, code, codes)
+        for deployment, code in zip(app.deployments, codes, strict=True)
+    ]
+
+
+def _entry(
+    deployment: Deployment, app: BuiltApplication, code: bytes, codes: list[bytes]
+) -> tuple[Any, ...]:
     chosen = deployment._deployment_config
     wanted = version.of_deployment(deployment)
     config = None if chosen.user_config is None else json.dumps(chosen.user_config)
     asgi = hasattr(deployment.func_or_class, "_run_asgi_lifespan_startup")
+    entered = surroundings.of(deployment)
     options = {
-        **native_code.surroundings(),
-        "environment": _environment(deployment),
+        **entered,
         "code_version": wanted.code,
         "route_prefix": app.route_prefix or "",
         "logging": _plain(chosen.logging_config or app.logging_config),
     }
-    code = native_code.pack(deployment)
+    # A hash of all but the zygote's key, which is another for every driver.
+    number = _number(app.name, wanted.code, native_code.by_value(code), config, options)
+    env = (deployment.ray_actor_options or {}).get("runtime_env") or {}
+    options["zygote"] = surroundings.zygote(entered, codes, list(version.of_folders(env)))
     return (
         deployment.name,
         f"python:{os.path.abspath(sys.executable)}",
         code,
         options,
         config,
-        _number(app.name, wanted.code, native_code.by_value(code), config, options),
+        number,
         _replicas(deployment),
         int(chosen.max_ongoing_requests),
         int(chosen.max_queued_requests),
@@ -336,11 +351,6 @@ def _entry(deployment: Deployment, app: BuiltApplication) -> tuple[Any, ...]:
         float(chosen.health_check_timeout_s),
         asgi,
     )
-
-
-def _environment(deployment: Deployment) -> dict[str, str]:
-    env = (deployment.ray_actor_options or {}).get("runtime_env") or {}
-    return {str(name): str(value) for name, value in (env.get("env_vars") or {}).items()}
 
 
 def _plain(value: Any) -> Any:

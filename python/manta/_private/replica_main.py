@@ -254,9 +254,9 @@ def main(arguments: list[str]) -> int:
         return 1
     document = taker.document()
 
-    from manta._private import native_code
+    from manta._private import surroundings
 
-    native_code.enter(document["options"])
+    surroundings.enter(document["options"])
     _set_logging(taker)
 
     from manta._private import native_instance

@@ -67,9 +67,7 @@ def of_deployment(deployment: Deployment) -> Version:
     code.add(deployment.name)
     code.add_code(spec.func_or_class)
     code.add((spec.init_args, spec.init_kwargs, placement, heavy))
-    code.add(list(_folder_facts(env.get("working_dir"))))
-    for module in env.get("py_modules") or ():
-        code.add(list(_folder_facts(module)) if isinstance(module, str) else module)
+    code.add(list(of_folders(env)))
     options = _Hash()
     options.add(light)
     return Version(code.text(), options.text())
@@ -281,6 +279,19 @@ def _own_file_named(name: str) -> Iterator[Path]:
             if candidate.is_file():
                 yield candidate
                 return
+
+
+def of_folders(env: dict[str, Any]) -> Iterator[Any]:
+    """Facts of the directories that a runtime_env names."""
+    yield from _folder_facts(env.get("working_dir"))
+    for module in env.get("py_modules") or ():
+        path = module if isinstance(module, str) else _folder_of(module)
+        yield from _folder_facts(path)
+
+
+def _folder_of(module: types.ModuleType) -> str:
+    file = Path(str(module.__file__))
+    return str(file.parent if file.name == "__init__.py" else file)
 
 
 def _folder_facts(folder: Any) -> Iterator[tuple[str, int, int]]:

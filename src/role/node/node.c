@@ -76,6 +76,7 @@ static void on_signal(void *owner, int signal_number)
 {
     struct node *node = owner;
     if (signal_number == SIGCHLD) {
+        node_zygotes_hear(node); /* of a child that is dead already, perhaps */
         child_reap_orphans(NULL, NULL);
         return;
     }
@@ -326,6 +327,7 @@ int node_open(struct node *node, const struct node_options *options, struct erro
     node->lifeline[0] = node->lifeline[1] = -1;
     list_init(&node->untold);
     list_init(&node->guests);
+    list_init(&node->zygotes);
     settings_init(&node->settings);
     if (settings_read_environment(&node->settings, (const char *(*)(const char *))getenv, reterr) <
         0)
@@ -342,6 +344,7 @@ int node_open(struct node *node, const struct node_options *options, struct erro
     log_print(LOG_INFO, "instance '%s' of version %s starts in %s, process %d", node->instance.name,
               MANTA_VERSION, node->instance.directory, (int)getpid());
     init_roles(node);
+    node_zygote_inherit(node);
     if (node->took_back)
         node_return_begin(node);
     return node->returning ? 0 : node_begin(node, reterr);
@@ -422,8 +425,12 @@ static void signal_others(struct node *node, int signal_number)
 {
     struct map_entry *entry;
     node_role_signal(&node->controller, signal_number);
-    map_each (entry, &node->replicas)
-        node_replica_signal(entry->value, signal_number == SIGKILL);
+    node_zygotes_signal(node, signal_number);
+    map_each (entry, &node->replicas) {
+        struct node_replica *replica = entry->value;
+        if (replica->running) /* others come to nothing with their zygote */
+            node_replica_signal(replica, signal_number == SIGKILL);
+    }
 }
 
 static void end_others(struct node *node)
@@ -461,7 +468,7 @@ void node_check_end(struct node *node)
     if (node->phase == NODE_DRAINING && !proxies_run(node))
         end_others(node);
     if (node->phase >= NODE_ENDING && !proxies_run(node) && !node->controller.running &&
-        node->replicas_running == 0)
+        node->replicas_running == 0 && node->zygotes_running == 0)
         loop_stop(node->loop);
 }
 
@@ -517,6 +524,7 @@ void node_close(struct node *node)
         sweep_orphans();
         node_desk_close(node);
         forget_replicas(node);
+        node_zygotes_close(node);
         channel_set_done(&node->channels);
         loop_watch_close(&node->parent_watch);
         loop_timer_clear(&node->phase_timer);

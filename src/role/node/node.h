@@ -8,6 +8,8 @@
  *     node_role.c     the controller and the proxies: started, restarted with a back-off
  *     node_replica.c  replicas: started and ended for the controller; their exits
  *     node_words.c    what a replica writes to stderr: passed on, and its end kept
+ *     node_program.c  what is executed for a replica: program, arguments, environment
+ *     node_zygote.c   warm interpreters that fork replicas; node_zygote_link.c: what is said to them
  *     node_desk.c     node.sock: the controller's frames
  *     node_return.c   processes of an earlier node of a service: found, taken back or ended
  *
@@ -27,6 +29,7 @@
 #include "list.h"
 #include "loop.h"
 #include "map.h"
+#include "page.h"
 #include "settings.h"
 #include "wire.h"
 
@@ -36,12 +39,16 @@ enum {
     NODE_WORDS_SIZE = 2048,   /* of a replica's stderr, told when it ends */
     NODE_UNTOLD_LIMIT = 1024, /* exits kept while no controller listens; past it the oldest go */
     NODE_GUEST_LIMIT = 64,    /* connections to node.sock */
+    NODE_ZYGOTE_KEY_SIZE = 72,
+    NODE_ARGUMENT_LIMIT = 32,
     NODE_START_ATTEMPTS = 5,  /* of the controller, before the instance counts as not started */
     NODE_LISTEN_BACKLOG = 4096,
 };
 
 struct node_options {
     const char *name, *http_host, *log_directory, *log_encoding;
+    const char *zygote_key;                    /* of the zygote that was forked before us */
+    int zygote_descriptor, zygote_process;     /* -1: none */
     int parent_descriptor;                     /* -1: none */
     int http_port;                             /* -1: no HTTP; 0: any free one */
     int proxies;                               /* 0: by usable cores */
@@ -77,9 +84,21 @@ struct node_role {
     bool hopeless; /* it ended with status 2: the next attempt would find the same */
 };
 
+/* What a replica is to be started with; gone once its process runs. */
+struct node_order {
+    struct page document;
+    char *runner; /* "c", or "python:" and the path of an interpreter */
+    uint64_t version;
+    int words; /* the end that becomes its stderr */
+};
+
 /* On node->replicas from its start until the controller was told of its end. */
 struct node_replica {
     struct list_link untold_link; /* on node->untold: ended, and nobody was told */
+    struct list_link fork_link;   /* on a list of its zygote, while that has not made it */
+    struct node_order *order;     /* null: it was started */
+    struct node_zygote *zygote;   /* which is kept for it; null: none */
+    bool unwanted;                /* its end was asked for before it began */
     struct node *node;
     uint64_t id;
     char *app, *deployment;
@@ -107,6 +126,34 @@ struct node_guest {
     bool returns;            /* a process of an earlier node says hello */
     bool greeted;            /* it is, or was, the controller, or a process that was taken back */
     bool list_wanted;        /* asked while processes are still being taken back */
+};
+
+/* A warm interpreter: forks replicas of one environment (node_zygote.c). */
+enum zygote_state {
+    ZYGOTE_AWAY,    /* no process: it waits to be started again */
+    ZYGOTE_LOADING, /* imports what its replicas need */
+    ZYGOTE_WARM,
+    ZYGOTE_UNFIT,   /* must not fork: its replicas are started by themselves */
+    ZYGOTE_ENDING,  /* nobody needs it */
+};
+
+struct node_zygote {
+    struct list_link link; /* on node->zygotes, the one used last at the end */
+    struct node *node;
+    char key[NODE_ZYGOTE_KEY_SIZE]; /* what its environment is known by */
+    char *interpreter, *load;       /* null load: only a process that started us knew */
+    char **environment;             /* of its process; null as `load` */
+    enum zygote_state state;
+    struct child child;
+    bool running;
+    int socket; /* to it and to what it is forking; -1: none */
+    struct loop_watch watch;
+    struct loop_timer timer; /* AWAY: its start; WARM: a fork is late, or nobody needs it */
+    struct list waiting;     /* struct node_replica: not asked for yet */
+    struct list forking;     /* struct node_replica: asked for */
+    uint32_t users;          /* replicas that it is kept for */
+    uint32_t deaths;         /* since it last forked */
+    int64_t started_ns;
 };
 
 struct node {
@@ -143,6 +190,8 @@ struct node {
     struct map replicas; /* struct node_replica by id */
     uint32_t replicas_running;
     struct list untold; /* struct node_replica, oldest first */
+    struct list zygotes;
+    uint32_t zygotes_running;
     struct list guests;
     struct node_guest *controller_guest; /* null: it is away */
 };
@@ -188,6 +237,12 @@ int node_replica_start(struct node *node, const struct wire_replica_start *start
 struct node_replica *node_replica_adopt(struct node *node, uint64_t id, pid_t pid,
                                         uint64_t started);
 void node_replica_name(struct node_replica *replica, struct bytes app, struct bytes deployment);
+/* Its process runs, with stderr's other end at `replica->words_descriptor`: it is watched. */
+void node_replica_run(struct node_replica *replica, pid_t pid);
+/* By a program of its own, as its order says; the order is gone when it runs. */
+int node_replica_execute(struct node_replica *replica, struct error *reterr);
+/* It cannot be started: the controller hears why, and it is forgotten. */
+void node_replica_give_up(struct node_replica *replica, const struct error *error);
 void node_replica_signal(struct node_replica *replica, bool kill);
 /* Of one that ended: it was told, or nobody will be. */
 void node_replica_forget(struct node_replica *replica);
@@ -200,9 +255,66 @@ void node_words_take(struct node_replica *replica, int descriptor);
 void node_words_take_last(struct node_replica *replica);
 void node_words_close(struct node_replica *replica);
 
+/* node_program.c */
+struct node_program {
+    char path[NODE_PATH_SIZE + 32], id[24], version_hash[24];
+    const char *list[NODE_ARGUMENT_LIMIT]; /* points into the struct and the node */
+};
+bool node_program_knows(struct bytes runner);
+/* The path of the interpreter; null when the runner is none. */
+const char *node_program_interpreter(const char *runner);
+void node_program_fill(struct node_program *program, const struct node_replica *replica);
+/* What the document of a Python replica says of its process. */
+struct node_surroundings {
+    struct bytes key, load; /* of its zygote; empty: it wants none */
+    struct bytes variables; /* a map: of the environment */
+    struct bytes defaults;  /* a map: where the environment says nothing */
+};
+void node_program_read(const struct node_order *order, struct node_surroundings *ret);
+/* `base`, whose strings are borrowed, and the variables: one piece of memory, the caller's. */
+char **node_program_environment(char *const *base, const struct node_surroundings *given);
+
+/* node_zygote_link.c: what is said between the node and a zygote; 0 or -errno. */
+enum zygote_says {
+    ZYGOTE_SAYS_NOTHING, /* that we understand */
+    ZYGOTE_SAYS_WARM,
+    ZYGOTE_SAYS_UNFIT,
+    ZYGOTE_SAYS_HERE,
+    ZYGOTE_SAYS_FAILED,
+    ZYGOTE_SAYS_END, /* it, and all that it was forking, has hung up */
+};
+struct node_zygote_word {
+    enum zygote_says type;
+    uint64_t replica;
+    pid_t pid;
+    char text[ERROR_TEXT_SIZE];
+};
+int node_zygote_pair(int *ret_ours, int *ret_theirs);
+int node_zygote_send_load(const struct node_zygote *zygote);
+int node_zygote_send_fork(const struct node_zygote *zygote, const struct node_replica *replica);
+/* False: nothing more now. */
+bool node_zygote_hear(const struct node_zygote *zygote, struct node_zygote_word *ret_word);
+
+/* node_zygote.c */
+/* The one that the process which became the node forked before, if it did. */
+void node_zygote_inherit(struct node *node);
+/* True: a zygote makes the replica, now or when it is warm.  False: it is started by itself. */
+bool node_zygote_take(struct node_replica *replica, const struct node_surroundings *given);
+/* It was asked for, and has not spoken. */
+bool node_zygote_is_forking(const struct node_replica *replica);
+/* The replica is gone, or will not be. */
+void node_zygote_release(struct node_replica *replica);
+/* What was said so far is heard: of children that may have ended since. */
+void node_zygotes_hear(struct node *node);
+void node_zygotes_signal(struct node *node, int signal_number);
+void node_zygotes_close(struct node *node);
+
 /* node_desk.c */
 int node_desk_open(struct node *node, struct error *reterr);
 void node_desk_close(struct node *node);
+/* Tells the controller that a replica runs, or that it could not be started. */
+void node_desk_tell_start(struct node *node, const struct node_replica *replica);
+void node_desk_tell_failure(struct node *node, uint64_t replica, const struct error *error);
 /* Tells the controller of the exits that it has not heard of. */
 void node_desk_tell_exits(struct node *node);
 /* Answers the lists that were asked for while processes were taken back. */

@@ -8,8 +8,8 @@
  * process that an earlier node started; a role_here follows, and the connection then only tells it
  * that this node lives (node_return.c).
  *
- *     replica_start  ->  replica_here, or an outcome with the error and a replica_exit; in both
- *                        the stream is the replica's id
+ *     replica_start  ->  replica_here, when a zygote makes it perhaps later, or an outcome with
+ *                        the error and a replica_exit; in both the stream is the replica's id
  *     replica_stop   ->  replica_exit once it is gone; at once for one that is not known
  *     replica_list   ->  a replica_here for each and one outcome, on stream 0
  *     instance_end
@@ -76,6 +76,26 @@ static bool put_exit(struct node_guest *guest, const struct wire_replica_exit *g
     return true;
 }
 
+void node_desk_tell_start(struct node *node, const struct node_replica *replica)
+{
+    struct node_guest *guest = node->controller_guest;
+    if (guest && !put_here(guest, replica, replica->id))
+        guest_free(guest); /* it asks for a list when it is back */
+}
+
+static bool put_failure(struct node_guest *guest, uint64_t replica, const struct error *error)
+{
+    struct wire_replica_exit gone = {.replica = replica, .exit_code = -1};
+    return put_outcome(guest, error, replica) && put_exit(guest, &gone);
+}
+
+void node_desk_tell_failure(struct node *node, uint64_t replica, const struct error *error)
+{
+    struct node_guest *guest = node->controller_guest;
+    if (guest && !put_failure(guest, replica, error))
+        guest_free(guest);
+}
+
 /* From the first whole line on, when there was more. */
 static struct bytes last_words(const struct node_replica *replica)
 {
@@ -110,11 +130,10 @@ static bool on_start(struct node_guest *guest, struct bytes payload)
     if (wire_replica_start_read(&start, payload) < 0)
         return false;
     if (node_replica_start(guest->node, &start, &replica, &error) == 0)
-        return put_here(guest, replica, start.replica);
+        return replica->order || put_here(guest, replica, start.replica);
     log_print(LOG_ERROR, "replica %llu of deployment '%.*s' could not be started: %s",
               (unsigned long long)start.replica, BYTES_PRINT(start.deployment), error.text);
-    struct wire_replica_exit gone = {.replica = start.replica, .exit_code = -1};
-    return put_outcome(guest, &error, start.replica) && put_exit(guest, &gone);
+    return put_failure(guest, start.replica, &error);
 }
 
 static bool on_stop(struct node_guest *guest, struct bytes payload)
@@ -139,7 +158,7 @@ static bool on_list(struct node_guest *guest)
         return true; /* what is still to come would be missing */
     map_each (entry, &guest->node->replicas) {
         const struct node_replica *replica = entry->value;
-        if (replica->running && !put_here(guest, replica, 0))
+        if ((replica->running || replica->order) && !put_here(guest, replica, 0))
             return false;
     }
     return put_outcome(guest, &none, 0);

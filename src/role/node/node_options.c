@@ -5,6 +5,7 @@
  *     manta-node --name NAME [--private] [--parent-descriptor N] [--http-host HOST] [--http-port N]
  *                [--proxies N] [--request-timeout-ms N] [--keep-alive-ms N] [--log-level WORD]
  *                [--log-encoding TEXT|JSON] [--log-directory PATH] [--log-to-stderr]
+ *                [--zygote KEY --zygote-descriptor N --zygote-process PID]
  *
  * Written by libmanta, but also by people who start an instance as a service: what is wrong is
  * named.
@@ -68,6 +69,9 @@ enum option_number {
     OPTION_DIRECTORY,
     OPTION_STDERR,
     OPTION_PRIVATE,
+    OPTION_ZYGOTE,
+    OPTION_ZYGOTE_DESCRIPTOR,
+    OPTION_ZYGOTE_PROCESS,
 };
 
 static const struct option option_table[] = {
@@ -83,6 +87,9 @@ static const struct option option_table[] = {
     {"log-directory", required_argument, NULL, OPTION_DIRECTORY},
     {"log-to-stderr", no_argument, NULL, OPTION_STDERR},
     {"private", no_argument, NULL, OPTION_PRIVATE},
+    {"zygote", required_argument, NULL, OPTION_ZYGOTE},
+    {"zygote-descriptor", required_argument, NULL, OPTION_ZYGOTE_DESCRIPTOR},
+    {"zygote-process", required_argument, NULL, OPTION_ZYGOTE_PROCESS},
     {NULL, 0, NULL, 0}};
 
 static int read_numbers(struct node_options *options, int option, const char *value,
@@ -101,13 +108,22 @@ static int read_numbers(struct node_options *options, int option, const char *va
     case OPTION_PROXIES:
         member = &options->proxies;
         break;
+    case OPTION_ZYGOTE_DESCRIPTOR:
+        member = &options->zygote_descriptor;
+        break;
+    case OPTION_ZYGOTE_PROCESS:
+        member = &options->zygote_process;
+        break;
     case OPTION_TIMEOUT:
         return read_number(name, value, 0, 86400000, &options->request_timeout_ms, reterr);
     default:
         return read_number(name, value, 0, 86400000, &options->keep_alive_ms, reterr);
     }
-    int64_t least = option == OPTION_PARENT ? 3 : option == OPTION_PORT ? -1 : 0;
-    int64_t most = option == OPTION_PROXIES ? NODE_PROXY_LIMIT : 65535;
+    bool descriptor = option == OPTION_PARENT || option == OPTION_ZYGOTE_DESCRIPTOR;
+    int64_t least = descriptor ? 3 : option == OPTION_PORT ? -1 : 0;
+    int64_t most = option == OPTION_PROXIES          ? NODE_PROXY_LIMIT
+                   : option == OPTION_ZYGOTE_PROCESS ? INT32_MAX
+                                                     : 65535;
     int code = read_number(name, value, least, most, &number, reterr);
     if (code == 0)
         *member = (int)number;
@@ -141,6 +157,9 @@ static int read_option(struct node_options *options, int option, const char *val
     case OPTION_PRIVATE:
         options->is_private = true;
         return 0;
+    case OPTION_ZYGOTE:
+        options->zygote_key = value;
+        return 0;
     case '?':
         return error_set(reterr, ERROR_INVALID,
                          "an argument is not known or lacks its value; see `manta --help`");
@@ -156,6 +175,8 @@ int node_options_read(struct node_options *options, int argument_count, char **a
     *options = (struct node_options){.http_host = "127.0.0.1",
                                      .log_encoding = "TEXT",
                                      .parent_descriptor = -1,
+                                     .zygote_descriptor = -1,
+                                     .zygote_process = -1,
                                      .http_port = 8000,
                                      .log_level = LOG_INFO,
                                      .request_timeout_ms = -1,

@@ -24,14 +24,17 @@ enum {
     REPLICA_OOM_SCORE = 500, /* when memory is short, user code goes first */
 };
 
-static const char PYTHON[] = "python:"; /* a runner: the path of an interpreter follows */
 
 /* ---- the end of one ---- */
+
+static void order_free(struct node_replica *replica);
 
 void node_replica_forget(struct node_replica *replica)
 {
     struct node *node = replica->node;
     list_remove(&replica->untold_link);
+    node_zygote_release(replica);
+    order_free(replica);
     map_remove(&node->replicas, replica->id);
     node_words_close(replica);
     mem_free(replica->app);
@@ -49,6 +52,7 @@ static void replica_exit(void *owner, struct child *child, int exit_code, int si
     replica->exit_code = exit_code;
     replica->signal_number = signal_number;
     node->replicas_running--;
+    node_zygote_release(replica);
     node_words_take_last(replica);
     instance_replica_socket(&node->instance, replica->id, path);
     unlink(path); /* it removes its socket itself, unless it crashed */
@@ -70,116 +74,140 @@ static void replica_exit(void *owner, struct child *child, int exit_code, int si
     node_check_end(node);
 }
 
+/* Nobody has asked its zygote for it yet. */
+static void end_before_start(struct node_replica *replica)
+{
+    struct node *node = replica->node;
+    node_zygote_release(replica);
+    order_free(replica);
+    replica->exit_code = -1;
+    list_push_back(&node->untold, &replica->untold_link);
+    node_desk_tell_exits(node);
+}
+
 /* A replica that is told twice to end politely does so at once: its controller says when. */
 void node_replica_signal(struct node_replica *replica, bool kill)
 {
     if (replica->running)
         child_signal(&replica->child, kill ? SIGKILL : SIGTERM, kill);
+    else if (replica->order && node_zygote_is_forking(replica))
+        replica->unwanted = true; /* it ends when it is here */
+    else if (replica->order)
+        end_before_start(replica);
 }
 
 /* ---- the start of one ---- */
 
-/*
- * What to execute for a runner, and how its arguments begin: "c" is our own,
- * "python:/absolute/path" an interpreter.  The number of arguments.
- */
-static size_t choose_program(const struct node *node, struct bytes runner, char *path,
-                             size_t path_size, const char **list)
+static void order_free(struct node_replica *replica)
 {
-    if (bytes_equal(runner, BYTES("c"))) {
-        snprintf(path, path_size, "%s/manta-replica", node->libexec);
-        list[0] = "manta-replica";
-        return 1;
-    }
-    struct bytes interpreter = bytes_skip(runner, sizeof PYTHON - 1);
-    snprintf(path, path_size, "%.*s", BYTES_PRINT(interpreter));
-    list[0] = path; /* an interpreter finds its home by it */
-    list[1] = "-m";
-    list[2] = "manta._private.replica_main";
-    return 3;
+    struct node_order *order = replica->order;
+    replica->order = NULL;
+    if (!order)
+        return;
+    page_close(&order->document);
+    socket_close(order->words);
+    mem_free(order->runner);
+    mem_free(order);
 }
 
-static int spawn_process(struct node_replica *replica, const struct wire_replica_start *start,
-                         int document, int words, struct error *reterr)
+/* The document lies in memory of its own, which the new process gets; its stderr is a pipe. */
+static int order_new(struct node_replica *replica, const struct wire_replica_start *start,
+                     struct error *reterr)
 {
-    struct node *node = replica->node;
-    char path[NODE_PATH_SIZE + 32], id[24], version_hash[24];
-    const char *list[32];
-    size_t count = choose_program(node, start->runner, path, sizeof path, list);
-    const char *ours[] = {"--instance",
-                          node->instance.directory,
-                          "--controller",
-                          node->instance.controller_socket,
-                          "--replica",
-                          id,
-                          "--version-hash",
-                          version_hash,
-                          "--document-descriptor",
-                          "3"};
-    memcpy(list + count, ours, sizeof ours);
-    count += sizeof ours / sizeof *ours;
-    count += node_log_arguments(node, list + count);
-    list[count] = NULL;
-    snprintf(id, sizeof id, "%llu", (unsigned long long)replica->id);
-    snprintf(version_hash, sizeof version_hash, "%llx", (unsigned long long)start->version);
-    struct child_descriptor descriptors[] = {
-        {.source = document, .target = DOCUMENT_DESCRIPTOR},
-        {.source = node->lifeline[1], .target = PARENT_DESCRIPTOR},
-        {.source = replica->words_descriptor, .target = PARENT_WORDS}};
-    struct child_spawn spawn = {.path = path,
-                                .arguments = list,
-                                .environment = (const char *const *)node->replica_environment,
-                                .descriptors = descriptors,
-                                /* In a service it keeps its words for the next node. */
-                                .descriptor_count = node->options.is_private ? 2 : 3,
-                                .output = -1,
-                                .error_output = words,
-                                .oom_score_adj = REPLICA_OOM_SCORE};
-    return child_start(&replica->child, node->loop, &spawn, replica_exit, replica, reterr);
-}
-
-/* The document lies in memory of its own; the new process has it when this returns. */
-static int spawn_with_document(struct node_replica *replica, const struct wire_replica_start *start,
-                               int words, struct error *reterr)
-{
-    struct page document;
-    int code = page_create(&document, "manta-replica", start->body.size);
+    struct node_order *order = replica->order = mem_new(sizeof *order);
+    int words[2];
+    *order = (struct node_order){.version = start->version, .words = -1};
+    order->runner = mem_copy_string((const char *)start->runner.at, start->runner.size);
+    int code = page_create(&order->document, "manta-replica", start->body.size);
     if (code < 0)
         return error_set(reterr, ERROR_MEMORY, "no memory for the replica's document: %s",
                          strerror(-code));
-    memcpy(document.at, start->body.at, start->body.size);
-    code = spawn_process(replica, start, document.descriptor, words, reterr);
-    page_close(&document);
-    return code;
-}
-
-static int spawn(struct node_replica *replica, const struct wire_replica_start *start,
-                 struct error *reterr)
-{
-    int words[2];
+    memcpy(order->document.at, start->body.at, start->body.size);
     if (pipe2(words, O_CLOEXEC) != 0)
         return error_set(reterr, ERROR_SYSTEM, "no pipe: %s", strerror(errno));
     fcntl(words[0], F_SETFL, O_NONBLOCK);
     replica->words_descriptor = words[0];
-    int code = spawn_with_document(replica, start, words[1], reterr);
-    socket_close(words[1]);
-    if (code < 0)
-        return code;
-    replica->running = true;
-    replica->pid = (uint32_t)replica->child.pid;
-    replica->node->replicas_running++;
-    node_words_take(replica, words[0]);
+    order->words = words[1];
     return 0;
 }
 
-static bool is_runner(struct bytes runner)
+static void replica_runs(struct node_replica *replica, const char *how)
 {
-    const size_t prefix = sizeof PYTHON - 1;
-    if (bytes_equal(runner, BYTES("c")))
-        return true;
-    return runner.size > prefix + 1 && runner.size < NODE_PATH_SIZE &&
-           bytes_equal(bytes_head(runner, prefix), BYTES("python:")) && runner.at[prefix] == '/' &&
-           !memchr(runner.at, 0, runner.size);
+    replica->running = true;
+    replica->pid = (uint32_t)replica->child.pid;
+    replica->node->replicas_running++;
+    order_free(replica);
+    node_words_take(replica, replica->words_descriptor);
+    log_print(LOG_INFO, "replica %llu of deployment '%s' runs as process %u%s",
+              (unsigned long long)replica->id, replica->deployment, replica->pid, how);
+}
+
+static int spawn(struct node_replica *replica, char *const *environment, struct error *reterr)
+{
+    struct node *node = replica->node;
+    struct node_order *order = replica->order;
+    struct node_program program;
+    struct child_descriptor descriptors[] = {
+        {.source = order->document.descriptor, .target = DOCUMENT_DESCRIPTOR},
+        {.source = node->lifeline[1], .target = PARENT_DESCRIPTOR},
+        {.source = replica->words_descriptor, .target = PARENT_WORDS}};
+    node_program_fill(&program, replica);
+    struct child_spawn spawn = {.path = program.path,
+                                .arguments = program.list,
+                                .environment = (const char *const *)environment,
+                                .descriptors = descriptors,
+                                /* In a service it keeps its words for the next node. */
+                                .descriptor_count = node->options.is_private ? 2 : 3,
+                                .output = -1,
+                                .error_output = order->words,
+                                .oom_score_adj = REPLICA_OOM_SCORE};
+    return child_start(&replica->child, node->loop, &spawn, replica_exit, replica, reterr);
+}
+
+int node_replica_execute(struct node_replica *replica, struct error *reterr)
+{
+    struct node_surroundings given;
+    node_program_read(replica->order, &given);
+    char **environment = node_program_environment(replica->node->replica_environment, &given);
+    int code = spawn(replica, environment, reterr);
+    mem_free(environment);
+    if (code == 0)
+        replica_runs(replica, "");
+    return code;
+}
+
+void node_replica_run(struct node_replica *replica, pid_t pid)
+{
+    struct node *node = replica->node;
+    struct error error = {0};
+    if (child_adopt(&replica->child, node->loop, pid, replica_exit, replica, &error) < 0) {
+        node_replica_give_up(replica, &error);
+        return;
+    }
+    replica_runs(replica, ", forked");
+    node_desk_tell_start(node, replica);
+    if (replica->unwanted || node->phase >= NODE_DRAINING)
+        node_replica_signal(replica, true);
+}
+
+void node_replica_give_up(struct node_replica *replica, const struct error *error)
+{
+    struct node *node = replica->node;
+    uint64_t id = replica->id;
+    log_print(LOG_ERROR, "replica %llu of deployment '%s' could not be started: %s",
+              (unsigned long long)id, replica->deployment, error->text);
+    node_replica_forget(replica);
+    node_desk_tell_failure(node, id, error);
+}
+
+static int start_order(struct node_replica *replica, const struct wire_replica_start *start,
+                       struct error *reterr)
+{
+    struct node_surroundings given;
+    if (order_new(replica, start, reterr) < 0)
+        return reterr->code;
+    node_program_read(replica->order, &given);
+    return node_zygote_take(replica, &given) ? 0 : node_replica_execute(replica, reterr);
 }
 
 static int check(const struct node *node, const struct wire_replica_start *start,
@@ -189,7 +217,7 @@ static int check(const struct node *node, const struct wire_replica_start *start
         return error_set(reterr, ERROR_CLOSED, "the instance ends");
     if (start->replica == 0 || start->body.size == 0)
         return error_set(reterr, ERROR_INVALID, "a replica needs an id and a document");
-    if (!is_runner(start->runner))
+    if (!node_program_knows(start->runner))
         return error_set(reterr, ERROR_INVALID,
                          "there is no runner '%.*s'; the runners are: c, python:/path/to/python",
                          BYTES_PRINT(bytes_head(start->runner, 200)));
@@ -243,13 +271,11 @@ int node_replica_start(struct node *node, const struct wire_replica_start *start
     int code = map_try_put(&node->replicas, replica->id, replica) < 0
                    ? error_set(reterr, ERROR_LIMIT, "the node has %zu replicas already",
                                map_count(&node->replicas))
-                   : spawn(replica, start, reterr);
+                   : start_order(replica, start, reterr);
     if (code < 0) {
         node_replica_forget(replica);
         return code;
     }
-    log_print(LOG_INFO, "replica %llu of deployment '%s' runs as process %u",
-              (unsigned long long)replica->id, replica->deployment, replica->pid);
     *ret_replica = replica;
     return 0;
 }

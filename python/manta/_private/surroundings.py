@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a replica's process lives: module search path, directory, environment, and its zygote.
+
+A deployment's ``runtime_env`` adds to what its driver has.  ``working_dir`` and ``py_modules`` are
+directories of this machine, used where they are; a replica starts in the one and imports from the
+others.  Replicas whose surroundings are equal can come from one warm interpreter (a zygote), which
+is told apart by a key: a hash over everything that may make two of them differ, the application's
+own files included, so that changed code is never served by an interpreter that imported the old.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickletools
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from manta._private import ray_names, version
+from manta.serve.deployment import Deployment
+
+_THREADS = "OMP_NUM_THREADS"  # OpenBLAS and MKL go by it, too.
+
+
+def of(deployment: Deployment) -> dict[str, Any]:
+    """What a replica of this deployment enters."""
+    options = deployment.ray_actor_options or {}
+    env = options.get("runtime_env") or {}
+    directory = env.get("working_dir") or os.getcwd()
+    first = [os.path.abspath(env["working_dir"])] if env.get("working_dir") else []
+    first += _module_folders(env.get("py_modules") or ())
+    path = [os.path.abspath(entry) for entry in sys.path]
+    return {
+        "path": first + [entry for entry in path if entry not in first],
+        "directory": os.path.abspath(directory),
+        "environment": dict(env.get("env_vars") or {}),
+        "environment_defaults": {_THREADS: str(max(1, int(options.get("num_cpus") or 1)))},
+        "as_ray_serve": ray_names.is_installed(),
+    }
+
+
+def _module_folders(modules: Iterable[Any]) -> list[str]:
+    """Where each of ``py_modules`` is found: beside a package's folder, or a module's file."""
+    found: list[str] = []
+    for module in modules:
+        if not isinstance(module, str):
+            module = (list(getattr(module, "__path__", ())) or [module.__file__])[0]
+        folder = os.path.dirname(os.path.abspath(module))
+        if folder not in found:
+            found.append(folder)
+    return found
+
+
+def enter(wanted: dict[str, Any]) -> None:
+    """In a replica, before anything of the user's is imported."""
+    if wanted.get("as_ray_serve"):
+        ray_names.install()
+    for name, value in (wanted.get("environment") or {}).items():
+        os.environ[name] = os.path.expandvars(value)
+    path = wanted.get("path") or []
+    sys.path[:] = path + [entry for entry in sys.path if entry and entry not in path]
+    directory = wanted.get("directory")
+    if directory and os.path.isdir(directory):
+        os.chdir(directory)
+
+
+# ---- the zygote
+
+
+def zygote(entered: dict[str, Any], codes: Iterable[bytes], facts: Any) -> dict[str, str]:
+    """What the node needs to find or start the warm interpreter for these surroundings.
+
+    Args:
+        entered: What ``of`` gave.
+        codes: The packed code of all deployments of the application.
+        facts: Of directories that the deployment names: anything that JSON takes.
+    """
+    needed, named = modules_of(codes)
+    load = json.dumps({**entered, "modules": needed, "perhaps": named}, sort_keys=True)
+    return {"key": _key(load, facts), "load": load}
+
+
+def _key(load: str, facts: Any) -> str:
+    made = hashlib.sha256()
+    for text in (sys.executable, sys.version, load, json.dumps(facts)):
+        made.update(text.encode() + b"\0")
+    for name, content in version.own_files():
+        made.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return made.hexdigest()[:32]
+
+
+def modules_of(codes: Iterable[bytes]) -> tuple[list[str], list[str]]:
+    """Modules that replicas import for sure, and those that pickles speak of."""
+    import pickle
+
+    needed: set[str] = set()
+    named: set[str] = set()
+    for data in codes:
+        code = pickle.loads(data)
+        if code.module:
+            needed.add(code.module)
+        for pickled in (code.pickled, code.arguments):
+            named |= _named(pickled) if pickled else set()
+    return sorted(needed), sorted(named - needed)
+
+
+def _named(pickled: bytes) -> set[str]:
+    """A pickle names modules by texts; one that this process has loaded is worth an attempt."""
+    texts = {
+        text.partition(" ")[0]
+        for _opcode, text, _place in pickletools.genops(pickled)
+        if isinstance(text, str) and len(text) < 200
+    }
+    return {
+        text
+        for text in texts
+        if text in sys.modules and not text.startswith("manta.") and not text.startswith("__")
+    }
