@@ -1,66 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured: the least that a handler can do, in the four ways that people write one."""
+"""What is measured over HTTP: the least that a handler can do, in the ways that people write one.
 
-import time
+BENCH_SERVE names the package that serves it, manta.serve or ray.serve; the source is the same.
+"""
 
-from fastapi import FastAPI
-from manta import serve
+import importlib
+import os
 
-api = FastAPI()
+import bench_asgi
+
+serve = importlib.import_module(os.environ.get("BENCH_SERVE", "manta.serve"))
+
+# No handler here needs a core of its own, and a small machine has fewer than there are replicas.
+OPTIONS = {"max_ongoing_requests": 1000, "ray_actor_options": {"num_cpus": 0}}
 
 
-@serve.deployment(max_ongoing_requests=1000)
+@serve.deployment(**OPTIONS)
 class Async:
     async def __call__(self):
         return b"hello"
 
-    async def same(self, value):
-        return value
 
-
-@serve.deployment(max_ongoing_requests=1000)
+@serve.deployment(**OPTIONS)
 class Def:
     def __call__(self):
         return b"hello"
 
 
-class Bare:
-    """An ASGI application without a framework."""
-
-    async def __call__(self, scope, receive, send):
-        headers = [(b"content-type", b"text/plain")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"hello"})
-
-
-@serve.deployment(max_ongoing_requests=1000)
-@serve.ingress(Bare())
+@serve.deployment(**OPTIONS)
+@serve.ingress(bench_asgi.bare)
 class Asgi:
     pass
 
 
-@api.get("/hello")
-async def hello():
-    return {"hello": "world"}
-
-
-@serve.deployment(max_ongoing_requests=1000)
-@serve.ingress(api)
+@serve.deployment(**OPTIONS)
+@serve.ingress(bench_asgi.api)
 class Fast:
     pass
 
 
-@serve.deployment(max_ongoing_requests=1000)
-class Caller:
-    """Calls another deployment, one call after the other."""
-
-    def __init__(self, callee):
-        self.callee = callee
-
-    async def measure(self, count):
-        took = []
-        for _ in range(count):
-            begun = time.perf_counter()
-            await self.callee.same.remote(1)
-            took.append(time.perf_counter() - begun)
-        return took
+# Name and route -> the application.
+APPS = {
+    "async": Async.bind(),
+    "def": Def.bind(),
+    "asgi": Asgi.bind(),
+    "fast": Fast.bind(),
+}

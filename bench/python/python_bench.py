@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""./dev bench python: what a request costs in a Python replica, and how long a call takes.
+"""./dev bench python: Python deployments beside uvicorn and Ray Serve, on one machine, with the same source.
 
-HTTP at 64 connections with wrk: requests per second, and the replica's own CPU per request.  A
-FastAPI route beside the same application under uvicorn, when that is installed.  Calls through a
-handle, one at a time, from the driver and from another replica.
+Manta, a raw epoll server and uvicorn run at once and are visited in turn; each idles while it is not measured,
+on one processor, with wrk on another.  Ray Serve, which does not idle, has a phase of its own for each of its modes
+(its defaults; HAProxy with the throughput preset), in which Manta is measured beside it, both on all processors.
+Then what happens inside the graph, deploys, starts, and memory.  The aims stand in python_verdict.py.
+
+Neighbours: python_systems.py starts the systems, python_cells.py measures, python_verdict.py judges.
 """
 
 import argparse
@@ -11,126 +14,164 @@ import contextlib
 import json
 import os
 import pathlib
-import re
-import shutil
-import socket
-import subprocess
 import sys
+import tempfile
 import time
-import urllib.request
 
-import bench_apps as apps
-from manta import serve
-from manta._private import instance
-
-TICKS = os.sysconf("SC_CLK_TCK")
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import machine  # noqa: E402  (bench/ is on the path only now)
+import python_cells  # noqa: E402
+import python_systems  # noqa: E402
+import python_verdict  # noqa: E402
+
+PHASES = ("http", "graph", "start", "ray", "ray-fast")
+RAY = {"ray": python_systems.RayDefault, "ray-fast": python_systems.RayFast}
+# Number of connections -> the applications that are measured with so many.
+HTTP = {
+    1: ("raw", "c", "async", "asgi", "fast", "stream"),
+    16: ("stream",),
+    64: ("raw", "c", "async", "def", "asgi", "fast"),
+    256: ("async", "asgi"),
+}
+BESIDE_RAY = {1: ("async", "fast"), 16: ("stream",), 64: ("async", "fast")}
+QUICK = {1: ("async",), 16: ("stream",), 64: ("c", "async", "asgi", "fast")}
+QUICK_BESIDE_RAY = {16: ("async",)}
 
 
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", metavar="LIST", help=f"phases of {','.join(PHASES)} (default: all that can run)")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds of HTTP (default 3)")
+    parser.add_argument("--seconds", type=int, default=2, help="measured seconds of an HTTP cell (default 2)")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs; its figures mean little")
+    parser.add_argument("--build", default="build/release", metavar="DIR", help="default build/release")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="JSON to write (default bench/results/python-<time>.json)")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 when an aim is missed")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 1, 1
+    arguments.only = [name for name in arguments.only.split(",") if name] or list(PHASES)
+    unknown = [name for name in arguments.only if name not in PHASES]
+    if unknown:
+        parser.error(f"no phase is called {', '.join(unknown)}")
+    return arguments
 
 
-def pid_of(deployment):
-    for app in instance.must_join().status()["applications"].values():
-        for name, facts in app["deployments"].items():
-            if name == deployment:
-                return facts["replicas"][0]["pid"]
-    raise LookupError(deployment)
-
-
-def load(url, pid, seconds, connections=64):
-    """Requests per second, and microseconds of the process's CPU per request."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
-    subprocess.run([*command[:3], "-d1s", url], capture_output=True, check=True)  # Warm up.
-    before = cpu_s(pid)
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    spent = cpu_s(pid) - before
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(said)
-    count = int(re.search(r"(\d+) requests in", said).group(1))
-    return {"requests_per_s": round(count / seconds), "cpu_us": round(spent / count * 1e6, 1)}
-
-
-def percentiles(took):
-    took = sorted(took)
-    return {
-        "p50_us": round(took[len(took) // 2] * 1e6, 1),
-        "p99_us": round(took[len(took) * 99 // 100] * 1e6, 1),
-    }
-
-
-def call_latency(handle, count):
-    took = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        handle.same.remote(1).result()
-        took.append(time.perf_counter() - begun)
-    return percentiles(took)
+def narrate(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def uvicorn():
-    """The FastAPI application under uvicorn: its port and process."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    words = ["--port", str(port), "--log-level", "error", "--app-dir", str(HERE), "bench_apps:api"]
-    process = subprocess.Popen([sys.executable, "-m", "uvicorn", *words])
-    try:
-        url = f"http://127.0.0.1:{port}/hello"
-        for _ in range(1000):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url, timeout=1).close()
-                break
-            time.sleep(0.01)
-        yield url, process.pid
-    finally:
-        process.terminate()
-        process.wait()
+def running(kinds, arguments, cpus):
+    """The systems of these kinds that can run, started and answering."""
+    with tempfile.TemporaryDirectory(prefix="mb-") as directory, contextlib.ExitStack() as stack:
+        found = []
+        for kind in kinds:
+            system = kind(arguments.build, directory, cpus)
+            missing = system.missing()
+            if missing:
+                narrate(f"without {kind.name}: there is no {', '.join(missing)}")
+                continue
+            stack.callback(system.end)
+            begun = time.monotonic()
+            system.start()
+            narrate(f"{kind.name} answers after {time.monotonic() - begun:.1f} s")
+            found.append(system)
+        yield found
 
 
-def measure(seconds, calls):
-    serve.start(http_options={"port": 0})
-    base = f"http://127.0.0.1:{instance.must_join().http_port}"
-    found = {}
-    for deployment, path in ((apps.Async, ""), (apps.Def, ""), (apps.Asgi, "/"), (apps.Fast, "/hello")):
-        name = deployment.name
-        serve.run(deployment.bind(), name=name, route_prefix=f"/{name}")
-        found[name] = load(f"{base}/{name}{path}", pid_of(name), seconds)
-    try:
-        import uvicorn as installed  # noqa: F401
-    except ImportError:
-        found["Fast under uvicorn"] = None
-    else:
-        with uvicorn() as (url, pid):
-            found["Fast under uvicorn"] = load(url, pid, seconds)
-    handle = serve.get_deployment_handle("Async", "Async")
-    call_latency(handle, 200)
-    found["call from the driver"] = call_latency(handle, calls)
-    caller = serve.run(apps.Caller.bind(apps.Async.bind()), name="calls", route_prefix=None)
-    caller.measure.remote(200).result()
-    found["call from a replica"] = percentiles(caller.measure.remote(calls).result())
-    serve.shutdown()
-    return found
+def targets_of(systems, connections):
+    wanted = {app for apps in connections.values() for app in apps}
+    return [target for system in systems for app, target in system.targets().items() if app in wanted]
+
+
+def phase_http(arguments):
+    mine, wrk_cpus = machine.choose_processors()
+    kinds = (python_systems.RawServer, python_systems.MantaC, python_systems.MantaPython, python_systems.Uvicorn)
+    connections = QUICK if arguments.quick else HTTP
+    with running(kinds, arguments, mine) as systems:
+        targets = targets_of(systems, connections)
+        python_cells.warm_up(targets, wrk_cpus)
+        rows = python_cells.interleave(targets, connections, arguments.rounds, arguments.seconds, wrk_cpus, narrate)
+        rows += [python_cells.first_byte_us(target) for target in targets if target.app == "stream"]
+    return rows
+
+
+def phase_graph(arguments):
+    mine, _ = machine.choose_processors()
+    with running((python_systems.MantaPython,), arguments, mine) as systems:
+        rows = []
+        for system in systems:
+            rows += python_cells.graph_cells(system, arguments.quick, narrate)
+            system.tree.set_affinity(os.sched_getaffinity(0))
+            found = system.graph("serial", count=300 if arguments.quick else 3000)
+            rows.append({"system": system.name, "app": "graph", "what": "call across cores"} | found)
+            rows += python_cells.deploy_cells(system)
+    return rows + [python_cells.local_call(arguments.build)]
+
+
+def phase_start(arguments):
+    return python_cells.start_cells(arguments.build, 2 if arguments.quick else 5, os.sched_getaffinity(0), narrate)
+
+
+def phase_ray(arguments, kind):
+    """One mode of Ray Serve, with Manta beside it; both may use all processors, and wrk too."""
+    cpus = os.sched_getaffinity(0)
+    connections = QUICK_BESIDE_RAY if arguments.quick else BESIDE_RAY
+    with running((kind, python_systems.MantaPython), arguments, cpus) as systems:
+        if len(systems) < 2:
+            return []
+        targets = targets_of(systems, connections)
+        python_cells.warm_up(targets, cpus)
+        rows = python_cells.interleave(targets, connections, max(arguments.rounds // 2, 1), arguments.seconds, cpus, narrate)
+        rows = [row | {"phase": kind.name} for row in rows]
+        rows += [python_cells.first_byte_us(target, 10) | {"system": target.name} for target in targets
+                 if target.app == "stream" and target.system is systems[0]]
+        rows += python_cells.graph_cells(systems[0], arguments.quick, narrate)
+        rows += [] if arguments.quick else python_cells.deploy_cells(systems[0])
+    return rows
+
+
+def measure(arguments):
+    rows = []
+    for phase in arguments.only:
+        begun = time.monotonic()
+        if phase in RAY:
+            rows += phase_ray(arguments, RAY[phase])
+        else:
+            rows += {"http": phase_http, "graph": phase_graph, "start": phase_start}[phase](arguments)
+        narrate(f"{phase}: {time.monotonic() - begun:.0f} s")
+    return rows
+
+
+def report(rows, arguments, described):
+    verdicts = python_verdict.judge(rows)
+    text = "\n\n".join([
+        f"{described['processor']}, {described['processors']} processors, Linux {described['kernel']}, commit {described['commit']}, "
+        f"load {described['load']:.1f} at the start; {arguments.rounds} rounds of {arguments.seconds} s, medians",
+        python_verdict.verdicts_table(verdicts),
+        python_verdict.http_table(rows),
+        python_verdict.others_table(rows),
+    ]) + "\n"
+    out = arguments.out or HERE.parent / "results" / (time.strftime("python-%Y%m%d-%H%M%S") + ".json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    result = {"machine": described, "rounds": arguments.rounds, "seconds": arguments.seconds, "verdicts": verdicts, "rows": rows}
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    out.with_suffix(".md").write_text(text)
+    print(text)
+    print(f"written to {os.path.relpath(out)}")
+    return all(row["holds"] for row in verdicts)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=5, help="of each HTTP cell (default 5)")
-    parser.add_argument("--calls", type=int, default=3000, help="through a handle (default 3000)")
-    parser.add_argument("--out", help="where the JSON goes")
-    given = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is missing")
-    found = measure(given.seconds, given.calls)
-    for name, figures in found.items():
-        text = ", ".join(f"{key} {value}" for key, value in (figures or {"not": "installed"}).items())
-        print(f"{name:22} {text}")
-    if given.out:
-        pathlib.Path(given.out).write_text(json.dumps(found, indent=1) + "\n")
+    arguments = parse_arguments()
+    machine.end_on_signals()
+    described = machine.describe()
+    holds = report(measure(arguments), arguments, described)
+    return 0 if holds or not arguments.strict else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,8 @@ usage: ./dev bench [options]          HTTP, interleaved, ratios against the targ
        ./dev bench start [options]    time to the first answer, memory and idle CPU
        ./dev bench payload [runs]     large bodies between two processes (by reference, copied once, by socket), and
                                      a pipeline of three deployments that passes pictures of 10 MB
-       ./dev bench python [options]   CPU per request of Python replicas, FastAPI beside uvicorn, calls through handles
+       ./dev bench python [options]   Python deployments beside uvicorn and Ray Serve: HTTP, calls through handles, deploys,
+                                     starts, memory; each in an environment of its own (bench/python/python_bench.py --help)
        ./dev bench lifecycle [options]  every request of an open-loop load through rollouts, kills and hangs, C and Python;
                                      --with-ray sets Ray Serve beside it, --quick is C alone, under a minute
 
@@ -32,13 +33,14 @@ END
 bench_main()
 {
     need build bench
-    case "${1:-}" in python | lifecycle) python_environment_ready || exit 1 ;; esac
-    compile_build release || exit 1
     if [ "${1:-}" = python ]; then
         shift
-        export PYTHONPATH=$PWD/build/release/python:$PWD/bench/python PYTHONDONTWRITEBYTECODE=1
-        exec "$python_environment/bin/python" bench/python/python_bench.py "$@"
+        bench_python "$@"
     fi
+    if [ "${1:-}" = lifecycle ]; then
+        python_environment_ready || exit 1
+    fi
+    compile_build release || exit 1
     if [ "${1:-}" = lifecycle ]; then
         shift
         bench_lifecycle "$@"
@@ -55,19 +57,10 @@ bench_main()
     exec "$python" bench/run.py "$@"
 }
 
-ray_environment=build/ray-environment
-ray_wanted='ray[serve]==2.60.0'
-
-# Ray Serve in an environment of its own, which stays.
-ray_environment_ready()
+# What is measured beside Manta has an environment of its own, which stays.
+bench_environment_ready()
 {
-    [ "$(cat "$ray_environment/.wanted" 2>/dev/null)" != "$ray_wanted" ] || return 0
-    say "bench: making an environment with $ray_wanted"
-    rm -rf "$ray_environment"
-    quietly build/ray-environment.log "$python" -m venv "$ray_environment" || return 1
-    quietly build/ray-packages.log "$ray_environment/bin/pip" --disable-pip-version-check install \
-        --progress-bar off "$ray_wanted" || return 1
-    echo "$ray_wanted" >"$ray_environment/.wanted"
+    environment_ready "build/bench-$1" "bench/python/requirements/$1.txt"
 }
 
 bench_lifecycle()
@@ -75,11 +68,24 @@ bench_lifecycle()
     local argument options=()
     for argument in "$@"; do
         if [ "$argument" = --with-ray ]; then
-            ray_environment_ready || exit 1
-            options+=(--ray "$ray_environment/bin/python")
+            bench_environment_ready ray || exit 1
+            options+=(--ray build/bench-ray/bin/python)
         else
             options+=("$argument")
         fi
     done
     exec "$python_environment/bin/python" bench/lifecycle/lifecycle.py "${options[@]}"
+}
+
+# Manta is measured with the extension that the release build has; a peer that cannot be installed is left out.
+bench_python()
+{
+    local peer
+    need python
+    compile_build release || exit 1
+    bench_environment_ready manta || exit 1
+    for peer in uvicorn ray; do
+        bench_environment_ready "$peer" || say "without $peer"
+    done
+    PYTHONDONTWRITEBYTECODE=1 exec "$python" bench/python/python_bench.py "$@"
 }
