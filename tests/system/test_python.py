@@ -292,6 +292,19 @@ def test_a_stream_is_made_as_fast_as_it_is_read(drive):
         """)
 
 
+def test_a_replica_finds_other_applications_of_its_instance_by_their_names(drive):
+    drive("""
+        @serve.deployment
+        class Finder:
+            def __init__(self):
+                self.worker = serve.get_deployment_handle("Worker", "other")
+            async def __call__(self):
+                return [await self.worker.remote(1), await serve.get_app_handle("other").remote(2)]
+        serve.run(apps.Worker.bind(10), name="other", route_prefix=None)
+        assert serve.run(Finder.bind(), name="finder").remote().result() == [11, 12]
+        """)
+
+
 def test_user_config_reaches_reconfigure_and_a_new_one_replaces(drive):
     drive("""
         handle = serve.run(apps.Worker.options(user_config={"a": 1}).bind(), route_prefix=None)

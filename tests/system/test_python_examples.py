@@ -7,6 +7,7 @@ models come with large packages; MANTA_EXAMPLES_PYTHON names another interpreter
 
 import concurrent.futures
 import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -16,10 +17,12 @@ import subprocess
 
 import browser
 import pytest
-from conftest import PATIENCE_S, ROOT, Running, World, wait_until
+from conftest import PATIENCE_S, ROOT, Answer, Running, World, running_service, wait_until
 
 FOLDER = ROOT / "examples/python"
 PAGES = sorted(FOLDER.glob("*/README.md"))
+# Others than one `manta run` and one block of requests: they have a test of their own below.
+RUN_OTHERWISE = {"mixed", "notebook"}
 
 
 def find_python():
@@ -109,7 +112,7 @@ def alike(shown, seen):
     return shown == seen
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name not in RUN_OTHERWISE], ids=lambda page: page.parent.name)
 def test_what_a_page_shows_is_what_happens(start_example, interpreter, tmp_path, page):
     how, *others = blocks_of(page)
     [run] = re.findall(r"^manta run (.*)$", how, re.MULTILINE)
@@ -353,6 +356,55 @@ def test_the_first_token_comes_before_the_last_is_made_and_a_reader_that_leaves_
         return tokens.get("/counts").json()["given"] == then + 5
 
     wait_until(at_rest, "the model stops making tokens for nobody")
+
+
+# ---- mixed
+
+
+@pytest.fixture
+def mixed(manta_build, interpreter):
+    """A service with the application in C and the one in Python."""
+    with running_service(manta_build, environment={"PYTHONPATH": f"{manta_build}/python", "MANTA_PYTHON": str(interpreter)}) as service:
+        service.deploy("edges", "/edges", "examples/libedges.so:edges")
+        options = ["--non-blocking", "--name", "pictures", "--route-prefix", "/pictures", "--app-dir", str(FOLDER / "mixed")]
+        done = service.command("run", *options, "mixed:build", "edges=edges")
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: "/pictures" in service.routes(), "the proxy knows the application in Python")
+        yield service
+
+
+def test_mixed_calls_c_with_a_picture_and_gets_one_back(mixed, draw, interpreter, tmp_path):
+    def ask(body):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", mixed.port, timeout=PATIENCE_S)) as connection:
+            connection.request("POST", "/pictures/edges", body)
+            return Answer(connection.getresponse())
+
+    picture = draw("Harbour")
+    answer = ask(picture)
+    assert answer.status == 200 and answer.headers["content-type"] == "image/png", answer
+    # The edges of letters are few, and there are none where the picture is white.
+    assert 0.005 < float(answer.headers["x-edges"]) < 0.2
+    for name, body in (("given.png", picture), ("edges.png", answer.body)):
+        (tmp_path / name).write_bytes(body)
+    check = (
+        "import sys, numpy as np; from PIL import Image\n"
+        "given, edges = (np.asarray(Image.open(name).convert('L')).astype(int) for name in sys.argv[1:])\n"
+        "assert edges.shape == given.shape\n"
+        "around = [given[1 + y : given.shape[0] - 1 + y, 1 + x : given.shape[1] - 1 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)]\n"
+        "across = around[2] + 2 * around[5] + around[8] - around[0] - 2 * around[3] - around[6]\n"
+        "down = around[6] + 2 * around[7] + around[8] - around[0] - 2 * around[1] - around[2]\n"
+        "expected = np.minimum(np.hypot(across, down), 255).astype(int)\n"
+        "assert abs(edges[1:-1, 1:-1] - expected).max() <= 1\n"
+    )
+    subprocess.run([interpreter, "-c", check, tmp_path / "given.png", tmp_path / "edges.png"], check=True, timeout=PATIENCE_S)
+
+    assert ask(b"no picture").status == 422
+    tiny = subprocess.run(
+        [interpreter, "-c", "import sys; from PIL import Image; Image.new('L', (2, 2)).save(sys.stdout.buffer, 'png')"],
+        check=True, capture_output=True, timeout=PATIENCE_S,
+    ).stdout  # fmt: skip
+    refused = ask(tiny)
+    assert refused.status == 422 and "two dimensions of 3 and more" in refused.text
 
 
 # ---- the demo

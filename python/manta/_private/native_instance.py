@@ -45,6 +45,7 @@ _ENDED = "The instance has ended."
 
 # In a replica: its taker, set by manta._private.replica_main before user code is loaded.
 _taker: Optional[Any] = None
+_own_instance: Optional[str] = None  # the name of the one that this process is a replica of
 
 
 def _make_handle(app: str, deployment: str) -> Any:
@@ -56,10 +57,14 @@ def _make_handle(app: str, deployment: str) -> Any:
 native.configure(native_code.dumps_by_value, _make_handle)
 
 
-def become_replica(taker: Any) -> None:
-    """Calls of this process go through its taker from now on."""
-    global _taker
+def become_replica(taker: Any, arguments: Sequence[str]) -> None:
+    """Calls of this process go through its taker from now on, and its instance is the replica's.
+
+    Its arguments are those of the node, which name the instance's directory.
+    """
+    global _taker, _own_instance
     _taker = taker
+    _own_instance = os.path.basename(arguments[arguments.index("--instance") + 1])
     instance.join()
 
 
@@ -126,7 +131,7 @@ class NativeInstance(instance.Instance):
     def _asked(self) -> Any:
         """The connection through which the controller is asked; a replica makes one on demand."""
         if self._joined is None:
-            self._joined = native.Instance.join(None)
+            self._joined = native.Instance.join(_own_instance)
         return self._joined
 
     @property

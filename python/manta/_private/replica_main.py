@@ -261,7 +261,7 @@ def main(arguments: list[str]) -> int:
 
     from manta._private import native_instance
 
-    native_instance.become_replica(taker)
+    native_instance.become_replica(taker, arguments)
     loop = _new_loop()
     asyncio.set_event_loop(loop)
     status = loop.run_until_complete(Replica(taker, document, loop).run())
