@@ -407,6 +407,51 @@ def test_mixed_calls_c_with_a_picture_and_gets_one_back(mixed, draw, interpreter
     assert refused.status == 422 and "two dimensions of 3 and more" in refused.text
 
 
+# ---- notebook
+
+
+EXECUTE = """
+import json, sys
+import nbclient, nbformat
+path, port = sys.argv[1:]
+notebook = nbformat.read(path, as_version=4)
+for cell in notebook.cells:
+    cell.source = cell.source.replace("8000", port)
+    cell.outputs = [] if cell.cell_type == "code" else None
+nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+print(json.dumps([cell.outputs for cell in notebook.cells if cell.cell_type == "code"]))
+"""
+
+
+def shown_by(outputs):
+    """What a reader sees below a cell."""
+    return [output.get("text") or output.get("data", {}).get("text/plain") or output for output in outputs]
+
+
+def test_the_notebook_does_what_it_shows(manta_build, interpreter, free_port):
+    path = FOLDER / "notebook/first_service.ipynb"
+    cells = json.loads(path.read_text())["cells"]
+    # The text of an output is stored as a list of its lines.
+    shown = [["".join(text) for text in shown_by(cell["outputs"])] for cell in cells if cell["cell_type"] == "code"]
+    world = World(manta_build)
+    world.environment.update(PYTHONPATH=f"{manta_build}/python", PYTHONDONTWRITEBYTECODE="1")
+    try:
+        done = subprocess.run(
+            [interpreter, "-c", EXECUTE, path, str(free_port)],
+            env=world.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE_S,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert [shown_by(outputs) for outputs in json.loads(done.stdout.splitlines()[-1])] == shown
+        assert sum(map(len, shown)) >= 6
+        wait_until(lambda: not world.processes(), "everything ends with the kernel")
+    finally:
+        world.clear()
+
+
 # ---- the demo
 
 
