@@ -58,12 +58,6 @@ struct websocket *websocket_free(struct websocket *websocket)
     return mem_free(websocket);
 }
 
-bool websocket_code_may_be_sent(unsigned code)
-{
-    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
-           (code >= 3000 && code <= 4999);
-}
-
 /* ---- verdicts -------------------------------------------------------------------------------- */
 
 static enum websocket_event_type refuse(struct websocket *websocket, unsigned code,

@@ -112,7 +112,7 @@ enum websocket_event_type websocket_next(struct websocket *websocket, struct byt
 /* ---- what goes ------------------------------------------------------------------------------- */
 
 /* Bytes that websocket_write_piece needs at most for a piece of this size. */
-size_t websocket_write_room(struct websocket *websocket, size_t size);
+size_t websocket_write_room(struct websocket *websocket, bool squeeze, size_t size);
 /*
  * Writes the next piece of a message as one frame and returns its size; 0: no memory for a
  * compressor.  The first piece of a message decides by `squeeze` whether the message is compressed
@@ -138,15 +138,14 @@ size_t websocket_write_close(struct websocket *websocket, unsigned code, struct 
  *     | kind   | size        | bytes ...
  *
  * `size` is little-endian.  A message is one record or several of its kind, of which the last says
- * so (WEBSOCKET_RECORD_LAST).  The record of a close (to the client, as the last) has a code,
- * big-endian, and the reason behind it.
+ * so (WEBSOCKET_RECORD_LAST).  How the conversation ends is not told in records: a client's close
+ * comes with the cancel of the request, user code's as trailers behind its answer.
  */
 enum { WEBSOCKET_RECORD_HEAD = 5, WEBSOCKET_RECORD_LAST = 0x80 };
-enum websocket_kind {
-    WEBSOCKET_KIND_TEXT = 1,
-    WEBSOCKET_KIND_BINARY = 2,
-    WEBSOCKET_KIND_CLOSE = 8
-};
+enum websocket_kind { WEBSOCKET_KIND_TEXT = 1, WEBSOCKET_KIND_BINARY = 2 };
+/* The fields of these trailers: the code in decimal digits, and the reason. */
+#define WEBSOCKET_CLOSE_CODE BYTES("close-code")
+#define WEBSOCKET_CLOSE_REASON BYTES("close-reason")
 
 void websocket_record_write_head(enum websocket_kind kind, bool last, size_t size,
                                  uint8_t at[WEBSOCKET_RECORD_HEAD]);

@@ -107,12 +107,13 @@ enum squeezer_taken squeezer_take(struct squeezer *squeezer, struct bytes *ret_b
             inflateReset(in);
             if (squeezer->tail_put)
                 in->avail_in = 0;
-        } else if (code != Z_OK && code != Z_BUF_ERROR) {
-            return SQUEEZER_BROKEN;
         }
         ret_bytes->size = INFLATED_SIZE - in->avail_out;
         if (ret_bytes->size)
-            return SQUEEZER_BYTES;
+            return SQUEEZER_BYTES; /* also what comes before broken bytes: the next call finds them
+                                    */
+        if (code != Z_STREAM_END && code != Z_OK && code != Z_BUF_ERROR)
+            return SQUEEZER_BROKEN;
         if (in->avail_in)
             continue;
         enum squeezer_taken taken = end_message(squeezer);

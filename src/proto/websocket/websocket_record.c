@@ -5,6 +5,13 @@
 #include "ensure.h"
 #include "websocket.h"
 
+/* Here, because replicas ask too, and have no frames. */
+bool websocket_code_may_be_sent(unsigned code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
+}
+
 void websocket_record_write_head(enum websocket_kind kind, bool last, size_t size,
                                  uint8_t at[WEBSOCKET_RECORD_HEAD])
 {
@@ -18,15 +25,12 @@ void websocket_record_write_head(enum websocket_kind kind, bool last, size_t siz
 static bool begin(struct websocket_record_reader *reader)
 {
     uint8_t kind = reader->head[0] & (uint8_t)~WEBSOCKET_RECORD_LAST;
-    bool last = reader->head[0] & WEBSOCKET_RECORD_LAST;
     reader->left = 0;
     for (int i = 0; i < 4; i++)
         reader->left |= (uint32_t)reader->head[1 + i] << 8 * i;
     if (reader->inside)
         return kind == reader->kind;
     reader->kind = kind;
-    if (kind == WEBSOCKET_KIND_CLOSE)
-        return last && reader->left >= 2 && reader->left <= 2 + WEBSOCKET_REASON_MOST;
     return kind == WEBSOCKET_KIND_TEXT || kind == WEBSOCKET_KIND_BINARY;
 }
 

@@ -26,11 +26,13 @@ static bool squeezes(const struct websocket *websocket)
     return websocket->config.deflate.on;
 }
 
-size_t websocket_write_room(struct websocket *websocket, size_t size)
+size_t websocket_write_room(struct websocket *websocket, bool squeeze, size_t size)
 {
-    if (squeezes(websocket) && !websocket->squeezer)
+    if (websocket->writing)
+        squeeze = websocket->write_squeezed;
+    if (squeeze && squeezes(websocket) && !websocket->squeezer)
         websocket->squeezer = squeezer_new(&websocket->config.deflate);
-    if (websocket->squeezer)
+    if (squeeze && websocket->squeezer)
         size = squeezer_bound(websocket->squeezer, size);
     return WEBSOCKET_FRAME_HEAD_MOST + size;
 }

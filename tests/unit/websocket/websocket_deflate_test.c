@@ -86,7 +86,7 @@ Test(websocket_deflate, what_is_compressed_in_pieces_comes_back)
         for (size_t at = 0; at <= SIZE; at += 20000) {
             bool last = at == SIZE; /* an empty piece at the end */
             struct bytes piece = bytes_head(bytes_of(text + at, SIZE - at), 20000);
-            cr_assert_leq(websocket_write_room(writer, piece.size), sizeof frame);
+            cr_assert_leq(websocket_write_room(writer, true, piece.size), sizeof frame);
             size_t size = websocket_write_piece(writer, true, last, true, piece, frame);
             size_t head = (frame[1] & 127) < 126 ? 2 : 4;
             size = websocket_talk_frame(frame[0], bytes_of(frame + head, size - head), masked);
@@ -108,7 +108,7 @@ Test(websocket_deflate, a_bomb_is_refused_before_it_is_large)
     struct websocket *writer = websocket_new(&config), *reader = websocket_new(&narrow);
     struct websocket_event event;
     size_t heard = 0;
-    cr_assert_leq(websocket_write_room(writer, SIZE), sizeof frame);
+    cr_assert_leq(websocket_write_room(writer, true, SIZE), sizeof frame);
     size_t size = websocket_write_piece(writer, false, true, true, bytes_of(zeros, SIZE), frame);
     cr_assert_lt(size, 10000);
     struct bytes input =
