@@ -312,6 +312,25 @@ void dispatch_cancel(struct dispatch_call *call, int code)
     dispatch_settle(dispatch);
 }
 
+void dispatch_close(struct dispatch_call *call, uint16_t close_code, struct bytes reason)
+{
+    ensure(close_code != 0);
+    call->close_code = close_code;
+    call->close_reason_size =
+        (uint8_t)(reason.size < sizeof call->close_reason ? reason.size
+                                                          : sizeof call->close_reason);
+    if (call->close_reason_size)
+        memcpy(call->close_reason, reason.at, call->close_reason_size);
+    dispatch_cancel(call, ERROR_CANCELLED);
+}
+
+void dispatch_lift_deadline(struct dispatch_call *call)
+{
+    heap_remove(&call->dispatch->deadlines, &call->deadline);
+    call->deadline_ns = 0;
+    dispatch_settle(call->dispatch);
+}
+
 uint64_t dispatch_call_id(const struct dispatch_call *call)
 {
     return pool_id(call);

@@ -42,7 +42,7 @@ struct dispatch_config {
     const char *name;              /* for the hello */
     uint64_t seed;
     const struct trace *trace; /* for the router; null: off; must outlive the dispatch */
-    bool takes_parcels; /* answers may come by reference: the owner looks at event->parcel */
+    bool takes_parcels;        /* answers may come by reference: the owner looks at event->parcel */
     /* Events are waiting: called at most once until all are taken.  It only notes so: the call may
      * come from any function here, dispatch_submit included. */
     void (*wake)(void *owner);
@@ -74,7 +74,8 @@ struct dispatch_request {
     struct bytes method, path, query, route_prefix, content_type, request_id, trace, model_id,
         headers, body;
     /* The whole body instead of `body`, by reference where that can be; the call keeps a reference
-     * of its own, also for a retry.  A whole `body` that is large is copied into a slot by itself. */
+     * of its own, also for a retry.  A whole `body` that is large is copied into a slot by itself.
+     */
     struct parcel *parcel;
 };
 
@@ -95,6 +96,11 @@ void dispatch_write_abort(struct dispatch_call *call, int code);
 void dispatch_grant(struct dispatch_call *call, size_t size);
 /* Wants nothing more; no event comes after.  code: CANCELLED, TIMEOUT or CLOSED. */
 void dispatch_cancel(struct dispatch_call *call, int code);
+/* The same for a websocket that was accepted: the replica's code is told what its client closed
+ * with, `reason` at most 123 bytes, and is not cancelled. */
+void dispatch_close(struct dispatch_call *call, uint16_t close_code, struct bytes reason);
+/* Its deadline was one for the answer's beginning. */
+void dispatch_lift_deadline(struct dispatch_call *call);
 uint64_t dispatch_call_id(const struct dispatch_call *call);
 
 enum dispatch_event_type {
@@ -104,6 +110,7 @@ enum dispatch_event_type {
     DISPATCH_DATA,  /* a part; slices valid until the next dispatch_next */
     DISPATCH_ROOM,  /* dispatch_write may go on */
     DISPATCH_END,   /* over: code 0 or why (text); trailers.  The call is gone after this event. */
+    DISPATCH_LEAVE, /* of a websocket: its replica drains, the conversation should end */
     DISPATCH_SNAPSHOT /* a new snapshot is in force (owner and call are null) */
 };
 struct dispatch_event {

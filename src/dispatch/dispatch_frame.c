@@ -318,6 +318,9 @@ static int take_for_call(struct arrival *arrival)
         return take_credit(arrival);
     case WIRE_REJECT_FRAME:
         return take_reject(arrival);
+    case WIRE_LEAVE_FRAME:
+        event_of_frame(arrival, DISPATCH_LEAVE);
+        return 0;
     default:
         return -1; /* known, but not for a replica to say about a request of ours */
     }
@@ -387,6 +390,7 @@ static int take_for_ghost(const struct arrival *arrival)
         code = take_ghost_reject(arrival);
         break;
     case WIRE_CREDIT_FRAME:
+    case WIRE_LEAVE_FRAME:
         return 0;
     default:
         return -1;

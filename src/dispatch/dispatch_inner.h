@@ -40,7 +40,7 @@ enum {
     DISPATCH_ROW_LIMIT = 65536,          /* rows of each kind in one snapshot */
     DISPATCH_ROW_BYTES_LIMIT = 16 << 20, /* texts of one snapshot */
     DISPATCH_ARENA_REQUEST = 7680,       /* a request up to this size lies in one arena block */
-    DISPATCH_CONTROL_SIZE = 64,          /* no control frame that we send is larger */
+    DISPATCH_CONTROL_SIZE = 192,         /* no control frame that we send is larger */
     DISPATCH_BLOCK_KEEP = 2048,          /* free arena blocks kept for reuse */
     DISPATCH_DEADLINES_LEAST = 64,       /* room for deadlines at first; doubles */
     DISPATCH_TAKEN_LIMIT = 1 << 22,      /* marks in a page that we map */
@@ -92,6 +92,9 @@ struct dispatch_call {
     uint64_t credit; /* parts that the replica still takes, bytes */
     int cancel_code; /* GHOST: owes (or has sent) a cancel with this code */
     bool cancel_sent;
+    uint16_t close_code; /* of a websocket, goes with the cancel; 0: none */
+    uint8_t close_reason_size;
+    uint8_t close_reason[123];
 
     /* The answer. */
     enum call_answer answer;
@@ -124,7 +127,7 @@ struct dispatch_link {
     struct channel channel;
     struct page taken; /* the replica's marks: which of our requests user code may have seen */
     struct parcel_link parcels; /* while the channel is open */
-    struct list awaiting;   /* calls whose body the replica is to map first (call->backlog) */
+    struct list awaiting;       /* calls whose body the replica is to map first (call->backlog) */
     struct loop_timer timer;
     struct list_link ready; /* dispatch->ready: frames may wait */
     struct list_link ended; /* dispatch->ended */
@@ -172,15 +175,15 @@ struct dispatch {
     bool snapshot_due; /* DISPATCH_SNAPSHOT is to be said */
     struct pool calls;
     struct arena_blocks blocks;
-    struct list waiting;   /* calls in the router's queue */
-    struct list over;      /* calls whose END waits */
-    struct list rooms;     /* calls whose ROOM waits */
-    struct list ready;     /* links with frames */
-    struct list ended;     /* links to be freed */
-    struct map links;      /* replica id -> struct dispatch_link */
-    uint32_t flying_count; /* calls on all flying lists */
-    size_t held_bytes;     /* in blocks of calls */
-    struct buffer *lent;   /* the last event's slices lie in it */
+    struct list waiting;        /* calls in the router's queue */
+    struct list over;           /* calls whose END waits */
+    struct list rooms;          /* calls whose ROOM waits */
+    struct list ready;          /* links with frames */
+    struct list ended;          /* links to be freed */
+    struct map links;           /* replica id -> struct dispatch_link */
+    uint32_t flying_count;      /* calls on all flying lists */
+    size_t held_bytes;          /* in blocks of calls */
+    struct buffer *lent;        /* the last event's slices lie in it */
     struct parcel *lent_parcel; /* or here */
     struct parcel_desk *desk;
     struct heap deadlines; /* of open calls that have one */

@@ -182,7 +182,9 @@ static bool put_half_close(struct dispatch_call *call)
 static bool put_cancel(struct dispatch_call *call)
 {
     uint8_t at[DISPATCH_CONTROL_SIZE];
-    struct wire_cancel cancel = {.code = call->cancel_code};
+    struct wire_cancel cancel = {.code = call->cancel_code,
+                                 .close_code = call->close_code,
+                                 .reason = bytes_of(call->close_reason, call->close_reason_size)};
     ensure(wire_cancel_size(&cancel) <= sizeof at);
     size_t size = wire_cancel_write(&cancel, 0, dispatch_call_id(call), false, at);
     return call->cancel_sent = dispatch_put_control(&call->link->channel, at, size);

@@ -43,7 +43,12 @@ enum wire_role {
     WIRE_ROLE_COMMAND, /* the command line, manta_run */
     WIRE_ROLE_COUNT
 };
-enum wire_request_kind { WIRE_KIND_CALL = 0, WIRE_KIND_HTTP = 1 };
+enum wire_request_kind {
+    WIRE_KIND_CALL = 0,
+    WIRE_KIND_HTTP = 1,
+    WIRE_KIND_WEBSOCKET = 2, /* its bodies are websocket records; a status of 101 accepts it */
+    WIRE_KIND_COUNT
+};
 
 #define WIRE_C_u8 uint8_t
 #define WIRE_C_u16 uint16_t

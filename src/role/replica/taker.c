@@ -224,10 +224,26 @@ static void taker_on_timer(void *owner)
 /* ---- draining and options
  * ------------------------------------------------------------------------------ */
 
+/* A websocket would go on for as long as its client likes. */
+static void request_ask_to_leave(struct request *request)
+{
+    struct wire_leave leave = {0};
+    uint8_t *room = session_room(request->session, wire_leave_size(&leave));
+    if (room)
+        channel_put_done(&request->session->channel,
+                         wire_leave_write(&leave, 0, request->stream, false, room));
+}
+
 void taker_apply_drain(struct taker *taker, int64_t timeout_ns)
 {
-    if (!replica_draining(taker->mind))
-        replica_drain(taker->mind, now_of(taker), now_of(taker) + timeout_ns);
+    if (replica_draining(taker->mind))
+        return;
+    replica_drain(taker->mind, now_of(taker), now_of(taker) + timeout_ns);
+    for (uint32_t i = 0; i < taker->requests.slot_count; i++) {
+        struct request *request = pool_at(&taker->requests, i);
+        if (request && request->session && request->public.kind == WIRE_KIND_WEBSOCKET)
+            request_ask_to_leave(request);
+    }
 }
 
 void taker_drain(struct taker *taker, int64_t timeout_ns)

@@ -86,6 +86,10 @@ struct taker_request {
     struct parcel *parcel;
     struct arena arena; /* for its taker: freed with the request */
     void *owner;        /* for its taker */
+    /* A websocket (WIRE_KIND_WEBSOCKET) that was cancelled: what its client closed with, 0: it had
+     * not been accepted.  What came before is still in `body`. */
+    uint16_t close_code;
+    struct bytes close_reason;
 };
 
 /* Up to `room` requests as one call of user code (one, or a batch); 0 when nothing is due. */

@@ -19,7 +19,8 @@ static int64_t now_of(const struct taker *taker)
 /* User code reads the body as it comes.  One with attachments is waited for in any case. */
 bool body_is_streamed(const struct request *request)
 {
-    return request->taker->config.streams_body && !request->attached;
+    return (request->taker->config.streams_body || request->public.kind == WIRE_KIND_WEBSOCKET) &&
+           !request->attached;
 }
 
 /* Appends to the collected body: 0, or why not. */

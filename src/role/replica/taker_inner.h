@@ -43,6 +43,8 @@ struct session {
     char name[SESSION_NAME_SIZE];
 };
 
+enum { CLOSE_ABNORMAL = 1006 }; /* RFC 6455 7.1.5: there was no close */
+
 enum request_phase {
     REQUEST_RECEIVING, /* admitted and held; its body is not whole */
     REQUEST_READY,     /* in the mind's queue */

@@ -104,12 +104,24 @@ static void request_tell_cancelled(struct request *request)
     request_give_up(request);
 }
 
+/* What the client of a websocket closed with; without memory the reason is left out. */
+static void request_note_close(struct request *request, uint16_t code, struct bytes reason)
+{
+    if (request->public.kind != WIRE_KIND_WEBSOCKET)
+        return;
+    request->public.close_code = code;
+    request->public.close_reason = arena_copy(&request->public.arena, reason);
+    if (!request->public.close_reason.at)
+        request->public.close_reason.size = 0;
+}
+
 /* The sender is gone: what user code has not seen is forgotten, what it has is told. */
 static void request_lose_sender(struct request *request)
 {
     struct taker *taker = request->taker;
     request->session = NULL;
     request->public.cancelled = true;
+    request_note_close(request, CLOSE_ABNORMAL, (struct bytes){0});
     list_remove(&request->session_link);
     list_remove(&request->unsent_link);
     if (request->phase == REQUEST_TAKEN) {
@@ -303,7 +315,7 @@ static bool session_on_request(struct session *session, const struct wire_header
     int code;
     if (wire_request_read(&frame, payload) < 0 || !header->stream ||
         pool_id_index(header->stream) >= session->page.size / sizeof(uint32_t) ||
-        session_find(session, header->stream) || frame.kind > WIRE_KIND_HTTP)
+        session_find(session, header->stream) || frame.kind >= WIRE_KIND_COUNT)
         return session_breach(session);
     if (!session_open_parcel(session, header, &frame, &parcel, &code))
         return session_breach(session);
@@ -425,6 +437,7 @@ static bool session_on_cancel(struct session *session, const struct wire_header 
         return true;
     struct taker *taker = session->taker;
     request->public.cancelled = true;
+    request_note_close(request, cancel.close_code, cancel.reason);
     if (request->phase == REQUEST_ANSWERED) {
         answer_error(request, ERROR_CANCELLED, (struct bytes){0});
         return true;
