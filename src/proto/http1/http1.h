@@ -175,6 +175,7 @@ struct http1_answer {
        beside it; a bad name, a control in a value.  A broken block ends where it breaks. */
     struct bytes headers;
     struct bytes request_id; /* x-request-id to echo; empty: none */
+    struct bytes upgrade; /* of a 426: the protocol to upgrade to (RFC 9110 15.5.22); empty: none */
 };
 
 /*
@@ -185,6 +186,13 @@ struct http1_answer {
 size_t http1_write_answer(const struct http1_answer *answer, uint8_t *room, size_t room_size,
                           enum http1_framing *ret_framing);
 size_t http1_answer_room(const struct http1_answer *answer);
+/*
+ * 101 Switching Protocols (RFC 9110 15.2.2): `protocol` goes into Upgrade, and `fields`, a block
+ * that is ours and trusted, before the application's.  Of the answer only date, headers and
+ * request_id count.  The same room and `fields.size` are enough.
+ */
+size_t http1_write_upgrade(const struct http1_answer *answer, struct bytes protocol,
+                           struct bytes fields, uint8_t *room, size_t room_size);
 /* "1a2b\r\n" before a chunk's data, at most 18 bytes; what comes behind it stands below. */
 size_t http1_write_chunk_head(uint64_t size, uint8_t room[18]);
 #define HTTP1_CHUNK_END BYTES("\r\n")

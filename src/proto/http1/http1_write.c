@@ -238,7 +238,8 @@ size_t http1_answer_room(const struct http1_answer *answer)
 {
     /* A field of the block takes 4 bytes of sizes there and as many of ": " and CRLF here. */
     return FIXED_SIZE + answer->headers.size + sizeof("content-type: \r\n") +
-           answer->content_type.size + sizeof("x-request-id: \r\n") + answer->request_id.size;
+           answer->content_type.size + sizeof("x-request-id: \r\n") + answer->request_id.size +
+           sizeof("upgrade: \r\nupgrade, ") + answer->upgrade.size;
 }
 
 size_t http1_write_answer(const struct http1_answer *answer, uint8_t *room, size_t room_size,
@@ -263,7 +264,11 @@ size_t http1_write_answer(const struct http1_answer *answer, uint8_t *room, size
         at = put(put_number(put(at, BYTES("content-length: ")), length), BYTES("\r\n"));
     else if (framing == HTTP1_FRAMING_CHUNKED)
         at = put(at, BYTES("transfer-encoding: chunked\r\n"));
-    if (!answer->keep_alive || framing == HTTP1_FRAMING_CLOSE)
+    if (answer->upgrade.size > 0)
+        at = put_field(at, BYTES("upgrade: "), answer->upgrade);
+    if (answer->upgrade.size > 0 && !answer->keep_alive)
+        at = put(at, BYTES("connection: upgrade, close\r\n"));
+    else if (!answer->keep_alive || framing == HTTP1_FRAMING_CLOSE)
         at = put(at, BYTES("connection: close\r\n"));
     else if (answer->minor == 0)
         at = put(at, BYTES("connection: keep-alive\r\n"));
@@ -272,6 +277,33 @@ size_t http1_write_answer(const struct http1_answer *answer, uint8_t *room, size
     at = put(put_block(at, answer), BYTES("\r\n"));
 
     *ret_framing = framing;
+    ensure((size_t)(at - room) <= room_size);
+    return (size_t)(at - room);
+}
+
+static uint8_t *put_own_fields(uint8_t *at, struct bytes fields)
+{
+    struct http1_header field;
+    while (http1_block_next(&fields, &field))
+        at = put_field(put(put(at, field.name), BYTES(": ")), (struct bytes){0}, field.value);
+    return at;
+}
+
+size_t http1_write_upgrade(const struct http1_answer *answer, struct bytes protocol,
+                           struct bytes fields, uint8_t *room, size_t room_size)
+{
+    if (room_size < http1_answer_room(answer) + fields.size + protocol.size)
+        return 0;
+    ensure(answer->date.size == 0 || answer->date.size == DATE_SIZE);
+    uint8_t *at = put(room, BYTES("HTTP/1.1 101 Switching Protocols\r\n"));
+    at = put_field(at, BYTES("upgrade: "), protocol);
+    at = put(at, BYTES("connection: upgrade\r\n"));
+    at = put_own_fields(at, fields);
+    if (answer->date.size > 0)
+        at = put_field(at, BYTES("date: "), answer->date);
+    if (answer->request_id.size > 0 && http1_is_value(answer->request_id))
+        at = put_field(at, BYTES("x-request-id: "), bytes_trim(answer->request_id));
+    at = put(put_block(at, answer), BYTES("\r\n"));
     ensure((size_t)(at - room) <= room_size);
     return (size_t)(at - room);
 }

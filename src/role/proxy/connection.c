@@ -116,8 +116,11 @@ static bool connection_stalls(const struct connection *connection)
 
 static enum phase connection_judge(const struct connection *connection)
 {
+    const struct exchange *dialogue = dialogue_of(connection);
     if (connection->blocked || connection_stalls(connection))
         return PHASE_WRITE;
+    if (dialogue)
+        return dialogue_phase(dialogue);
     if (connection->linger && connection->closing && list_empty(&connection->exchanges))
         return PHASE_LINGER;
     if (connection->in_body && connection->reading)
@@ -132,7 +135,7 @@ static enum phase connection_judge(const struct connection *connection)
 void connection_settle(struct connection *connection, bool progress)
 {
     enum phase phase = connection_judge(connection);
-    bool renew = progress && (phase == PHASE_BODY || phase == PHASE_IDLE);
+    bool renew = progress && (phase == PHASE_BODY || phase == PHASE_IDLE || phase == PHASE_OPEN);
     if (connection->closed)
         return;
     if (phase == PHASE_IDLE && connection->proxy->draining)
@@ -149,6 +152,10 @@ void connection_timeout(struct connection *connection)
         if (connection->phase == PHASE_WRITE)
             metric_add(http_timeouts_total, 1);
         connection_close(connection);
+        return;
+    }
+    if ((exchange = dialogue_of(connection))) {
+        dialogue_timeout(exchange);
         return;
     }
     metric_add(http_timeouts_total, 1);
@@ -298,7 +305,10 @@ static void connection_ready(void *owner, int events)
 void connection_watch(struct connection *connection)
 {
     bool room = !connection->held && connection_unsent(connection) < OUT_HIGH;
-    if (connection->in_body) {
+    struct exchange *dialogue = dialogue_of(connection);
+    if (dialogue) {
+        room = room && dialogue_has_room(dialogue);
+    } else if (connection->in_body) {
         struct exchange *newest =
             list_entry(list_last(&connection->exchanges), struct exchange, link);
         room = room && exchange_has_body_room(newest);
@@ -328,7 +338,7 @@ void connection_feed(struct connection *connection)
 /* ---- parsing
  * ------------------------------------------------------------------------------------------- */
 
-static struct bytes connection_input(const struct connection *connection)
+struct bytes connection_input(const struct connection *connection)
 {
     if (!connection->in)
         return (struct bytes){0};
@@ -392,7 +402,8 @@ static bool connection_may_begin(const struct connection *connection, const stru
     const struct list *exchanges = &connection->exchanges;
     if (list_empty(exchanges))
         return true;
-    return head->safe && list_entry(exchanges->head.prev, struct exchange, link)->safe &&
+    return head->safe && !upgrade_is_asked(head) &&
+           list_entry(exchanges->head.prev, struct exchange, link)->safe &&
            proxy->exchanges.used_count < (uint32_t)proxy->settings.request_limit;
 }
 
@@ -418,9 +429,9 @@ static bool connection_begin(struct connection *connection, const struct http1_h
         return false;
     }
     metric_add(http_requests_total, 1);
-    connection->client_closes = !head->keep_alive;
+    connection->client_closes = !head->keep_alive && !upgrade_is_asked(head);
     /* Nothing behind such a request is looked at (RFC 9112 9.6). */
-    if (!head->keep_alive || proxy->settings.http_keep_alive_ms == 0)
+    if ((!head->keep_alive || proxy->settings.http_keep_alive_ms == 0) && !upgrade_is_asked(head))
         connection->closing = true;
     connection->scanned = connection->needed = 0;
     connection->continued = connection->waits = false;
@@ -546,10 +557,20 @@ static bool connection_parse_body(struct connection *connection)
     }
 }
 
+/* What comes is no HTTP any more, or waits for a replica to say so. */
+static bool connection_is_upgraded(const struct connection *connection)
+{
+    return !list_empty(&connection->exchanges) &&
+           list_entry(connection->exchanges.head.next, struct exchange, link)->dialogue;
+}
+
 void connection_process(struct connection *connection)
 {
+    struct exchange *dialogue = dialogue_of(connection);
     bool more = true;
-    while (more && !connection->closed) {
+    if (dialogue)
+        dialogue_hear(dialogue);
+    while (more && !connection->closed && !connection_is_upgraded(connection)) {
         if (connection->in_body)
             more = connection_parse_body(connection);
         else

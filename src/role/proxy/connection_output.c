@@ -223,7 +223,7 @@ void connection_flush(struct connection *connection)
         connection_drained(connection);
     if (connection->closed)
         return;
-    if (connection->in_end > connection->in_start || connection->in_body)
+    if (connection->in_end > connection->in_start || connection->in_body || dialogue_of(connection))
         connection_process(connection);
     if (connection->closed)
         return;

@@ -33,6 +33,7 @@ void exchange_free(struct exchange *exchange)
     ensure_tag(R1, !exchange->call);
     list_remove(&exchange->link);
     exchange_drop_slot(exchange);
+    upgrade_drop(exchange);
     parcel_unref(exchange->tail);
     buffer_unref(exchange->pending);
     pool_give(&exchange->connection->proxy->exchanges, exchange);
@@ -40,6 +41,10 @@ void exchange_free(struct exchange *exchange)
 
 void exchange_drop_call(struct exchange *exchange, int code)
 {
+    if (exchange->dialogue && exchange->dialogue->engine) {
+        dialogue_lose(exchange);
+        return;
+    }
     if (!exchange->call)
         return;
     dispatch_cancel(exchange->call, code);
@@ -90,14 +95,18 @@ static bool connection_has_names(const struct http1_head *head)
 }
 
 /* The request's fields for the replica, names in lower case.  Hop-by-hop ones end here, and those
- * that the client's Connection fields name (RFC 9110 7.6.1). */
-static struct bytes write_fields(struct proxy *proxy, const struct http1_head *head)
+ * that the client's Connection fields name (RFC 9110 7.6.1); a websocket's handshake is seen. */
+static struct bytes write_fields(struct proxy *proxy, const struct http1_head *head,
+                                 bool is_websocket)
 {
     bool named = connection_has_names(head);
     size_t used = 0;
     for (uint32_t i = 0; i < head->header_count; i++) {
         struct bytes given = head->headers[i].name;
-        if (http1_hop_by_hop(given) || (named && http1_connection_names(head, given)))
+        bool is_handshake = is_websocket && (bytes_equal_nocase(given, BYTES("upgrade")) ||
+                                             bytes_equal_nocase(given, BYTES("connection")));
+        if (!is_handshake &&
+            (http1_hop_by_hop(given) || (named && http1_connection_names(head, given))))
             continue;
         uint8_t *at = proxy->scratch + used;
         size_t size = wire_field_write(at, SCRATCH_SIZE - used, given, head->headers[i].value);
@@ -133,12 +142,13 @@ void exchange_submit(struct exchange *exchange, const struct http1_head *head,
     struct error error = {0};
     struct dispatch_request request = {
         .deployment = deployment,
-        .kind = WIRE_KIND_HTTP,
+        .kind = exchange->dialogue ? WIRE_KIND_WEBSOCKET : WIRE_KIND_HTTP,
         .http_minor = head->minor,
         .deadline_ns = timeout_ms ? exchange->begin_ns + timeout_ms * 1000000 : 0,
         .stream = true,
         .body_whole = whole,
-        .body_size = head->body_kind == HTTP1_BODY_CHUNKED ? UINT64_MAX : head->body_size,
+        .body_size = head->body_kind == HTTP1_BODY_CHUNKED || exchange->dialogue ? UINT64_MAX
+                                                                                 : head->body_size,
         .method = head->method_name,
         .path = head->path,
         .query = head->query,
@@ -147,7 +157,7 @@ void exchange_submit(struct exchange *exchange, const struct http1_head *head,
         .request_id = bytes_of(exchange->request_id, exchange->request_id_size),
         .trace = field_of(head, BYTES("traceparent")),
         .model_id = field_of(head, BYTES("serve_multiplexed_model_id")),
-        .headers = write_fields(proxy, head),
+        .headers = write_fields(proxy, head, exchange->dialogue),
         .body = body,
         .parcel = parcel,
     };
@@ -166,7 +176,8 @@ void exchange_begin(struct exchange *exchange, const struct http1_head *head, st
     exchange->minor = head->minor;
     exchange->safe = head->safe;
     exchange->keep_alive = !exchange->connection->closing;
-    copy_text(exchange->method_name, sizeof exchange->method_name, head->method_name);
+    copy_text(exchange->method_name, sizeof exchange->method_name,
+              upgrade_is_asked(head) ? BYTES("WS") : head->method_name);
     take_request_id(exchange, head);
     if (head->method == HTTP1_CONNECT) {
         local_refused(exchange, 501, "CONNECT is not supported (RFC 9110 9.3.6)");
@@ -184,7 +195,9 @@ void exchange_begin(struct exchange *exchange, const struct http1_head *head, st
         return;
     }
     copy_text(exchange->route, sizeof exchange->route, prefix);
-    if (whole || !exchange_take_slot(exchange, head, deployment))
+    if (upgrade_is_asked(head))
+        upgrade_begin(exchange, head, deployment, prefix, !whole || body.size);
+    else if (whole || !exchange_take_slot(exchange, head, deployment))
         exchange_submit(exchange, head, deployment, prefix, body, NULL, whole);
 }
 
@@ -234,6 +247,7 @@ static bool answer_is_whole(const struct exchange *exchange)
 /* The request ended with an error, before, inside or behind its answer. */
 static void exchange_fail(struct exchange *exchange, int code, struct bytes text)
 {
+    upgrade_drop(exchange);
     if (answer_is_whole(exchange))
         exchange_write_end(exchange, (struct bytes){0});
     else if (exchange->answered)
@@ -250,6 +264,11 @@ static void exchange_on_reply(struct exchange *exchange, const struct dispatch_e
         exchange_fail(exchange, event->code, event->text);
         return;
     }
+    if (exchange->dialogue && event->status == 101 && !event->end) {
+        upgrade_accept(exchange, event->headers);
+        return;
+    }
+    upgrade_drop(exchange);
     uint64_t size = event->body_size;
     if (event->end)
         size = event->body.size;
@@ -267,19 +286,29 @@ static void exchange_on_reply(struct exchange *exchange, const struct dispatch_e
 
 void exchange_event(struct exchange *exchange, const struct dispatch_event *event)
 {
+    bool is_dialogue = exchange->dialogue && exchange->dialogue->engine;
     switch (event->type) {
     case DISPATCH_REPLY:
         exchange_on_reply(exchange, event);
         break;
     case DISPATCH_DATA:
-        exchange_write_body(exchange, event->body);
+        if (is_dialogue)
+            dialogue_tell(exchange, event->body);
+        else
+            exchange_write_body(exchange, event->body);
+        break;
+    case DISPATCH_LEAVE:
+        if (exchange->dialogue)
+            dialogue_leave(exchange);
         break;
     case DISPATCH_ROOM:
         connection_dirty(exchange->connection);
         break;
     case DISPATCH_END:
         exchange->call = NULL;
-        if (event->code < 0)
+        if (is_dialogue)
+            dialogue_end(exchange, event);
+        else if (event->code < 0)
             exchange_fail(exchange, event->code, event->text);
         else
             exchange_write_end(exchange, event->trailers);

@@ -43,6 +43,7 @@ void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t bo
         .content_type = content_type,
         .headers = headers,
         .request_id = bytes_of(exchange->request_id, exchange->request_id_size),
+        .upgrade = exchange->tells_upgrade ? BYTES("websocket") : (struct bytes){0},
     };
     size_t wanted = http1_answer_room(&answer);
     uint8_t *room = connection_room(connection, exchange, wanted);

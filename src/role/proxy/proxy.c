@@ -98,6 +98,12 @@ static int64_t phase_limit_ns(const struct proxy *proxy, enum phase phase)
     case PHASE_BODY:
     case PHASE_WRITE:
         return proxy->settings.http_progress_timeout_ms * MS;
+    case PHASE_OPEN:
+        return proxy->settings.websocket_ping_interval_ms * MS;
+    case PHASE_PING:
+        return proxy->settings.websocket_ping_timeout_ms * MS;
+    case PHASE_CLOSING:
+        return proxy->settings.websocket_close_timeout_ms * MS;
     case PHASE_LINGER:
         return LINGER_MS * MS;
     default:
@@ -194,6 +200,18 @@ static void proxy_drain_over(void *owner)
     loop_stop(proxy->loop);
 }
 
+static void proxy_leave_dialogues(struct proxy *proxy)
+{
+    struct list_link *link, *after;
+    for (enum phase phase = 0; phase < PHASE_COUNT; phase++)
+        list_each_safe (link, after, &proxy->phases[phase]) {
+            struct exchange *dialogue =
+                dialogue_of(list_entry(link, struct connection, phase_link));
+            if (dialogue)
+                dialogue_leave(dialogue);
+        }
+}
+
 void proxy_drain(struct proxy *proxy)
 {
     struct list_link *link, *after;
@@ -203,6 +221,7 @@ void proxy_drain(struct proxy *proxy)
     listener_close(proxy);
     list_each_safe (link, after, &proxy->phases[PHASE_IDLE])
         connection_close(list_entry(link, struct connection, phase_link));
+    proxy_leave_dialogues(proxy);
     loop_timer_set(&proxy->drain_timer,
                    loop_now_ns(proxy->loop) + proxy->settings.drain_timeout_ms * MS);
     log_print(LOG_INFO, "draining: %u connections", proxy->connections.used_count);

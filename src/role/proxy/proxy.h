@@ -32,6 +32,7 @@
 #include "pool.h"
 #include "rng.h"
 #include "settings.h"
+#include "websocket.h"
 
 enum phase {
     PHASE_IDLE, /* between requests: http_keep_alive_ms */
@@ -41,7 +42,10 @@ enum phase {
     /* The client does not take what we write, or what may not be written yet has become too much:
      * http_progress_timeout_ms since it last took some. */
     PHASE_WRITE,
-    PHASE_LINGER, /* answered and closing: waiting for the client's end, LINGER_MS */
+    PHASE_OPEN,    /* a websocket: websocket_ping_interval_ms since the client's last byte */
+    PHASE_PING,    /* it was pinged: websocket_ping_timeout_ms */
+    PHASE_CLOSING, /* it was sent a close: websocket_close_timeout_ms until its own */
+    PHASE_LINGER,  /* answered and closing: waiting for the client's end, LINGER_MS */
     PHASE_COUNT
 };
 
@@ -66,6 +70,22 @@ struct proxy_options {
 };
 enum { PROXY_NAME_SIZE = 32 };
 
+/* A websocket, from the client's handshake to the end; its exchange is the only one of its
+ * connection. */
+struct dialogue {
+    struct websocket *engine; /* null until the replica accepts */
+    struct websocket_deflate deflate;
+    uint8_t accept[WEBSOCKET_ACCEPT_SIZE]; /* the answer to the client's key */
+    bool leaves;                           /* the replica drains */
+    bool pinged;                           /* since the client's last byte */
+    bool close_sent;                       /* nothing is written behind it */
+    bool part_held;                        /* `part` waits for room at the replica */
+    struct websocket_event part;           /* its bytes are the engine's */
+    struct buffer *rest; /* of a record that the replica's channel took only in part */
+    size_t rest_start, rest_end;
+    struct websocket_record_reader reader; /* of what the replica says */
+};
+
 /* One request and its answer; on its connection's list in the order of arrival. */
 struct exchange {
     struct list_link link;
@@ -88,6 +108,8 @@ struct exchange {
     uint64_t answer_left; /* of HTTP1_FRAMING_LENGTH: bytes that must still come */
     struct slot *slot;    /* the body is received here, and sent on when it is whole */
     size_t slot_size, slot_filled;
+    struct dialogue *dialogue; /* it asks for a websocket, or is one; null: neither */
+    bool tells_upgrade;        /* the answer names the protocol to upgrade to */
     struct buffer *head; /* with `slot`: the request's head is parsed again when it is sent on */
     size_t head_start, head_size;
     struct buffer *pending; /* the answer so far, while earlier exchanges are not over */
@@ -158,7 +180,8 @@ struct proxy {
     uint8_t *scratch;       /* field block of a request: SCRATCH_SIZE */
     int exit_code;
     bool access_log;
-    bool woken; /* the dispatch has events */
+    bool woken;              /* the dispatch has events */
+    uint32_t dialogue_count; /* accepted ones */
 };
 enum { SCRATCH_SIZE = 131072 };
 
@@ -197,6 +220,7 @@ void connection_settle(struct connection *connection, bool progress);
 void connection_timeout(struct connection *connection);
 /* 100 Continue, when the client waits for it and nothing is to be written before. */
 void connection_say_continue(struct connection *connection, struct exchange *exchange);
+struct bytes connection_input(const struct connection *connection);
 /* Reads only while somebody has use, and the process room, for the bytes. */
 void connection_watch(struct connection *connection);
 void connection_feed(struct connection *connection); /* there may be room again */
@@ -261,6 +285,35 @@ void exchange_leave_body(struct exchange *exchange);
 /* A whole small answer of our own. */
 void exchange_answer(struct exchange *exchange, uint16_t status, struct bytes content_type,
                      struct bytes headers, struct bytes body);
+
+/* upgrade.c */
+bool upgrade_is_asked(const struct http1_head *head);
+/* The handshake of a request for this deployment: refused here, or sent on as a websocket. */
+void upgrade_begin(struct exchange *exchange, const struct http1_head *head,
+                   struct deployment_id deployment, struct bytes prefix, bool has_body);
+/* The replica accepts it (a reply of status 101). */
+void upgrade_accept(struct exchange *exchange, struct bytes headers);
+/* It answers with something else, or is not asked any more. */
+void upgrade_drop(struct exchange *exchange);
+
+/* dialogue.c */
+/* The connection's dialogue when it has been accepted; null: it speaks HTTP. */
+struct exchange *dialogue_of(const struct connection *connection);
+void dialogue_hear(struct exchange *exchange); /* bytes of the client are here, or there is room */
+bool dialogue_has_room(struct exchange *exchange);
+enum phase dialogue_phase(const struct exchange *exchange);
+void dialogue_timeout(struct exchange *exchange); /* its phase ran out */
+void dialogue_leave(struct exchange *exchange);   /* the replica, or the proxy, is to end */
+void dialogue_lose(struct exchange *exchange);    /* the client is gone */
+/* Nobody hears the client any more; `code` is what the replica is told. */
+void dialogue_drop_call(struct exchange *exchange, uint16_t code, struct bytes reason);
+
+/* dialogue_answer.c */
+void dialogue_tell(struct exchange *exchange, struct bytes part); /* the replica says so */
+void dialogue_end(struct exchange *exchange, const struct dispatch_event *event); /* and ends */
+void dialogue_close(struct exchange *exchange, unsigned code, struct bytes reason);
+/* The connection ends behind what is written. */
+void dialogue_finish(struct exchange *exchange);
 
 /* local.c */
 /* Answers /-/healthz and /-/routes; false for other paths. */

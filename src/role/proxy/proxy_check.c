@@ -28,7 +28,9 @@ static size_t check_exchanges(const struct connection *connection)
         const struct exchange *exchange = list_entry(link, struct exchange, link);
         ensure(exchange->connection == connection);
         ensure_tag(R1, !exchange->over || !exchange->call);
-        ensure_tag(R1, exchange->over || exchange->call || exchange->slot);
+        ensure_tag(R1, exchange->over || exchange->call || exchange->slot ||
+                           (exchange->dialogue && exchange->dialogue->close_sent));
+        ensure(!exchange->dialogue || connection->exchanges.length == 1);
         ensure(!exchange->slot || (!exchange->call && !exchange->over && exchange->head));
         ensure(!exchange->tail || exchange->pending);
         ensure(!exchange->over || exchange->answered);
