@@ -90,6 +90,8 @@ struct manta_deployment {
     manta_unload_model_function *unload_model; /* optional */
     int32_t     max_models;                    /* default 3: models that a replica holds; -1: no limit (Ray Serve's max_num_models_per_replica) */
     double      model_load_timeout_s;          /* default 0: none; a replica whose load_model takes longer is unhealthy and replaced */
+
+    manta_call_function         *websocket;    /* optional: clients' websockets, see <manta/websocket.h>; without it they are refused with 501 */
 };
 
 #define MANTA_DEPLOYMENT_DEFAULTS(identifier)                                                        \

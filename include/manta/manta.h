@@ -33,5 +33,6 @@
 #include <manta/request.h>
 #include <manta/tensor.h>
 #include <manta/value.h>
+#include <manta/websocket.h>
 
 #endif

@@ -12,6 +12,7 @@
  *     native_taker.c     Taker: the replica of this process: turns, events, the end
  *     native_request.c   Request: one request of it, and its answer
  *     native_scope.c     a request's head as an ASGI scope
+ *     native_websocket.c a request that is a websocket
  *     native_ring.c      what Manta tells from threads that do not hold the interpreter
  *     native_call.c      Call: one call made through a handle
  *     native_instance.c  Instance: a whole instance, started or joined
@@ -45,7 +46,8 @@
 #define NATIVE_NAMES(X)                                                                            \
     X(set_result) X(set_error) X(push) X(full) X(type) X(asgi) X(http) X(http_version) X(method) X(scheme) \
     X(path) X(raw_path) X(query_string) X(root_path) X(headers) X(client) X(server) X(extensions)  \
-    X(version) X(spec_version) X(base) X(flags) X(writeable)
+    X(version) X(spec_version) X(base) X(flags) X(writeable) X(text) X(bytes) X(code) X(reason)    \
+    X(subprotocols)
 
 struct native_names {
 #define X(name) PyObject *name;
@@ -67,6 +69,7 @@ struct native_state {
     struct manta_pack *pack; /* a scratch for one arg */
     PyObject *make_handle; /* app, deployment -> a handle, among constructor arguments */
     struct native_names names;
+    PyObject *text_websocket, *text_ws, *text_receive, *text_disconnect;
     PyObject *text_http, *text_1_0, *text_1_1, *asgi_version; /* of every scope */
 };
 
@@ -204,7 +207,7 @@ struct native_request {
     struct manta_request *request; /* null once it is answered; until then it holds a reference to this */
     struct native_taker *taker;
     uint64_t number;
-    bool is_http, stream, cancelled, begun;
+    bool is_http, is_websocket, stream, cancelled, begun;
     PyObject *on_cancel, *on_room, *on_body; /* called without arguments; null: nobody */
 };
 
@@ -234,6 +237,16 @@ struct native_instance {
 
 /* Makes Request for a taken one; null: an exception is set and the request has been answered. */
 struct native_request *native_request_new(struct native_taker *taker, struct manta_request *request);
+bool native_request_is_open(struct native_request *self); /* false: an exception is set */
+/* Manta's request is dead: None, or an exception for what went wrong. */
+PyObject *native_request_answered(struct native_request *self, int code);
+/* A sequence of pairs as header fields of the answer; *content_type is the one among them, or stays. */
+bool native_request_add_fields(struct native_request *self, PyObject *fields, const char **content_type);
+/* native_websocket.c: methods of Request. */
+PyObject *native_websocket_accept(PyObject *object, PyObject *args);
+PyObject *native_websocket_receive(PyObject *object, PyObject *unused);
+PyObject *native_websocket_send(PyObject *object, PyObject *message);
+PyObject *native_websocket_close(PyObject *object, PyObject *args);
 /* The scope of an HTTP request. */
 PyObject *native_request_scope(struct native_request *self, PyObject *ignored);
 /* `method` of Taker and Instance: begins a call; see native_call.c for the arguments. */

@@ -76,7 +76,12 @@ static bool add_names(struct native_state *state)
     state->text_1_0 = PyUnicode_InternFromString("1.0");
     state->text_1_1 = PyUnicode_InternFromString("1.1");
     state->asgi_version = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", "2.4");
-    return state->text_http && state->text_1_0 && state->text_1_1 && state->asgi_version;
+    state->text_websocket = PyUnicode_InternFromString("websocket");
+    state->text_ws = PyUnicode_InternFromString("ws");
+    state->text_receive = PyUnicode_InternFromString("websocket.receive");
+    state->text_disconnect = PyUnicode_InternFromString("websocket.disconnect");
+    return state->text_websocket && state->text_ws && state->text_receive &&
+           state->text_disconnect && state->text_http && state->text_1_0 && state->text_1_1 && state->asgi_version;
 }
 
 /* The pickles of a module that was not configured: the standard library's. */
@@ -133,7 +138,8 @@ static int module_exec(PyObject *module)
 #define STATE_OBJECTS(X)                                                                           \
     X(taker_type) X(request_type) X(call_type) X(instance_type) X(buffer_type) X(error) X(dumps)   \
     X(pickle_dumps) X(loads) X(make_handle) X(protocol) X(buffer_callback_name) X(buffers_name)    \
-    X(ndarray) X(text_http) X(text_1_0) X(text_1_1) X(asgi_version)
+    X(ndarray) X(text_http) X(text_1_0) X(text_1_1) X(asgi_version) X(text_websocket) X(text_ws)    \
+    X(text_receive) X(text_disconnect)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {

@@ -30,6 +30,7 @@ struct native_request *native_request_new(struct native_taker *taker, struct man
     self->taker = (struct native_taker *)Py_NewRef((PyObject *)taker);
     self->number = manta_taker_number(request);
     self->is_http = look.is_http;
+    self->is_websocket = look.is_websocket;
     self->stream = look.stream;
     self->cancelled = self->begun = false;
     self->on_cancel = self->on_room = self->on_body = NULL;
@@ -84,7 +85,7 @@ static struct native_state *state_of(struct native_request *self)
     return self->taker->state;
 }
 
-static bool is_open(struct native_request *self)
+bool native_request_is_open(struct native_request *self)
 {
     if (self->request)
         return true;
@@ -103,7 +104,7 @@ static PyObject *get_slice(PyObject *object, void *which)
 {
     struct native_request *self = (struct native_request *)object;
     struct manta_taker_head look;
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
     manta_taker_look(self->request, &look);
     return text_of(*(struct manta_taker_slice *)((char *)&look + (uintptr_t)which));
@@ -130,7 +131,7 @@ static PyObject *request_args(PyObject *object, PyObject *unused)
 {
     struct native_request *self = (struct native_request *)object;
     (void)unused;
-    return is_open(self) ? native_read_args(state_of(self), self->request) : NULL;
+    return native_request_is_open(self) ? native_read_args(state_of(self), self->request) : NULL;
 }
 
 static PyObject *request_body(PyObject *object, PyObject *unused)
@@ -138,7 +139,7 @@ static PyObject *request_body(PyObject *object, PyObject *unused)
     struct native_request *self = (struct native_request *)object;
     struct manta_taker_head look;
     (void)unused;
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
     manta_taker_look(self->request, &look);
     return PyBytes_FromStringAndSize(look.body.at, (Py_ssize_t)look.body.size);
@@ -151,7 +152,7 @@ static PyObject *request_read(PyObject *object, PyObject *unused)
     struct native_request *self = (struct native_request *)object;
     struct manta_error error = {0};
     (void)unused;
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
     PyObject *piece = PyBytes_FromStringAndSize(NULL, PIECE);
     if (!piece)
@@ -179,7 +180,7 @@ static PyObject *request_field(PyObject *object, PyObject *wanted)
     Py_ssize_t size;
     size_t cursor = 0;
     const char *at = PyUnicode_AsUTF8AndSize(wanted, &size);
-    if (!at || !is_open(self))
+    if (!at || !native_request_is_open(self))
         return NULL;
     while (manta_taker_field(self->request, &cursor, &name, &value))
         if (same_name(name, at, (size_t)size))
@@ -191,14 +192,14 @@ static PyObject *request_time_left(PyObject *object, PyObject *unused)
 {
     struct native_request *self = (struct native_request *)object;
     (void)unused;
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
     return PyFloat_FromDouble(manta_request_time_left_s(self->request));
 }
 
 /* ---- answers ----------------------------------------------------------------------------------- */
 
-static PyObject *answered(struct native_request *self, int code)
+PyObject *native_request_answered(struct native_request *self, int code)
 {
     let_go(self);
     if (code == 0 || code == MANTA_ECANCELLED)
@@ -211,16 +212,16 @@ static PyObject *reply_document(struct native_request *self, struct native_bytes
     struct manta_value value = {bytes->at, bytes->size};
     int code = manta_request_reply_arg(self->request, manta_copied(&value));
     native_bytes_done(bytes);
-    return answered(self, code);
+    return native_request_answered(self, code);
 }
 
 static PyObject *request_reply(PyObject *object, PyObject *value)
 {
     struct native_request *self = (struct native_request *)object;
     struct native_bytes bytes = {0};
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
-    if (!native_write(state_of(self), &bytes, value) || !is_open(self)) {
+    if (!native_write(state_of(self), &bytes, value) || !native_request_is_open(self)) {
         native_bytes_done(&bytes);
         return NULL;
     }
@@ -232,9 +233,9 @@ static PyObject *request_reply_exception(PyObject *object, PyObject *error)
 {
     struct native_request *self = (struct native_request *)object;
     struct native_bytes bytes = {0};
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
-    if (!native_write_exception(state_of(self), &bytes, error) || !is_open(self)) {
+    if (!native_write_exception(state_of(self), &bytes, error) || !native_request_is_open(self)) {
         native_bytes_done(&bytes);
         return NULL;
     }
@@ -245,7 +246,7 @@ static PyObject *request_reply_exception(PyObject *object, PyObject *error)
         if (manta_request_wait_room(self->request, 1) < 0)
             break;
     native_bytes_done(&bytes);
-    return answered(self, manta_request_finish(self->request));
+    return native_request_answered(self, manta_request_finish(self->request));
 }
 
 static PyObject *request_fail(PyObject *object, PyObject *args)
@@ -253,10 +254,10 @@ static PyObject *request_fail(PyObject *object, PyObject *args)
     struct native_request *self = (struct native_request *)object;
     int code;
     const char *text;
-    if (!PyArg_ParseTuple(args, "is", &code, &text) || !is_open(self))
+    if (!PyArg_ParseTuple(args, "is", &code, &text) || !native_request_is_open(self))
         return NULL;
     manta_request_fail(self->request, code, "%s", text);
-    return answered(self, 0);
+    return native_request_answered(self, 0);
 }
 
 /* A header's name or value: bytes or str without a zero byte; borrowed from the object. */
@@ -311,7 +312,7 @@ static bool add_field(struct native_request *self, PyObject *pair, const char **
 }
 
 /* `fields` is a sequence of pairs; *content_type is the one among them, or stays. */
-static bool add_fields(struct native_request *self, PyObject *fields, const char **content_type)
+bool native_request_add_fields(struct native_request *self, PyObject *fields, const char **content_type)
 {
     Py_ssize_t count = PySequence_Fast_GET_SIZE(fields);
     for (Py_ssize_t i = 0; i < count; i++)
@@ -331,7 +332,7 @@ static PyObject *request_reply_http(PyObject *object, PyObject *const *args, Py_
         return NULL;
     }
     long status = PyLong_AsLong(args[0]);
-    if ((status == -1 && PyErr_Occurred()) || !is_open(self))
+    if ((status == -1 && PyErr_Occurred()) || !native_request_is_open(self))
         return NULL;
     if (args[1] != Py_None && !(content_type = PyUnicode_AsUTF8(args[1])))
         return NULL;
@@ -339,12 +340,12 @@ static PyObject *request_reply_http(PyObject *object, PyObject *const *args, Py_
     if (!fields)
         return NULL;
     PyObject *result = NULL;
-    if (add_fields(self, fields, &content_type) &&
+    if (native_request_add_fields(self, fields, &content_type) &&
         PyObject_GetBuffer(args[3], &body, PyBUF_SIMPLE) == 0) {
         int code = manta_request_reply_http(self->request, (int)status, content_type, body.buf,
                                             (size_t)body.len);
         PyBuffer_Release(&body);
-        result = answered(self, code);
+        result = native_request_answered(self, code);
     }
     Py_DECREF(fields);
     return result;
@@ -358,12 +359,12 @@ static PyObject *request_begin(PyObject *object, PyObject *args)
     int status;
     const char *content_type;
     PyObject *given;
-    if (!PyArg_ParseTuple(args, "izO", &status, &content_type, &given) || !is_open(self))
+    if (!PyArg_ParseTuple(args, "izO", &status, &content_type, &given) || !native_request_is_open(self))
         return NULL;
     PyObject *fields = PySequence_Fast(given, "headers are no sequence");
     if (!fields)
         return NULL;
-    bool added = add_fields(self, fields, &content_type);
+    bool added = native_request_add_fields(self, fields, &content_type);
     int code = added ? manta_request_begin(self->request, status ? status : 200, content_type, NULL,
                                            NULL, &error)
                      : -1;
@@ -390,7 +391,7 @@ static PyObject *request_write(PyObject *object, PyObject *part)
 {
     struct native_request *self = (struct native_request *)object;
     Py_buffer view;
-    if (!is_open(self) || PyObject_GetBuffer(part, &view, PyBUF_SIMPLE) < 0)
+    if (!native_request_is_open(self) || PyObject_GetBuffer(part, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     int code = view.len ? manta_request_write(self->request, view.buf, (size_t)view.len) : 0;
     PyBuffer_Release(&view);
@@ -401,9 +402,9 @@ static PyObject *request_write_value(PyObject *object, PyObject *item)
 {
     struct native_request *self = (struct native_request *)object;
     struct native_bytes bytes = {0};
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
-    if (!native_write(state_of(self), &bytes, item) || !is_open(self)) {
+    if (!native_write(state_of(self), &bytes, item) || !native_request_is_open(self)) {
         native_bytes_done(&bytes);
         return NULL;
     }
@@ -420,7 +421,7 @@ static PyObject *request_wait_room(PyObject *object, PyObject *unused)
     struct manta_request *request = self->request;
     int code;
     (void)unused;
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     code = manta_request_wait_room(request, -1);
@@ -432,9 +433,9 @@ static PyObject *request_finish(PyObject *object, PyObject *unused)
 {
     struct native_request *self = (struct native_request *)object;
     (void)unused;
-    if (!is_open(self))
+    if (!native_request_is_open(self))
         return NULL;
-    return answered(self, manta_request_finish(self->request));
+    return native_request_answered(self, manta_request_finish(self->request));
 }
 
 /* ---- the type ---------------------------------------------------------------------------------- */
@@ -446,7 +447,7 @@ static PyObject *request_finish(PyObject *object, PyObject *unused)
 
 static PyGetSetDef GETTERS[] = {
     SLICE(method), SLICE(path), SLICE(query), SLICE(route_prefix), SLICE(content_type),
-    SLICE(request_id), SLICE(model_id), FLAG(is_http), FLAG(stream), FLAG(cancelled), FLAG(begun),
+    SLICE(request_id), SLICE(model_id), FLAG(is_http), FLAG(is_websocket), FLAG(stream), FLAG(cancelled), FLAG(begun),
     {"number", get_number, NULL, NULL, NULL},
     {"open", get_open, NULL, "not answered yet", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
@@ -460,7 +461,7 @@ static PyMemberDef MEMBERS[] = {
 static PyObject *get_scope(PyObject *object, PyObject *unused)
 {
     struct native_request *self = (struct native_request *)object;
-    return is_open(self) ? native_request_scope(self, unused) : NULL;
+    return native_request_is_open(self) ? native_request_scope(self, unused) : NULL;
 }
 
 static PyMethodDef METHODS[] = {
@@ -480,6 +481,11 @@ static PyMethodDef METHODS[] = {
     {"write_value", request_write_value, METH_O, "One item of a stream of values; False: not now."},
     {"wait_room", request_wait_room, METH_NOARGS, "Blocks until write would take something."},
     {"finish", request_finish, METH_NOARGS, "Ends a streamed answer."},
+    {"websocket_accept", native_websocket_accept, METH_VARARGS, "Accepts: subprotocol, headers."},
+    {"websocket_receive", native_websocket_receive, METH_NOARGS, "The next ASGI message, or None."},
+    {"websocket_send", native_websocket_send, METH_O,
+     "str or bytes: True, False (not now), or None when the conversation is over."},
+    {"websocket_close", native_websocket_close, METH_VARARGS, "Ends it: code, reason."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot SLOTS[] = {{Py_tp_traverse, request_traverse}, {Py_tp_clear, request_clear},

@@ -80,6 +80,44 @@ static PyObject *text_of(struct manta_taker_slice slice)
     return PyUnicode_DecodeUTF8(slice.at ? slice.at : "", (Py_ssize_t)slice.size, "replace");
 }
 
+/* What the client offered in Sec-WebSocket-Protocol. */
+static PyObject *make_subprotocols(const struct manta_request *request)
+{
+    static const char NAME[] = "sec-websocket-protocol";
+    struct manta_taker_slice name, value;
+    size_t cursor = 0;
+    PyObject *list = PyList_New(0);
+    while (list && manta_taker_field(request, &cursor, &name, &value)) {
+        const char *at = value.at, *end = at ? at + value.size : at;
+        bool is_it = name.size == sizeof NAME - 1 && !memcmp(name.at, NAME, name.size);
+        while (is_it && list && at < end) {
+            const char *comma = memchr(at, ',', (size_t)(end - at)), *stop = comma ? comma : end;
+            const char *next = comma ? comma + 1 : end;
+            while (at < stop && (*at == ' ' || *at == '\t'))
+                at++;
+            while (stop > at && (stop[-1] == ' ' || stop[-1] == '\t'))
+                stop--;
+            PyObject *text = PyUnicode_DecodeLatin1(at, stop - at, NULL);
+            if (!text || (stop > at && PyList_Append(list, text) < 0))
+                Py_CLEAR(list);
+            Py_XDECREF(text);
+            at = next;
+        }
+    }
+    return list;
+}
+
+/* A websocket may be refused by an answer of the application's own. */
+static bool add_websocket(struct native_request *self, PyObject *scope)
+{
+    struct native_state *state = self->taker->state;
+    const struct native_names *names = &state->names;
+    return put(scope, names->type, Py_NewRef(state->text_websocket)) &&
+           put(scope, names->scheme, Py_NewRef(state->text_ws)) &&
+           put(scope, names->subprotocols, make_subprotocols(self->request)) &&
+           put(scope, names->extensions, Py_BuildValue("{s:{}}", "websocket.http.response"));
+}
+
 PyObject *native_request_scope(struct native_request *self, PyObject *ignored)
 {
     struct native_state *state = self->taker->state;
@@ -92,7 +130,7 @@ PyObject *native_request_scope(struct native_request *self, PyObject *ignored)
     bool made = scope && put(scope, names->type, Py_NewRef(state->text_http)) &&
                 put(scope, names->asgi, PyDict_Copy(state->asgi_version)) &&
                 put(scope, names->http_version, Py_NewRef(version)) &&
-                put(scope, names->method, text_of(look.method)) &&
+                (self->is_websocket || put(scope, names->method, text_of(look.method))) &&
                 put(scope, names->scheme, Py_NewRef(state->text_http)) &&
                 put(scope, names->path, decode_path(look.path)) &&
                 put(scope, names->raw_path, bytes_of(look.path)) &&
@@ -100,7 +138,8 @@ PyObject *native_request_scope(struct native_request *self, PyObject *ignored)
                 put(scope, names->root_path, text_of(root_path_of(look.route_prefix))) &&
                 put(scope, names->headers, make_headers(self->request)) &&
                 put(scope, names->client, Py_NewRef(Py_None)) &&
-                put(scope, names->server, Py_NewRef(Py_None));
+                put(scope, names->server, Py_NewRef(Py_None)) &&
+                (!self->is_websocket || add_websocket(self, scope));
     if (!made)
         Py_CLEAR(scope);
     return scope;

@@ -33,7 +33,7 @@ enum {
 
 /* The last moment of it: calls made for it may outlive it and only lose their parent; what it kept
  * on the heap is freed behind the answer, which may lie there. */
-static struct keep_block *request_leave(struct manta_request *request)
+struct keep_block *request_leave(struct manta_request *request)
 {
     struct list_link *link;
     while ((link = list_first(&request->children)))

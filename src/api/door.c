@@ -344,6 +344,8 @@ static bool act(struct manta_taker *taker, const struct taker_event *event,
         break;
     case TAKER_BODY:
         ret_event->type = MANTA_TAKER_BODY;
+        if (request)
+            request_on_body(request);
         break;
     case TAKER_CONFIGURE:
         ret_event->type = MANTA_TAKER_CONFIGURE;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * door_look: a request as it came, for runners that make their own objects of it: slices of what was
- * received, no copies.  And handles by name, which such a runner's users make at any time.
+ * door_look: a request as it came, for runners that make their own objects of it: slices of what
+ * was received, no copies.  And handles by name, which such a runner's users make at any time.
  */
 #include "call.h"
 #include "door.h"
@@ -17,7 +17,8 @@ void manta_taker_look(const struct manta_request *request, struct manta_taker_he
 {
     const struct taker_request *taken = request->taken;
     *ret_head = (struct manta_taker_head){
-        .is_http = taken->kind == WIRE_KIND_HTTP,
+        .is_http = taken->kind != WIRE_KIND_CALL,
+        .is_websocket = taken->kind == WIRE_KIND_WEBSOCKET,
         .stream = taken->stream,
         .http_minor = taken->http_minor,
         .method = slice_of(taken->method),

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "conversation.h"
 #include "door.h"
 #include "ensure.h"
 #include "log.h"
@@ -53,7 +54,7 @@ static const char *request_string(struct manta_request *request, struct bytes by
 
 bool manta_request_is_http(const struct manta_request *request)
 {
-    return request->taken->kind == WIRE_KIND_HTTP;
+    return request->taken->kind != WIRE_KIND_CALL;
 }
 
 const char *manta_request_method(struct manta_request *request)
@@ -314,6 +315,12 @@ void manta_request_on_cancel(struct manta_request *request, void (*cancelled)(vo
     if (request->taken->cancelled)
         request_on_cancelled(request);
     runtime_leave(runtime, nested);
+}
+
+void request_on_body(struct manta_request *request)
+{
+    if (request->conversation)
+        conversation_on_arrival(request->conversation);
 }
 
 void request_on_cancelled(struct manta_request *request)

@@ -20,6 +20,7 @@
 
 struct manta_call;
 struct manta_replica;
+struct conversation;
 struct models_use;
 
 enum request_state { REQUEST_TAKEN, REQUEST_BEGUN /* streamed answer */ };
@@ -40,9 +41,10 @@ struct manta_request {
     void *cancelled_owner;
     void (*room)(void *owner);
     void *room_owner;
-    bool room_wanted; /* a write was refused since the last room */
-    void *owner;      /* the runner's (manta_taker_set_owner) */
-    struct models_use *models; /* those that it holds */
+    bool room_wanted;                  /* a write was refused since the last room */
+    void *owner;                       /* the runner's (manta_taker_set_owner) */
+    struct models_use *models;         /* those that it holds */
+    struct conversation *conversation; /* of a websocket that was accepted */
 };
 
 /* Makes the public request for a taken one (helm held); null: memory. */
@@ -54,6 +56,10 @@ int request_adopt(struct manta_request *parent, struct manta_call *call,
 /* Events of the taker (helm held).  The request may be gone afterwards: callbacks may answer it. */
 void request_on_cancelled(struct manta_request *request);
 void request_on_room(struct manta_request *request);
+void request_on_body(struct manta_request *request);
+/* It is about to be answered: what it kept on the heap, to be freed behind the answer (helm held).
+ */
+struct keep_block *request_leave(struct manta_request *request);
 /* Ends it with an error, whatever its state (helm held). */
 void request_abort(struct manta_request *request, int code, struct bytes text);
 

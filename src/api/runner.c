@@ -13,6 +13,7 @@
 
 #include "bytes.h"
 #include "helm.h"
+#include <manta/websocket.h>
 #include "mem.h"
 
 static manta_call_function *find_method(const struct runner *runner, struct bytes method)
@@ -37,9 +38,22 @@ static void refuse_method(struct runner *runner, struct manta_request *request)
                        names);
 }
 
+static void take_websocket(struct runner *runner, struct manta_request *request)
+{
+    static const char TEXT[] = "this deployment takes no websockets";
+    if (runner->deployment.websocket)
+        runner->deployment.websocket(runner->state, request);
+    else
+        manta_request_reply_http(request, 501, "text/plain; charset=utf-8", TEXT, sizeof TEXT - 1);
+}
+
 static void call_one(struct runner *runner, struct manta_request *request)
 {
     manta_call_function *call = runner->deployment.call;
+    if (manta_request_is_websocket(request)) {
+        take_websocket(runner, request);
+        return;
+    }
     if (!manta_request_is_http(request)) {
         size_t length;
         const char *at = manta_taker_method(request, &length);

@@ -240,6 +240,7 @@ struct manta_taker_head {
     bool stream; /* the caller takes the answer in parts */
     int http_minor;
     struct manta_taker_slice method, path, query, route_prefix, content_type, request_id, model_id, body;
+    bool is_websocket; /* <manta/websocket.h>; is_http too */
 };
 /* The head of a request, and its body as far as it has come, without a copy. */
 MANTA_EXPORT void manta_taker_look(const struct manta_request *request, struct manta_taker_head *ret_head);

@@ -20,6 +20,7 @@ from manta._private import http_result, native_errors
 from manta._private.names import DeploymentID
 from manta._private.native_transport import ACCEPTS_PICKLES, HTTP_SESSION, ROUTE, SESSION, current
 from manta._private.replica_http import Exchange
+from manta._private.replica_websocket import Conversation
 from manta._private.user_code import UserCode, is_asgi
 from manta.exceptions import RayTaskError
 from manta.serve.context import _RequestContext, _serve_request_context
@@ -55,6 +56,11 @@ class Requests:
 
     def begin(self, request: Any) -> None:
         """Called by the turn for each request."""
+        if request.is_websocket:
+            conversation = Conversation(request, self._loop)
+            task = self._start(self._serve_websocket(conversation), self._variables.copy())
+            conversation.attend(task)
+            return
         if request.is_http:
             work = self._serve_http(request)
         elif request.stream:
@@ -166,6 +172,23 @@ class Requests:
                 await self._serve_plain(exchange)
         except BaseException as error:
             self._fail_http(exchange, error)
+
+    async def _serve_websocket(self, conversation: Conversation) -> None:
+        request = conversation.request
+        try:
+            self._enter(request, request.route_prefix)
+            target = self._code.callable
+            if is_asgi(target):
+                await target(conversation.scope, conversation.receive, conversation.send)
+                conversation.check_ended()
+            else:
+                request.reply_http(
+                    501, "text/plain", (), b"Only an ASGI application (serve.ingress) takes websockets."
+                )
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self._log("websocket failed", error)
+            conversation.fail(error)
 
     async def _serve_plain(self, exchange: Exchange) -> None:
         method = self._async_method("__call__")

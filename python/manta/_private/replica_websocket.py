@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One websocket inside a replica, in ASGI's words.
+
+Messages wait in Manta's window until the application receives them, so that one that is slow slows
+its client down.  As in Ray Serve an application is cancelled when the client leaves before it is
+accepted; from then on it is told by ``websocket.disconnect``, and what it sends after that is
+dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Generator
+from typing import Any, Optional
+
+from manta._private import native_errors
+
+native = native_errors.native
+
+_CONNECTING, _ANSWERING, _ACCEPTED, _ENDED = range(4)
+_NORMAL, _ABNORMAL = 1000, 1006
+
+
+class _News:
+    """What one task awaits until something has happened.
+
+    A future whose ``tell`` takes the waiting task's next step at once instead of on the loop's next
+    round: what is done for all requests of a turn is sent together at its end.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_loop", "_told", "_variables")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asyncio_future_blocking = False
+        self._callback: Optional[Callable[[Any], None]] = None
+        self._variables: Optional[contextvars.Context] = None
+        self._told = False
+        self._cancelled = False
+
+    def tell(self) -> None:
+        if self._told:
+            return
+        self._told = True
+        callback, self._callback = self._callback, None
+        if callback is None:
+            return
+        if self._variables is None:
+            callback(self)
+        else:
+            self._variables.run(callback, self)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self._told:
+            self._asyncio_future_blocking = True
+            yield self
+        if self._cancelled:
+            raise asyncio.CancelledError()
+
+    # What a task asks of a future.
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(
+        self, callback: Callable[[Any], None], *, context: Optional[contextvars.Context] = None
+    ) -> None:
+        self._callback, self._variables = callback, context
+
+    def result(self) -> None:
+        if self._cancelled:
+            raise asyncio.CancelledError()
+
+    def done(self) -> bool:
+        return self._told
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self, msg: Any = None) -> bool:
+        """A task that is cancelled steps from the loop, never inside the one that cancels it."""
+        if self._told or self._cancelled:
+            return False
+        self._cancelled = True
+        self._loop.call_soon(self.tell)
+        return True
+
+
+class Conversation:
+    """Scope, receive and send of one websocket."""
+
+    __slots__ = ("_close_code", "_headers", "_loop", "_state", "_status", "_task", "request", "scope")
+
+    def __init__(self, request: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.request = request
+        self.scope: dict[str, Any] = request.scope()
+        self._loop = loop
+        self._state = _CONNECTING
+        self._task: Optional[asyncio.Task[None]] = None
+        self._status = 0
+        self._headers: Any = ()
+        self._close_code = _NORMAL
+
+    def attend(self, task: asyncio.Task[None]) -> None:
+        """Its task has begun; a client that leaves now cancels it."""
+        if self._state < _ACCEPTED and not task.done():
+            self._task = task
+            self.request.on_cancel = task.cancel
+
+    # What comes.
+
+    async def receive(self) -> dict[str, Any]:
+        if self._state == _CONNECTING:
+            self._state = _ANSWERING
+            return {"type": "websocket.connect"}
+        request = self.request
+        while request.open and self._state != _ENDED:
+            if self._state == _ACCEPTED:
+                message: Optional[dict[str, Any]] = request.websocket_receive()
+                if message is not None:
+                    return message
+            await self._wait_for("on_body")
+        return {"type": "websocket.disconnect", "code": self._close_code, "reason": ""}
+
+    async def _wait_for(self, event: str) -> None:
+        news = _News(self._loop)
+        setattr(self.request, event, news.tell)
+        try:
+            await news
+        finally:
+            if self.request.open:
+                setattr(self.request, event, None)
+
+    # What goes.
+
+    async def send(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "websocket.send":
+            await self._send_message(message)
+        elif kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            self._close(message.get("code", _NORMAL), message.get("reason") or "")
+        elif kind == "websocket.http.response.start":
+            self._expect(kind, self._state < _ACCEPTED and not self._status)
+            self._status = message["status"]
+            self._headers = message.get("headers") or ()
+        elif kind == "websocket.http.response.body":
+            await self._send_body(message)
+        else:
+            raise RuntimeError(f"A websocket does not take the ASGI message '{kind}'.")
+
+    def _expect(self, kind: str, allowed: bool) -> None:
+        if not allowed:
+            states = ("before it is accepted", "before it is accepted", "once it is accepted", "after its end")
+            raise RuntimeError(f"The ASGI message '{kind}' came {states[self._state]}.")
+
+    def _accept(self, message: dict[str, Any]) -> None:
+        self._expect("websocket.accept", self._state < _ACCEPTED and not self._status)
+        self._state = _ACCEPTED
+        self.request.on_cancel = None
+        self.request.websocket_accept(message.get("subprotocol"), message.get("headers") or ())
+
+    async def _send_message(self, message: dict[str, Any]) -> None:
+        self._expect("websocket.send", self._state >= _ACCEPTED)
+        request = self.request
+        content = message.get("bytes")
+        if content is None:
+            content = message["text"]
+        while request.open:
+            if request.websocket_send(content) is not False:
+                return
+            await self._wait_for("on_room")
+
+    def _close(self, code: int, reason: str) -> None:
+        if self._state < _ACCEPTED:
+            self._expect("websocket.close", not self._status)
+            self._state = _ENDED
+            self._close_code = _ABNORMAL
+            self.request.reply_http(403, "text/plain; charset=utf-8", (), b"")
+        elif self._state == _ACCEPTED:
+            self.request.websocket_close(code, reason)
+            self._state = _ENDED
+            self._close_code = code
+
+    async def _send_body(self, message: dict[str, Any]) -> None:
+        """The application's own answer to a client that it does not accept."""
+        kind, request = message["type"], self.request
+        self._expect(kind, self._state < _ACCEPTED and bool(self._status))
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if not request.begun and not more:
+            request.reply_http(self._status, None, self._headers, body)
+        else:
+            if not request.begun:
+                request.begin(self._status, None, self._headers)
+            while not request.write(body):
+                await self._wait_for("on_room")
+            if not more:
+                request.finish()
+        if not more:
+            self._state = _ENDED
+            self._close_code = _ABNORMAL
+
+    # The end.
+
+    def check_ended(self) -> None:
+        """An application that returned has closed; else it is closed for it."""
+        if not self.request.open:
+            return
+        if self._state < _ACCEPTED:
+            raise RuntimeError("The ASGI application returned without an answer to the websocket.")
+        self._close(_NORMAL, "")
+
+    def fail(self, error: BaseException) -> None:
+        """Before it is accepted that is an answer of status 500, afterwards a close with 1011."""
+        request = self.request
+        if not request.open:
+            return
+        if isinstance(error, asyncio.CancelledError) and request.cancelled:
+            request.fail(native.ECANCELLED, "the client left")
+        elif request.begun:
+            request.fail(native.EUSER, f"{type(error).__name__}: {error}")
+        else:
+            request.reply_http(500, "text/plain; charset=utf-8", (), b"Internal Server Error")
+        self._state = _ENDED
