@@ -7,7 +7,7 @@
 # ends.  On a system without dpkg the list is only mentioned and the build is left to find out.
 
 packages_build=(gcc g++ meson ninja-build pkg-config libuv1-dev libmsgpack-dev libxxhash-dev
-                libjansson-dev libsqlite3-dev libwslay-dev zlib1g-dev nettle-dev libdlpack-dev libcriterion-dev libxgboost-dev libpng-dev
+                libjansson-dev libsqlite3-dev libyaml-dev libwslay-dev zlib1g-dev nettle-dev libdlpack-dev libcriterion-dev libxgboost-dev libpng-dev
                 python3)
 packages_test=(python3-pytest)
 packages_browser=(chromium)
