@@ -5,7 +5,9 @@ import asyncio
 import threading
 
 import pytest
+from manta._private import reply as reply_module
 from manta._private.reply import Reply, StreamReply
+from manta.exceptions import GetTimeoutError
 
 
 def in_thread(function):
@@ -158,3 +160,36 @@ def test_push_tells_that_nobody_reads():
     reply = StreamReply()
     reply.cancel()
     assert reply.push(1) is False
+
+
+def test_a_wait_that_the_transport_did_not_end_in_time_is_not_begun_again():
+    reply, waits = Reply(), []
+    reply.block = waits.append
+    with pytest.raises(GetTimeoutError) as caught:
+        reply.wait(0.0)
+    assert isinstance(caught.value, TimeoutError)
+    assert waits == [0.0]
+
+
+def test_the_time_that_the_transport_waited_counts(monkeypatch):
+    now, left = [100.0], []
+
+    class Clock:
+        @staticmethod
+        def monotonic():
+            return now[0]
+
+    class Event:
+        set = staticmethod(lambda: None)
+
+        @staticmethod
+        def wait(timeout_s):
+            left.append(timeout_s)
+
+    reply = Reply()
+    monkeypatch.setattr(reply_module, "time", Clock)
+    monkeypatch.setattr(reply_module.threading, "Event", Event)
+    reply.block = lambda timeout_s: now.__setitem__(0, now[0] + timeout_s)
+    with pytest.raises(GetTimeoutError):
+        reply.wait(5.0)
+    assert left == [0.0]

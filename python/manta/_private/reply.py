@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from manta.exceptions import GetTimeoutError
 
 _MOST_ITEMS = 256  # of a stream, not read yet
 
@@ -104,6 +106,7 @@ class Reply:
 
     def wait(self, timeout_s: float | None) -> Any:
         """Block the thread."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
         block, self.block = self.block, None
         if block is not None and not self._done:
             block(timeout_s)
@@ -111,8 +114,8 @@ class Reply:
         if not self._done:
             ended = threading.Event()
             self.add_done_callback(ended.set)
-            if not ended.wait(timeout_s):
-                raise TimeoutError("Timed out waiting for result.")
+            if not ended.wait(None if end is None else max(0.0, end - time.monotonic())):
+                raise GetTimeoutError("Timed out waiting for result.")
         return self.outcome()
 
     async def wait_async(self) -> Any:
