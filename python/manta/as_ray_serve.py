@@ -42,7 +42,7 @@ def _run_file(path: str) -> None:
     module.__file__ = os.path.abspath(path)
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
-    exec(compile(source, path, "exec"), module.__dict__)
+    exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
 
 
 def main(words: list[str]) -> int:

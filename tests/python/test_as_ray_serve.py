@@ -145,6 +145,12 @@ def test_wrong_words_on_the_command_line_are_told(words, told):
     assert told in run.stderr
 
 
+def test_the_program_is_compiled_as_if_it_stood_alone(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text("def f(x: int): pass\nprint(f.__annotations__['x'] is int)\n")
+    assert program(["-m", "manta.as_ray_serve", script]).stdout == "True\n"
+
+
 def test_an_error_of_the_program_is_the_programs(tmp_path):
     script = tmp_path / "program.py"
     script.write_text("from ray import serve\nraise KeyError('its own')\n")
