@@ -6,12 +6,10 @@ They are read once, at import.  Which there are, and by which names, stands in `
 
 from __future__ import annotations
 
-import logging
+from manta._private import environment, log
 
-from manta._private import environment
-
-LOGGER_NAME = "manta.serve"
-logger = logging.getLogger(LOGGER_NAME)
+LOGGER_NAME = log.NAME
+logger = log.get()
 
 DEFAULT_APP_NAME = "default"
 DEFAULT_HTTP_HOST = environment.text("DEFAULT_HTTP_HOST") or "127.0.0.1"

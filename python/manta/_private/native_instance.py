@@ -83,7 +83,8 @@ def connect(start: bool, options: Optional[dict[str, Any]]) -> Optional[NativeIn
             return None
         native_limits.check_start(options or {})
         joined = _start(options or {})
-        return NativeInstance(joined, NativeTransport(joined), is_private=True)
+        host = ((options or {}).get("http_options") or {}).get("host") or DEFAULT_HTTP_HOST
+        return NativeInstance(joined, NativeTransport(joined), is_private=True, host=host)
     return NativeInstance(joined, NativeTransport(joined))
 
 
@@ -117,10 +118,15 @@ class NativeInstance(instance.Instance):
     """An instance that this process started, joined, or is a part of."""
 
     def __init__(
-        self, joined: Optional[Any], transport: NativeTransport, is_private: bool = False
+        self,
+        joined: Optional[Any],
+        transport: NativeTransport,
+        is_private: bool = False,
+        host: str = DEFAULT_HTTP_HOST,
     ) -> None:
         self._joined = joined
         self.is_private = is_private
+        self._host = host
         self.transport = transport
         if joined is not None:
             threading.Thread(
@@ -143,13 +149,22 @@ class NativeInstance(instance.Instance):
     ) -> None:
         whole = [(app.name, app.route_prefix, document_of(app), None) for app in apps]
         try:
-            _interruptibly(self._asked().apply, (whole, False, wait_running, None))
+            _interruptibly(self._asked().apply, (whole, False, wait_running, logger.info))
         except DeployError as error:
             if error.code == native.EEXISTS:
                 raise RayServeException(str(error)) from None
             if error.code == native.EDEPLOYFAILED:
                 raise DeployError(error.code, self._failure([a.name for a in apps], error)) from None
             raise
+        if wait_running:
+            for app in apps:
+                self._say_ready(app)
+
+    def _say_ready(self, app: BuiltApplication) -> None:
+        """The line that people wait for; whoever has one of its own filters it by ``is_ready``."""
+        port = self.http_port
+        where = f" at http://{self._host}:{port}{app.route_prefix}" if port > 0 and app.route_prefix else ""
+        logger.info(f"Application '{app.name}' is ready{where}.", extra={"is_ready": True})
 
     def _failure(self, names: Sequence[str], error: DeployError) -> str:
         """Which of them failed, and why."""

@@ -120,6 +120,8 @@ class Replica:
         gc.collect()
         if constants.FREEZE_GC_ON_STARTUP:
             gc.freeze()
+        else:
+            gc.unfreeze()  # What a zygote froze.
         if _has_models(self._code.callable):
             self._taker.models([])  # From now on senders look for the replica that has a model.
         self._taker.ready()
@@ -235,14 +237,21 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _set_logging(taker: Any) -> None:
-    from manta._private.constants import LOGGER_NAME
+def _set_output(taker: Any, document: dict[str, Any], arguments: list[str]) -> None:
+    """What user code logs and prints: to the replica's log, and where the person looks, at once."""
+    from manta._private import log
 
-    for name in (LOGGER_NAME, "ray.serve"):
-        logger = logging.getLogger(name)
-        logger.addHandler(LogHandler(taker))
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    who = f"{document['application']}_{document['deployment']} {document['id']}"
+    log.add_to_replica(LogHandler(taker), who, "--log-to-stderr" in arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+
+def _join_where_we_belong(arguments: list[str]) -> None:
+    """User code that asks for handles, or starts programs that do, means the instance around it."""
+    directory = arguments[arguments.index("--instance") + 1]
+    os.environ["MANTA_INSTANCE"] = os.path.basename(directory)
 
 
 def main(arguments: list[str]) -> int:
@@ -252,12 +261,13 @@ def main(arguments: list[str]) -> int:
     except native.Error as error:
         print(f"manta: {error.args[1]}", file=sys.stderr)
         return 1
+    _join_where_we_belong(arguments)
     document = taker.document()
 
     from manta._private import surroundings
 
     surroundings.enter(document["options"])
-    _set_logging(taker)
+    _set_output(taker, document, arguments)
 
     from manta._private import native_instance
 

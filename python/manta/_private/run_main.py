@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any, Optional
 
-from manta._private import app_builder, import_path, instance
+from manta._private import app_builder, import_path, instance, log
 from manta.serve import api
 from manta.serve.exceptions import RayServeException
 
@@ -110,6 +110,7 @@ def main(words: list[str]) -> int:
     """The whole command; the exit status."""
     given = _parser().parse_args(words)
     prefix = given.route_prefix or None
+    log.show_as_command()
     try:
         app = _load(given)
         found, joined = _join(given)

@@ -8,12 +8,13 @@ they run, in ``manta._private.graph``.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, List, Optional, Union
 
-from manta._private import constants, graph, instance
+from manta._private import constants, graph, instance, log
 from manta._private import ingress as ingress_classes
 from manta._private.constants import DEFAULT_APP_NAME, logger
 from manta._private.decorator import deployment
@@ -85,6 +86,7 @@ def start(
         proxy_location, http_options, grpc_options, logging_config, tracing_config,
         controller_options,
     )  # fmt: skip
+    log.show(f"serve {os.getpid()}", (options.get("logging_config") or {}).get("log_level"))
     instance.join(start=True, options=options)
 
 
@@ -178,6 +180,7 @@ def _run_many(
     if _local_testing_mode:
         return [_run_here(target) for target in targets]
     built = [_build(target) for target in targets]
+    log.show(f"serve {os.getpid()}")
     found = instance.join(start=True, options=_start_options(controller_options))
     if found is None:
         raise RayServeException("The instance could not be started.")

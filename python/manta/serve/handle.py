@@ -12,6 +12,7 @@ requests and reads the replies.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 import warnings
@@ -79,11 +80,23 @@ class InitOptions:
 
 
 def _in_event_loop() -> bool:
+    """Whether waiting in this thread would hold up an event loop.
+
+    A notebook's own loop does not count: it runs one cell after the other, and answers arrive in
+    other threads.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
-    return True
+    return not _in_notebook_cell()
+
+
+def _in_notebook_cell() -> bool:
+    if "ipykernel" not in sys.modules or threading.current_thread() is not threading.main_thread():
+        return False
+    kernel = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    return kernel is not None and kernel.initialized()
 
 
 def _find_transport(deployment: DeploymentID) -> Transport:
