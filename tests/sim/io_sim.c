@@ -264,7 +264,7 @@ int64_t loop_now_ns(const struct loop *loop)
 
 int64_t loop_wall_ns(const struct loop *loop)
 {
-    return INT64_C(1700000000000000000) + sim_now_ns();
+    return sim_wall_ns();
 }
 
 int64_t loop_refresh_now_ns(struct loop *loop)

@@ -56,6 +56,7 @@ struct sim_process {
     uint32_t descriptor_count; /* open */
     uint32_t descriptor_limit; /* at most; UINT32_MAX: none */
     int64_t stopped_until_ns;  /* takes no turn before */
+    int64_t isolated_until_ns; /* nothing passes between it and another process before */
     int64_t busy_until_ns;     /* the last turn lasts until then */
     int64_t latency_ns;        /* of its next turn */
     bool doomed;               /* ends with this turn: what it still writes is lost */
@@ -97,6 +98,11 @@ void sim_leave(void);
 struct sim_process *sim_current(void);
 /* SIGSTOP until then. */
 void sim_process_stop(struct sim_process *process, int64_t until_ns);
+/* Cut off from every other process until then. */
+void sim_process_isolate(struct sim_process *process, int64_t until_ns);
+/* The wall clock goes ahead or back; the monotonic one knows nothing of it. */
+void sim_wall_jump(int64_t by_ns);
+int64_t sim_wall_ns(void);
 void sim_process_signal(struct sim_process *process, int signal_number);
 
 /* ---- connections ---- */
@@ -113,6 +119,9 @@ void sim_reset(int descriptor);
 /* Nothing arrives at either end of a random local connection of `process` until then; false: it has
  * none. */
 bool sim_stall(struct sim_process *process, int64_t until_ns);
+/* Both ends of a random local connection that `process` accepted find it broken, and what was on its
+ * way is lost; false: it has none. */
+bool sim_cut(struct sim_process *process);
 void sim_stall_descriptor(int descriptor, int64_t until_ns);
 /* "proxy-1>r4" for a stream that the tap was told of. */
 const char *sim_stream_name(const void *stream);

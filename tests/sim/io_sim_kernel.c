@@ -19,11 +19,13 @@
 #include "mem.h"
 
 enum { SIM_EVENTS_FIRST = 64, SIM_LATE_ONE_IN = 64 };
+static const int64_t WALL_FIRST = 1700000000 * INT64_C(1000000000);
 
 static struct sim {
     struct sim_config config;
     struct rng rng;
     int64_t now_ns;
+    int64_t wall_ns; /* of the wall clock at time 0 */
     uint64_t event_order;
     uint32_t process_number;
     struct list processes;
@@ -35,7 +37,7 @@ static struct sim {
 
 void sim_begin(const struct sim_config *config, uint64_t seed)
 {
-    sim = (struct sim){.config = *config, .now_ns = 1000000000};
+    sim = (struct sim){.config = *config, .now_ns = 1000000000, .wall_ns = WALL_FIRST};
     rng_init(&sim.rng, seed);
     list_init(&sim.processes);
     int bad = heap_reserve(&sim.events, SIM_EVENTS_FIRST);
@@ -130,6 +132,22 @@ void sim_process_stop(struct sim_process *process, int64_t until_ns)
 {
     if (process->stopped_until_ns < until_ns)
         process->stopped_until_ns = until_ns;
+}
+
+void sim_process_isolate(struct sim_process *process, int64_t until_ns)
+{
+    if (process->isolated_until_ns < until_ns)
+        process->isolated_until_ns = until_ns;
+}
+
+void sim_wall_jump(int64_t by_ns)
+{
+    sim.wall_ns += by_ns;
+}
+
+int64_t sim_wall_ns(void)
+{
+    return sim.wall_ns + sim.now_ns;
 }
 
 void sim_process_signal(struct sim_process *process, int signal_number)

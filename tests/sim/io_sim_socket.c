@@ -433,25 +433,41 @@ void sim_stall_descriptor(int descriptor, int64_t until_ns)
         stall(stream->peer, until_ns);
 }
 
-bool sim_stall(struct sim_process *process, int64_t until_ns)
+/* A random local connection of the process, perhaps only of those that it accepted; -1: none. */
+static int some_connection(const struct sim_process *process, bool accepted)
 {
     uint32_t count = 0;
     for (int pass = 0; pass < 2; pass++) {
         uint32_t chosen = count ? (uint32_t)sim_between(1, count) : 0;
         for (uint32_t i = 0, seen = 0; i < sockets.count; i++) {
             const struct row *row = &sockets.rows[i];
-            bool local = row->object && row->process == process &&
-                         row->object->kind == SIM_STREAM &&
-                         ((struct sim_stream *)row->object)->local;
-            if (!local || (pass == 1 && ++seen != chosen))
+            const struct sim_stream *stream = (struct sim_stream *)row->object;
+            if (!row->object || row->process != process || row->object->kind != SIM_STREAM ||
+                !stream->local || (accepted && (stream->connector || !stream->peer)))
                 continue;
             if (pass == 0)
                 count++;
-            else
-                sim_stall_descriptor((int)i + SIM_FIRST_DESCRIPTOR, until_ns);
+            else if (++seen == chosen)
+                return (int)i + SIM_FIRST_DESCRIPTOR;
         }
     }
-    return count > 0;
+    return -1;
+}
+
+bool sim_stall(struct sim_process *process, int64_t until_ns)
+{
+    int descriptor = some_connection(process, false);
+    if (descriptor >= 0)
+        sim_stall_descriptor(descriptor, until_ns);
+    return descriptor >= 0;
+}
+
+bool sim_cut(struct sim_process *process)
+{
+    int descriptor = some_connection(process, true);
+    if (descriptor >= 0)
+        sim_reset(descriptor);
+    return descriptor >= 0;
 }
 
 const char *sim_stream_name(const void *stream)

@@ -134,12 +134,26 @@ static int64_t latest(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* Before that nothing that came is seen. */
+static int64_t held_until_ns(const struct sim_stream *stream)
+{
+    const struct sim_stream *peer = stream->peer;
+    int64_t until_ns = stream->stalled_until_ns;
+    if (!stream->local)
+        return until_ns;
+    if (stream->process)
+        until_ns = latest(until_ns, stream->process->isolated_until_ns);
+    if (peer && peer->process)
+        until_ns = latest(until_ns, peer->process->isolated_until_ns);
+    return until_ns;
+}
+
 int64_t sim_stream_read_ns(const struct sim_stream *stream)
 {
     int64_t at_ns = stream->end_ns;
     if (!list_empty(&stream->in))
         at_ns = list_entry(stream->in.head.next, struct sim_segment, link)->at_ns;
-    return at_ns == SIM_NEVER ? SIM_NEVER : latest(at_ns, stream->stalled_until_ns);
+    return at_ns == SIM_NEVER ? SIM_NEVER : latest(at_ns, held_until_ns(stream));
 }
 
 /* The peer is gone and this end may know. */
@@ -239,7 +253,7 @@ ssize_t sim_stream_read(struct sim_stream *stream, void *at, size_t size,
     size_t taken = 0;
     *ret_passed = NULL;
     ensure(stream->process == sim_current() && size > 0);
-    if (stream->stalled_until_ns > sim_now_ns())
+    if (held_until_ns(stream) > sim_now_ns())
         return -EAGAIN;
     if (size > 1 && sim_one_in(sim_configuration()->short_one_in))
         size = (size_t)sim_between(1, (int64_t)(size < 4096 ? size : 4096));

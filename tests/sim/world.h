@@ -155,6 +155,9 @@ struct world_replica {
     uint32_t allowed; /* R2: most that may be accepted now */
     bool woken;       /* the taker has something */
     bool fails_to_start, reported_failure;
+    bool deaf;       /* ignores that it is to end */
+    bool hangs;      /* its constructor never returns */
+    bool is_serving; /* it has said that it is ready */
     int64_t report_until_ns;
     struct loop_turn turn;
     struct loop_timer timer; /* the constructor */
@@ -257,6 +260,8 @@ struct world {
     uint32_t client_count, clients_done;
     uint32_t answers_good, answers_other, answers_none; /* of clients, for the last line */
     struct sim_event fault_event, calm_event;
+    int64_t disk_full_until_ns, node_away_until_ns;
+    struct sim_event list_event; /* a list that the next node answers */
     int64_t descriptors_ns;   /* last moment when a proxy was short of descriptors */
     int64_t replica_ended_ns; /* last moment when a replica's process ended */
 };
@@ -279,6 +284,7 @@ uint64_t world_size(struct world *world, uint64_t most);
 
 /* world_node.c */
 void world_node_begin(struct world *world);
+int64_t world_node_ns(const struct world *world); /* when there is a node: now, or later */
 void world_node_end(struct world *world);
 void world_node_reap(struct world *world, struct sim_process *process); /* after its turn */
 struct engine *world_engine_new(struct loop *loop, struct channel_set *channels, const char *node,
@@ -299,6 +305,7 @@ struct world_replica *world_replica_start(struct world *world, uint64_t id, uint
                                           const struct world_app *options);
 void world_replica_end(struct world_replica *replica);
 void world_replica_crash(struct world_replica *replica); /* outside of its turn */
+void world_replica_say_health(struct world_replica *replica, bool healthy); /* outside of its turn */
 void world_replica_call_over(struct world_call *call);
 
 /* world_user.c */
@@ -316,6 +323,7 @@ bool world_body_equal(uint32_t key, uint64_t at, struct bytes bytes);
 void world_command_begin(struct world *world);
 void world_command_end(struct world *world);
 void world_command_deploy(struct world *world, uint32_t app); /* as apps[app] says, or deleted */
+void world_command_apply(struct world *world);                /* all of them, as a whole target */
 void world_command_shut_down(struct world *world);
 bool world_command_idle(const struct world *world); /* every operation has its outcome */
 

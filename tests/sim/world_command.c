@@ -3,9 +3,10 @@
  * world_command: deploys and deletes applications and shuts the instance down, as a command would:
  * over the wire, as a peer of the controller.
  *
- * What an application should be stands in world->apps; an operation says that.  One is asked at a
- * time per application; when the controller is lost before it said the outcome, or could not store
- * the target, it is asked again.
+ * What an application should be stands in world->apps; an operation says that, of one application
+ * or of all (a whole target).  One is asked at a time per application, in haste several; when the
+ * controller is lost before it said the outcome of the newest, or could not store the target, it is
+ * asked again.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,12 +18,26 @@
 #include "wire.h"
 #include "world.h"
 
-enum { RETRY_MS = 30, SHUTDOWN = WORLD_APPS, OPERATIONS, FRAME_MOST = 1 << 20 };
+enum {
+    RETRY_MS = 30,
+    SHUTDOWN = WORLD_APPS,
+    WHOLE,
+    OPERATIONS,
+    OPEN_MOST = 4,
+    FRAME_MOST = 1 << 20
+};
+
+struct asked { /* has no outcome yet */
+    uint32_t number;
+    uint64_t versions[WORLD_APPS]; /* that were asked for; 0: none */
+    uint32_t wishes[WORLD_APPS];   /* `wanted` of each application by then */
+};
 
 struct operation {
     uint32_t wanted, sent, done; /* how often something else was wanted, asked for, settled */
     int64_t again_ns;            /* not before */
-    uint64_t version;            /* that was asked for; 0: none */
+    struct asked open[OPEN_MOST];
+    uint32_t open_count;
 };
 
 struct world_command {
@@ -53,7 +68,7 @@ static void put_hello(struct world_command *command)
     put(command, at, wire_hello_write(&hello, 0, 0, false, at));
 }
 
-/* The document that world_node.c reads back. */
+/* An application's document; in it the one that world_node.c reads back. */
 static void write_target(struct text *out, const struct world_app *app, uint32_t index)
 {
     char document[160];
@@ -90,6 +105,34 @@ static void put_deploy(struct world_command *command, uint32_t index, uint64_t s
             (unsigned long long)app->version, app->replicas, app->max_ongoing);
 }
 
+static void put_apply(struct world_command *command, uint64_t stream)
+{
+    struct world *world = command->world;
+    struct text documents[WORLD_APPS], whole;
+    struct target_app rows[WORLD_APPS];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < WORLD_APPS; i++) {
+        const struct world_app *app = &world->apps[i];
+        text_init(&documents[i], FRAME_MOST);
+        if (!app->wanted)
+            continue;
+        write_target(&documents[i], app, i);
+        rows[count++] = (struct target_app){.name = bytes_of_string(app->name),
+                                            .route_prefix = bytes_of_string(app->route),
+                                            .document = text_bytes(&documents[i])};
+    }
+    text_init(&whole, FRAME_MOST);
+    target_write_whole(&whole, rows, count);
+    struct wire_apply frame = {.declarative = 1, .body = text_bytes(&whole)};
+    uint8_t *at = mem_new(wire_apply_size(&frame));
+    put(command, at, wire_apply_write(&frame, 0, stream, false, at));
+    mem_free(at);
+    text_done(&whole);
+    for (uint32_t i = 0; i < WORLD_APPS; i++)
+        text_done(&documents[i]);
+    sim_say("deploys a whole target of %u applications", count);
+}
+
 static void put_delete(struct world_command *command, uint32_t index, uint64_t stream)
 {
     uint8_t at[256];
@@ -106,19 +149,45 @@ static void put_shutdown(struct world_command *command, uint64_t stream)
     sim_say("shuts the instance down");
 }
 
+static bool in_haste(const struct world *world)
+{
+    return world->fault_on[FAULT_HASTE] || world->fault_on[FAULT_START_HANGS];
+}
+
+static bool may_ask(const struct world_command *command, const struct operation *operation)
+{
+    if (operation->sent == operation->wanted || operation->again_ns > sim_now_ns())
+        return false;
+    return operation->open_count == 0 ||
+           (operation->open_count < OPEN_MOST && in_haste(command->world));
+}
+
+static void note_asked(struct world_command *command, uint32_t index)
+{
+    const struct world *world = command->world;
+    struct operation *operation = &command->operations[index];
+    struct asked *asked = &operation->open[operation->open_count++];
+    *asked = (struct asked){.number = operation->sent};
+    for (uint32_t i = 0; i < WORLD_APPS; i++) {
+        asked->wishes[i] = command->operations[i].wanted;
+        if (world->apps[i].wanted && (i == index || index == WHOLE))
+            asked->versions[i] = world->apps[i].version;
+    }
+}
+
 static void ask(struct world_command *command)
 {
     for (uint32_t i = 0; i < OPERATIONS; i++) {
         struct operation *operation = &command->operations[i];
-        if (operation->sent == operation->wanted || operation->sent != operation->done ||
-            operation->again_ns > sim_now_ns())
+        if (!may_ask(command, operation))
             continue;
         operation->sent = operation->wanted;
-        operation->version =
-            i != SHUTDOWN && command->world->apps[i].wanted ? command->world->apps[i].version : 0;
+        note_asked(command, i);
         uint64_t stream = (uint64_t)(i + 1) << 32 | operation->sent;
         if (i == SHUTDOWN)
             put_shutdown(command, stream);
+        else if (i == WHOLE)
+            put_apply(command, stream);
         else if (command->world->apps[i].wanted)
             put_deploy(command, i, stream);
         else
@@ -134,11 +203,38 @@ static void ask_again(struct operation *operation)
     operation->again_ns = sim_now_ns() + RETRY_MS * WORLD_MS;
 }
 
-static void check_stored(const struct world *world, uint32_t app, uint64_t version)
+/* What is said to run is stored, unless something else was wanted since. */
+static void check_stored(const struct world_command *command, const struct asked *asked)
 {
-    if (!world_store_has(world->store, world->apps[app].name, version))
-        world_fail(world, "C1: %s version %llu is said to run, and is not stored",
-                   world->apps[app].name, (unsigned long long)version);
+    const struct world *world = command->world;
+    for (uint32_t i = 0; i < WORLD_APPS; i++) {
+        const struct world_app *app = &world->apps[i];
+        uint64_t version = asked->versions[i];
+        if (version && app->version == version &&
+            command->operations[i].wanted == asked->wishes[i] &&
+            !world_store_has(world->store, app->name, version))
+            world_fail(world, "C1: %s version %llu is said to run, and is not stored", app->name,
+                       (unsigned long long)version);
+    }
+}
+
+static struct asked take_asked(struct world_command *command, struct operation *operation,
+                               uint32_t number)
+{
+    for (uint32_t i = 0; i < operation->open_count; i++)
+        if (operation->open[i].number == number) {
+            struct asked asked = operation->open[i];
+            operation->open[i] = operation->open[--operation->open_count];
+            return asked;
+        }
+    world_fail(command->world, "R1: a second outcome of one operation");
+}
+
+static const char *name_of(const struct world *world, uint32_t index)
+{
+    return index == SHUTDOWN ? "the instance"
+           : index == WHOLE  ? "a whole target"
+                             : world->apps[index].name;
 }
 
 static void take_outcome(struct world_command *command, uint64_t stream, struct bytes payload)
@@ -148,20 +244,18 @@ static void take_outcome(struct world_command *command, uint64_t stream, struct 
     if (wire_outcome_read(&outcome, payload) < 0 || index >= OPERATIONS)
         world_fail(command->world, "R1: an outcome that nobody waits for");
     struct operation *operation = &command->operations[index];
-    sim_say("outcome for %s: %s %.*s",
-            index == SHUTDOWN ? "the instance" : command->world->apps[index].name,
+    sim_say("outcome for %s: %s %.*s", name_of(command->world, index),
             outcome.code ? error_name(outcome.code) : "OK", BYTES_PRINT(outcome.text));
-    if ((uint32_t)stream != operation->sent || operation->sent == operation->done)
-        world_fail(command->world, "R1: a second outcome of one operation");
+    struct asked asked = take_asked(command, operation, (uint32_t)stream);
     if (outcome.code == ERROR_INVALID || outcome.code == ERROR_EXISTS)
         world_fail(command->world, "W3: a good target was refused: %.*s",
                    BYTES_PRINT(outcome.text));
-    if (outcome.code == ERROR_SYSTEM)
+    if (outcome.code == ERROR_SYSTEM && asked.number == operation->sent)
         ask_again(operation);
-    else
-        operation->done = operation->sent;
-    if (outcome.code == 0 && operation->version != 0)
-        check_stored(command->world, index, operation->version);
+    else if (outcome.code != ERROR_SYSTEM && asked.number > operation->done)
+        operation->done = asked.number;
+    if (outcome.code == 0)
+        check_stored(command, &asked);
 }
 
 static void command_event(void *owner, struct channel *channel, int events)
@@ -182,9 +276,11 @@ static void command_event(void *owner, struct channel *channel, int events)
         return;
     channel_close(channel);
     command->open = false;
-    for (uint32_t i = 0; i < OPERATIONS; i++)
+    for (uint32_t i = 0; i < OPERATIONS; i++) {
+        command->operations[i].open_count = 0;
         if (command->operations[i].sent != command->operations[i].done)
             ask_again(&command->operations[i]);
+    }
 }
 
 /* ---- life ---- */
@@ -229,6 +325,11 @@ static void want(struct world_command *command, uint32_t index)
 void world_command_deploy(struct world *world, uint32_t app)
 {
     want(world->command, app);
+}
+
+void world_command_apply(struct world *world)
+{
+    want(world->command, WHOLE);
 }
 
 void world_command_shut_down(struct world *world)

@@ -94,6 +94,13 @@ static void hang_replica(struct world *world)
         stop(world, &replica->process);
 }
 
+static void sicken(struct world *world)
+{
+    struct world_replica *replica = some_replica(world);
+    if (replica && replica->is_serving && !replica->process.ended)
+        world_replica_say_health(replica, world_one_in(world, 4));
+}
+
 static void stall_link(struct world *world)
 {
     struct world_replica *replica = some_replica(world);
@@ -133,6 +140,62 @@ static void lose_controller(struct world *world)
         return;
     sim_say("fault: the controller is lost");
     world_controller_kill(world, world_one_in(world, 2) ? 0 : some_while_ns(world));
+}
+
+static void cut_link(struct world *world)
+{
+    if (world->controller.living && sim_cut(&world->controller.process))
+        sim_say("fault: a connection to the controller is cut");
+}
+
+/* The controller, a proxy or a replica, as it comes. */
+static struct sim_process *some_process(struct world *world)
+{
+    struct world_replica *replica = some_replica(world);
+    struct world_proxy *proxy = some_proxy(world);
+    switch (world_between(world, 0, 2)) {
+    case 0:
+        return world->controller.living ? &world->controller.process : NULL;
+    case 1:
+        return proxy ? &proxy->process : NULL;
+    default:
+        return replica ? &replica->process : NULL;
+    }
+}
+
+static void part(struct world *world)
+{
+    struct sim_process *process = some_process(world);
+    int64_t while_ns = some_while_ns(world);
+    if (!process)
+        return;
+    sim_say("fault: %s is cut off for %lld ms", process->name, (long long)(while_ns / WORLD_MS));
+    sim_process_isolate(process, sim_now_ns() + while_ns);
+}
+
+static void fill_disk(struct world *world)
+{
+    int64_t while_ns = some_while_ns(world);
+    sim_say("fault: the disk is full for %lld ms", (long long)(while_ns / WORLD_MS));
+    world->disk_full_until_ns = sim_now_ns() + while_ns;
+}
+
+static void lose_node(struct world *world)
+{
+    int64_t while_ns = some_while_ns(world);
+    if (world_node_ns(world) > sim_now_ns())
+        return;
+    sim_say("fault: the node is lost, another comes after %lld ms",
+            (long long)(while_ns / WORLD_MS));
+    world->node_away_until_ns = sim_now_ns() + while_ns;
+}
+
+static void jump_clock(struct world *world)
+{
+    int64_t by_s = world_one_in(world, 2) ? world_between(world, -5, 5)
+                                          : world_between(world, -300000, 300000);
+    sim_say("fault: the wall clock jumps by %lld s", (long long)by_s);
+    sim_wall_jump(by_s * WORLD_SECOND);
 }
 
 static void hang_controller(struct world *world)
@@ -246,6 +309,11 @@ static void delete_or_bring_back(struct world *world)
     deploy(world, app);
 }
 
+static void apply_all(struct world *world)
+{
+    world_command_apply(world);
+}
+
 /* ---- when ---- */
 
 static const struct {
@@ -255,6 +323,13 @@ static const struct {
     {FAULT_REPLICA_CRASH, crash_replica},
     {FAULT_REPLICA_HANG, hang_replica},
     {FAULT_LINK_STALL, stall_link},
+    {FAULT_REPLICA_SICK, sicken},
+    {FAULT_LINK_CUT, cut_link},
+    {FAULT_PARTITION, part},
+    {FAULT_DISK_FULL, fill_disk},
+    {FAULT_NODE_LOST, lose_node},
+    {FAULT_CLOCK_JUMP, jump_clock},
+    {FAULT_WHOLE_TARGET, apply_all},
     {FAULT_CLIENT_STALL, stall_client},
     {FAULT_CLIENT_RESET, reset_client},
     {FAULT_CONTROLLER_LOST, lose_controller},
@@ -314,9 +389,10 @@ static void become_calm(void *owner)
     end_silent(world);
     world->calm = true;
     world->calm_ns = sim_now_ns();
-    /* What failed for good comes back with a version that does not. */
+    /* What failed for good, or never began, comes back with a version that does not. */
     for (uint32_t i = 0; i < WORLD_APPS; i++) {
-        world->apps[i].version += world->fault_on[FAULT_START_FAILS];
+        world->apps[i].version +=
+            world->fault_on[FAULT_START_FAILS] || world->fault_on[FAULT_START_HANGS];
         world_command_deploy(world, i);
     }
 }

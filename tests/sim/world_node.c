@@ -4,8 +4,10 @@
  * processes, reaps them, and tells the controller; and the simulated engine, through which the
  * controller asks for that.
  *
- * The node itself never fails here.  A start takes a while, in which it can be taken back; a
- * process that is to be killed ends a moment later.
+ * A node that is lost (FAULT_NODE_LOST) is followed by another one, which takes everything back: of
+ * the node's own part in that there is nothing here, only what the roles notice: until then nothing
+ * is started, and who ends is not started again.  Otherwise a start takes a while, in which it can
+ * be taken back; a process that is to be killed ends a moment later.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -40,6 +42,13 @@ struct world_engine {
     void (*wake)(void *owner);
     void *owner;
 };
+
+/* When there is a node: now, or later. */
+int64_t world_node_ns(const struct world *world)
+{
+    int64_t now_ns = sim_now_ns();
+    return now_ns < world->node_away_until_ns ? world->node_away_until_ns : now_ns;
+}
 
 /* ---- news for the controller ---- */
 
@@ -136,7 +145,8 @@ static int engine_start(struct engine *engine, const struct engine_start *order,
                    (unsigned long long)order->replica);
     list_push_back(&world->starts, &start->link);
     int64_t most_ns = slow ? 3 * WORLD_SECOND : 20 * WORLD_MS;
-    sim_event_set(&start->event, sim_now_ns() + world_between(world, 0, most_ns), start_due, start);
+    sim_event_set(&start->event, world_node_ns(world) + world_between(world, 0, most_ns), start_due,
+                  start);
     return 0;
 }
 
@@ -162,9 +172,9 @@ static void engine_stop(struct engine *engine, uint64_t id, bool kill)
     }
 }
 
-static void engine_list(struct engine *engine)
+static void answer_list(void *owner)
 {
-    struct world *world = ((struct world_engine *)(void *)engine)->world;
+    struct world *world = owner;
     struct list_link *link;
     list_each (link, &world->replicas) {
         const struct world_replica *replica = list_entry(link, struct world_replica, link);
@@ -183,6 +193,16 @@ static void engine_list(struct engine *engine)
                  .type = ENGINE_HERE, .replica = start->id, .app = name, .deployment = name});
     }
     tell(world, (struct engine_event){.type = ENGINE_LISTED});
+}
+
+/* A node that has just come answers once it knows itself who lives. */
+static void engine_list(struct engine *engine)
+{
+    struct world *world = ((struct world_engine *)(void *)engine)->world;
+    if (world_node_ns(world) == sim_now_ns())
+        answer_list(world);
+    else
+        sim_event_set(&world->list_event, world_node_ns(world), answer_list, world);
 }
 
 static bool engine_end_instance(struct engine *engine)
@@ -212,6 +232,7 @@ static struct engine *engine_free(struct engine *engine)
     while (engine_next(engine, &event))
         ;
     own->world->engine = NULL;
+    sim_event_clear(&own->world->list_event);
     mem_free(own);
     return NULL;
 }

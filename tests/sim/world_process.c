@@ -71,7 +71,7 @@ void world_proxy_kill(struct world_proxy *proxy, int64_t back_after_ns)
         proxy->living = false;
     }
     if (back_after_ns >= 0)
-        sim_event_set(&proxy->restart, sim_now_ns() + back_after_ns, proxy_restart, proxy);
+        sim_event_set(&proxy->restart, world_node_ns(world) + back_after_ns, proxy_restart, proxy);
 }
 
 void world_proxy_terminate(struct world_proxy *proxy)
@@ -125,6 +125,6 @@ void world_controller_kill(struct world *world, int64_t back_after_ns)
         controller->living = false;
     }
     if (back_after_ns >= 0)
-        sim_event_set(&controller->restart, sim_now_ns() + back_after_ns, controller_restart,
-                      world);
+        sim_event_set(&controller->restart, world_node_ns(world) + back_after_ns,
+                      controller_restart, world);
 }

@@ -41,7 +41,9 @@ static void take_events(struct world_replica *replica)
     if (!replica->woken)
         return;
     while (taker_next(replica->taker, &event)) {
-        if (event.type == TAKER_DRAINED)
+        if (event.type == TAKER_DRAINED && replica->deaf)
+            sim_say("is drained, and stays");
+        else if (event.type == TAKER_DRAINED)
             exit_with(replica, 0);
         else
             world_user_event(replica, &event);
@@ -120,12 +122,25 @@ static void constructed(void *owner)
     if (taker_listen(replica->taker, replica->path, &error) < 0)
         world_fail(replica->world, "W3: %s cannot listen: %s", replica->process.name, error.text);
     taker_report_ready(replica->taker);
+    replica->is_serving = true;
+}
+
+void world_replica_say_health(struct world_replica *replica, bool healthy)
+{
+    sim_enter(&replica->process);
+    sim_say("user code says that it is %s", healthy ? "healthy" : "sick");
+    taker_report_health(replica->taker, healthy,
+                        healthy ? (struct bytes){0} : BYTES("not feeling well"));
+    loop_wake(replica->process.loop);
+    sim_leave();
 }
 
 static void on_terminate(void *owner, int signal_number)
 {
     struct world_replica *replica = owner;
-    sim_say("is told to end");
+    sim_say("is told to end%s", replica->deaf ? ", and does not hear it" : "");
+    if (replica->deaf)
+        return;
     taker_drain(replica->taker, replica->options.grace_ns);
 }
 
@@ -203,6 +218,8 @@ struct world_replica *world_replica_start(struct world *world, uint64_t id, uint
     replica->trace = (struct trace){.line = narrate};
     replica->fails_to_start =
         world->fault_on[FAULT_START_FAILS] && !world->calm && world_one_in(world, 3);
+    replica->deaf = world->fault_on[FAULT_REPLICA_DEAF] && !world->calm && world_one_in(world, 4);
+    replica->hangs = world->fault_on[FAULT_START_HANGS] && !world->calm && world_one_in(world, 5);
     list_init(&replica->calls);
     snprintf(name, sizeof name, "r%llu", (unsigned long long)id);
     snprintf(replica->path, sizeof replica->path, "/sim/%s", name);
@@ -219,7 +236,9 @@ struct world_replica *world_replica_start(struct world *world, uint64_t id, uint
     loop_turn_add(replica->process.loop, &replica->turn);
     loop_timer_init(replica->process.loop, &replica->timer, constructed, replica);
     int64_t most_ns = slow ? 4 * WORLD_SECOND : 50 * WORLD_MS;
-    loop_timer_set(&replica->timer, sim_now_ns() + world_between(world, 0, most_ns));
+    int64_t begun_ns = sim_now_ns() + world_between(world, 0, most_ns);
+    if (!replica->hangs)
+        loop_timer_set(&replica->timer, begun_ns);
     sim_leave();
     return replica;
 }

@@ -88,6 +88,10 @@ bool world_store_has(const struct world_store *store, const char *app, uint64_t 
 
 static bool refuses(struct error *reterr)
 {
+    if (sim_now_ns() < world_now->disk_full_until_ns && !world_now->calm) {
+        error_set(reterr, ERROR_SYSTEM, "the disk is full");
+        return true;
+    }
     if (!world_now->fault_on[FAULT_STORE_FAILS] || world_now->calm || !world_one_in(world_now, 3))
         return false;
     error_set(reterr, ERROR_SYSTEM, "the disk is full");
