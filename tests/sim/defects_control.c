@@ -3,12 +3,14 @@
  * defects_control: mistakes of the controller, of its store, and of chance.  How they come in
  * between stands in defects_taker.c.
  */
+#include <string.h>
 #include <time.h>
 
 #include "conduct.h"
 #include "defects.h"
 #include "rng.h"
 #include "store.h"
+#include "world.h"
 
 bool defects_linked(void)
 {
@@ -38,6 +40,27 @@ int __wrap_store_save_app(struct store *store, const struct controller_app_targe
                                                   : __real_store_save_app(store, target, reterr);
 }
 
+int __real_store_commit(struct store *store, struct error *reterr);
+int __wrap_store_commit(struct store *store, struct error *reterr);
+int __wrap_store_commit(struct store *store, struct error *reterr)
+{
+    int code = __real_store_commit(store, reterr);
+    if (!defect_is(DEFECT_HIDDEN_REFUSAL))
+        return code;
+    *reterr = (struct error){0};
+    return 0;
+}
+
+/* ---- words to commands ---- */
+
+void __real_question_outcome(struct conduct *conduct, uint64_t token, int code, const char *text);
+void __wrap_question_outcome(struct conduct *conduct, uint64_t token, int code, const char *text);
+void __wrap_question_outcome(struct conduct *conduct, uint64_t token, int code, const char *text)
+{
+    if (!defect_now(DEFECT_LOST_OUTCOME, 4))
+        __real_question_outcome(conduct, token, code, text);
+}
+
 /* ---- the mind ---- */
 
 /* FORGOTTEN_ORPHAN: those of which the controller hears nothing any more. */
@@ -61,6 +84,15 @@ static bool is_forgotten(const struct controller_event *event)
     return false;
 }
 
+static void drop_kills(struct controller_effects *effects)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < effects->count; i++)
+        if (effects->at[i].type != CONTROLLER_STOP || !effects->at[i].kill)
+            effects->at[kept++] = effects->at[i];
+    effects->count = kept;
+}
+
 void __real_controller_step(struct controller *controller, int64_t now_ns,
                             const struct controller_event *event,
                             struct controller_effects *effects);
@@ -72,13 +104,35 @@ void __wrap_controller_step(struct controller *controller, int64_t now_ns,
                             struct controller_effects *effects)
 {
     struct controller_event other = *event;
-    bool unheard = (event->type == CONTROLLER_GONE && defect_now(DEFECT_UNSEEN_DEATH, 5)) ||
+    struct controller_app_target declared;
+    bool unheard = (event->type == CONTROLLER_HEALTH && defect_is(DEFECT_UNHEARD_SICKNESS)) ||
+                   (event->type == CONTROLLER_GONE && defect_now(DEFECT_UNSEEN_DEATH, 5)) ||
                    (event->type == CONTROLLER_ANSWERS && defect_is(DEFECT_UNHEARD_VOICE));
     if (defect_is(DEFECT_FORGOTTEN_ORPHAN))
         unheard = is_forgotten(event);
     if (unheard)
         other = (struct controller_event){.type = CONTROLLER_TIME};
+    if (event->type == CONTROLLER_APPLY && defect_is(DEFECT_KEPT_APP))
+        other.declarative = false;
+    if (event->type == CONTROLLER_DEPLOY && defect_is(DEFECT_EAGER_TARGET)) {
+        declared = *event->target;
+        declared.declarative = true;
+        other.target = &declared;
+    }
     __real_controller_step(controller, now_ns, &other, effects);
+    if (defect_is(DEFECT_NO_MERCY))
+        drop_kills(effects);
+}
+
+/* ---- time ---- */
+
+int64_t __real_loop_now_ns(const struct loop *loop);
+int64_t __wrap_loop_now_ns(const struct loop *loop);
+int64_t __wrap_loop_now_ns(const struct loop *loop)
+{
+    bool wrong = defect_is(DEFECT_WALL_CLOCK) && sim_current() &&
+                 strcmp(sim_current()->name, "controller") == 0;
+    return wrong ? sim_wall_ns() : __real_loop_now_ns(loop);
 }
 
 /* ---- chance ---- */

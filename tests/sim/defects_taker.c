@@ -8,6 +8,7 @@
  * might make.
  */
 #include "defects.h"
+#include "dispatch_inner.h"
 #include "taker_inner.h"
 #include "world.h"
 
@@ -80,6 +81,13 @@ uint32_t __wrap_taker_take(struct taker *taker, struct taker_request **ret_reque
     return count;
 }
 
+static bool is_away(const struct world_proxy *proxy, const struct loop_timer *timer)
+{
+    const struct dispatch *dispatch = proxy->living ? proxy->proxy->dispatch : NULL;
+    return dispatch && timer == &dispatch->controller.timer &&
+           dispatch->controller.state == CONTROLLER_AWAY;
+}
+
 void __real_loop_timer_set(struct loop_timer *timer, int64_t due_ns);
 void __wrap_loop_timer_set(struct loop_timer *timer, int64_t due_ns);
 void __wrap_loop_timer_set(struct loop_timer *timer, int64_t due_ns)
@@ -88,6 +96,10 @@ void __wrap_loop_timer_set(struct loop_timer *timer, int64_t due_ns)
     if (defect_is(DEFECT_FORGOTTEN_TIMER))
         list_each (link, &world_now->replicas)
             if (timer == &list_entry(link, struct world_replica, link)->taker->timer)
+                return;
+    if (defect_is(DEFECT_NO_RETURN) && due_ns)
+        for (uint32_t i = 0; i < world_now->proxy_count; i++)
+            if (is_away(&world_now->proxies[i], timer))
                 return;
     __real_loop_timer_set(timer, due_ns);
 }

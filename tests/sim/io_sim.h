@@ -119,8 +119,8 @@ void sim_reset(int descriptor);
 /* Nothing arrives at either end of a random local connection of `process` until then; false: it has
  * none. */
 bool sim_stall(struct sim_process *process, int64_t until_ns);
-/* Both ends of a random local connection that `process` accepted find it broken, and what was on its
- * way is lost; false: it has none. */
+/* Both ends of a random local connection that `process` accepted find it broken, and what was on
+ * its way is lost; false: it has none. */
 bool sim_cut(struct sim_process *process);
 void sim_stall_descriptor(int descriptor, int64_t until_ns);
 /* "proxy-1>r4" for a stream that the tap was told of. */

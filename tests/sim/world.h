@@ -158,6 +158,8 @@ struct world_replica {
     bool deaf;       /* ignores that it is to end */
     bool hangs;      /* its constructor never returns */
     bool is_serving; /* it has said that it is ready */
+    bool sick;       /* says so again and again */
+    struct sim_event health;
     int64_t report_until_ns;
     struct loop_turn turn;
     struct loop_timer timer; /* the constructor */
@@ -262,8 +264,8 @@ struct world {
     struct sim_event fault_event, calm_event;
     int64_t disk_full_until_ns, node_away_until_ns;
     struct sim_event list_event; /* a list that the next node answers */
-    int64_t descriptors_ns;   /* last moment when a proxy was short of descriptors */
-    int64_t replica_ended_ns; /* last moment when a replica's process ended */
+    int64_t descriptors_ns;      /* last moment when a proxy was short of descriptors */
+    int64_t replica_ended_ns;    /* last moment when a replica's process ended */
 };
 
 /* Prints what is wrong, with the simulated time, and ends the process. */
@@ -305,7 +307,8 @@ struct world_replica *world_replica_start(struct world *world, uint64_t id, uint
                                           const struct world_app *options);
 void world_replica_end(struct world_replica *replica);
 void world_replica_crash(struct world_replica *replica); /* outside of its turn */
-void world_replica_say_health(struct world_replica *replica, bool healthy); /* outside of its turn */
+void world_replica_say_health(struct world_replica *replica,
+                              bool healthy); /* outside of its turn */
 void world_replica_call_over(struct world_call *call);
 
 /* world_user.c */
@@ -322,8 +325,8 @@ bool world_body_equal(uint32_t key, uint64_t at, struct bytes bytes);
 /* world_command.c */
 void world_command_begin(struct world *world);
 void world_command_end(struct world *world);
-void world_command_deploy(struct world *world, uint32_t app); /* as apps[app] says, or deleted */
-void world_command_apply(struct world *world);                /* all of them, as a whole target */
+/* As apps[app] says, or deleted; in a world of whole targets with all others of its target. */
+void world_command_deploy(struct world *world, uint32_t app);
 void world_command_shut_down(struct world *world);
 bool world_command_idle(const struct world *world); /* every operation has its outcome */
 

@@ -288,6 +288,8 @@ static const char *proxy_rest(struct world *world, const struct world_proxy *own
 static const char *replica_rest(struct world *world, const struct world_replica *replica)
 {
     const char *why = NULL;
+    if (replica->sick)
+        return say_why(world, "C5", replica->process.name, "is sick and still runs");
     if (replica->taker->requests.used_count || !list_empty(&replica->calls))
         why = "has requests";
     else if (replica->taker->arena_blocks.live_count)

@@ -23,14 +23,14 @@ enum {
     SHUTDOWN = WORLD_APPS,
     WHOLE,
     OPERATIONS,
-    OPEN_MOST = 4,
+    OPEN_MOST = 16,
     FRAME_MOST = 1 << 20
 };
 
 struct asked { /* has no outcome yet */
     uint32_t number;
     uint64_t versions[WORLD_APPS]; /* that were asked for; 0: none */
-    uint32_t wishes[WORLD_APPS];   /* `wanted` of each application by then */
+    uint32_t wishes[OPERATIONS];   /* `wanted` of each operation by then */
 };
 
 struct operation {
@@ -114,7 +114,7 @@ static void put_apply(struct world_command *command, uint64_t stream)
     for (uint32_t i = 0; i < WORLD_APPS; i++) {
         const struct world_app *app = &world->apps[i];
         text_init(&documents[i], FRAME_MOST);
-        if (!app->wanted)
+        if (!app->wanted || i == WORLD_APPS - 1)
             continue;
         write_target(&documents[i], app, i);
         rows[count++] = (struct target_app){.name = bytes_of_string(app->name),
@@ -158,8 +158,9 @@ static bool may_ask(const struct world_command *command, const struct operation 
 {
     if (operation->sent == operation->wanted || operation->again_ns > sim_now_ns())
         return false;
-    return operation->open_count == 0 ||
-           (operation->open_count < OPEN_MOST && in_haste(command->world));
+    /* There is room for what is wanted at last. */
+    uint32_t most = command->world->calm ? OPEN_MOST : OPEN_MOST / 2;
+    return operation->open_count == 0 || (operation->open_count < most && in_haste(command->world));
 }
 
 static void note_asked(struct world_command *command, uint32_t index)
@@ -168,11 +169,11 @@ static void note_asked(struct world_command *command, uint32_t index)
     struct operation *operation = &command->operations[index];
     struct asked *asked = &operation->open[operation->open_count++];
     *asked = (struct asked){.number = operation->sent};
-    for (uint32_t i = 0; i < WORLD_APPS; i++) {
+    for (uint32_t i = 0; i < OPERATIONS; i++)
         asked->wishes[i] = command->operations[i].wanted;
-        if (world->apps[i].wanted && (i == index || index == WHOLE))
+    for (uint32_t i = 0; i < WORLD_APPS; i++)
+        if (world->apps[i].wanted && (i == index || (index == WHOLE && i < WORLD_APPS - 1)))
             asked->versions[i] = world->apps[i].version;
-    }
 }
 
 static void ask(struct world_command *command)
@@ -212,6 +213,7 @@ static void check_stored(const struct world_command *command, const struct asked
         uint64_t version = asked->versions[i];
         if (version && app->version == version &&
             command->operations[i].wanted == asked->wishes[i] &&
+            command->operations[WHOLE].wanted == asked->wishes[WHOLE] &&
             !world_store_has(world->store, app->name, version))
             world_fail(world, "C1: %s version %llu is said to run, and is not stored", app->name,
                        (unsigned long long)version);
@@ -311,6 +313,9 @@ static void timer_fired(void *owner)
 
 bool world_command_idle(const struct world *world)
 {
+    for (uint32_t i = 0; i < OPERATIONS; i++)
+        if (world->command->operations[i].open_count)
+            return false;
     return !has_wish(world->command);
 }
 
@@ -322,14 +327,15 @@ static void want(struct world_command *command, uint32_t index)
     sim_leave();
 }
 
-void world_command_deploy(struct world *world, uint32_t app)
+/* The last one does not belong to the whole target, and is not to be touched by it. */
+static bool is_declared(const struct world *world, uint32_t app)
 {
-    want(world->command, app);
+    return world->fault_on[FAULT_WHOLE_TARGET] && app < WORLD_APPS - 1;
 }
 
-void world_command_apply(struct world *world)
+void world_command_deploy(struct world *world, uint32_t app)
 {
-    want(world->command, WHOLE);
+    want(world->command, is_declared(world, app) ? (uint32_t)WHOLE : app);
 }
 
 void world_command_shut_down(struct world *world)

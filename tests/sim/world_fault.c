@@ -309,11 +309,6 @@ static void delete_or_bring_back(struct world *world)
     deploy(world, app);
 }
 
-static void apply_all(struct world *world)
-{
-    world_command_apply(world);
-}
-
 /* ---- when ---- */
 
 static const struct {
@@ -329,7 +324,6 @@ static const struct {
     {FAULT_DISK_FULL, fill_disk},
     {FAULT_NODE_LOST, lose_node},
     {FAULT_CLOCK_JUMP, jump_clock},
-    {FAULT_WHOLE_TARGET, apply_all},
     {FAULT_CLIENT_STALL, stall_client},
     {FAULT_CLIENT_RESET, reset_client},
     {FAULT_CONTROLLER_LOST, lose_controller},

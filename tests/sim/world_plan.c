@@ -45,6 +45,8 @@ static void plan_faults(struct world *world)
     if (world_one_in(world, 16)) /* a world without any must serve everybody */
         for (int fault = 0; fault < FAULT_COUNT; fault++)
             world->fault_on[fault] = false;
+    /* A whole target is there to lack something. */
+    world->fault_on[FAULT_DELETE] |= world->fault_on[FAULT_WHOLE_TARGET];
     world->fault_pause_ns = world_between(world, 5, 300) * WORLD_MS;
 }
 

@@ -14,7 +14,7 @@
 #include "mem.h"
 #include "world.h"
 
-enum { REPORT_WAIT_MS = 2000 };
+enum { REPORT_WAIT_MS = 2000, HEALTH_PERIOD_MS = 700 };
 
 static void exit_with(struct world_replica *replica, int exit_code)
 {
@@ -125,8 +125,21 @@ static void constructed(void *owner)
     replica->is_serving = true;
 }
 
+static void say_again(void *owner)
+{
+    world_replica_say_health(owner, false);
+}
+
 void world_replica_say_health(struct world_replica *replica, bool healthy)
 {
+    replica->sick = !healthy;
+    if (healthy)
+        sim_event_clear(&replica->health);
+    else
+        sim_event_set(&replica->health, sim_now_ns() + HEALTH_PERIOD_MS * WORLD_MS, say_again,
+                      replica);
+    if (replica->process.ended || replica->process.doomed)
+        return;
     sim_enter(&replica->process);
     sim_say("user code says that it is %s", healthy ? "healthy" : "sick");
     taker_report_health(replica->taker, healthy,
@@ -261,6 +274,7 @@ void world_replica_end(struct world_replica *replica)
     mark_ended(replica);
     world->replica_ended_ns = sim_now_ns();
     sim_event_clear(&replica->kill);
+    sim_event_clear(&replica->health);
     sim_enter(&replica->process);
     sim_say("is gone: %s", replica->process.doomed ? "killed" : "by itself");
     replica->process.doomed = true;
