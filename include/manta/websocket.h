@@ -76,7 +76,7 @@ struct manta_websocket_message {
 
 /*
  * The next message of the client, whole; waits for it at most timeout_s seconds (negative: for ever, 0: not at all).  After CLOSED it
- * says CLOSED again.  0; MANTA_ETIMEOUT; MANTA_EMEMORY; MANTA_EINVALID: not accepted, or a callback that may not wait.
+ * says CLOSED again.  0; MANTA_ETIMEOUT (with 0 seconds *reterr is left as it was); MANTA_EMEMORY; MANTA_EINVALID: not accepted, or a callback that may not wait.
  */
 MANTA_EXPORT int manta_websocket_receive(struct manta_request *request, struct manta_websocket_message *message, double timeout_s,
                                          struct manta_error *reterr);

@@ -12,6 +12,7 @@ usage: ./dev bench [options]          HTTP, interleaved, ratios against the targ
                                      a pipeline of three deployments that passes pictures of 10 MB
        ./dev bench python [options]   Python deployments beside uvicorn and Ray Serve: HTTP, calls through handles, deploys,
                                      starts, memory; each in an environment of its own (bench/python/python_bench.py --help)
+       ./dev bench websocket [options]  a websocket echo beside uvicorn with the same Starlette application
        ./dev bench lifecycle [options]  every request of an open-loop load through rollouts, kills and hangs, C and Python;
                                      --with-ray sets Ray Serve beside it, --quick is C alone, under a minute
 
@@ -37,6 +38,10 @@ bench_main()
         shift
         bench_python "$@"
     fi
+    if [ "${1:-}" = websocket ]; then
+        shift
+        bench_websocket "$@"
+    fi
     if [ "${1:-}" = lifecycle ]; then
         python_environment_ready || exit 1
     fi
@@ -61,6 +66,15 @@ bench_main()
 bench_environment_ready()
 {
     environment_ready "build/bench-$1" "bench/python/requirements/$1.txt"
+}
+
+bench_websocket()
+{
+    need python
+    compile_build release || exit 1
+    bench_environment_ready manta || exit 1
+    bench_environment_ready uvicorn || exit 1
+    PYTHONDONTWRITEBYTECODE=1 exec "$python" bench/websocket/websocket_bench.py "$@"
 }
 
 bench_lifecycle()

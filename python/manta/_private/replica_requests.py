@@ -183,7 +183,7 @@ class Requests:
                 conversation.check_ended()
             else:
                 request.reply_http(
-                    501, "text/plain", (), b"Only an ASGI application (serve.ingress) takes websockets."
+                    501, "text/plain; charset=utf-8", (), b"Only an ASGI application (serve.ingress) takes websockets."
                 )
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):

@@ -90,14 +90,17 @@ class _News:
 class Conversation:
     """Scope, receive and send of one websocket."""
 
-    __slots__ = ("_close_code", "_headers", "_loop", "_state", "_status", "_task", "request", "scope")
+    __slots__ = (
+        "_close_code", "_headers", "_loop", "_receivers", "_senders", "_state", "_status", "request", "scope"
+    )  # fmt: skip
 
     def __init__(self, request: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.request = request
         self.scope: dict[str, Any] = request.scope()
         self._loop = loop
         self._state = _CONNECTING
-        self._task: Optional[asyncio.Task[None]] = None
+        self._receivers: list[_News] = []
+        self._senders: list[_News] = []
         self._status = 0
         self._headers: Any = ()
         self._close_code = _NORMAL
@@ -105,39 +108,59 @@ class Conversation:
     def attend(self, task: asyncio.Task[None]) -> None:
         """Its task has begun; a client that leaves now cancels it."""
         if self._state < _ACCEPTED and not task.done():
-            self._task = task
             self.request.on_cancel = task.cancel
 
     # What comes.
 
     async def receive(self) -> dict[str, Any]:
-        if self._state == _CONNECTING:
-            self._state = _ANSWERING
-            return {"type": "websocket.connect"}
-        request = self.request
-        while request.open and self._state != _ENDED:
-            if self._state == _ACCEPTED:
+        if self._state == _ACCEPTED:
+            request = self.request
+            while request.open:
                 message: Optional[dict[str, Any]] = request.websocket_receive()
                 if message is not None:
                     return message
-            await self._wait_for("on_body")
+                news = _News(self._loop)
+                self._receivers.append(news)
+                try:
+                    await news
+                finally:
+                    self._receivers.remove(news)
+        elif self._state == _CONNECTING:
+            self._state = _ANSWERING
+            return {"type": "websocket.connect"}
+        elif self._state == _ANSWERING:
+            await _News(self._loop)  # A client that leaves cancels the task.
         return {"type": "websocket.disconnect", "code": self._close_code, "reason": ""}
 
-    async def _wait_for(self, event: str) -> None:
+    def _arrived(self) -> None:
+        for news in self._receivers.copy():
+            news.tell()
+
+    async def _wait_for_room(self) -> None:
         news = _News(self._loop)
-        setattr(self.request, event, news.tell)
+        self._senders.append(news)
         try:
             await news
         finally:
-            if self.request.open:
-                setattr(self.request, event, None)
+            self._senders.remove(news)
+
+    def _has_room(self) -> None:
+        for news in self._senders.copy():
+            news.tell()
 
     # What goes.
 
     async def send(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "websocket.send":
-            await self._send_message(message)
+            if self._state < _ACCEPTED:
+                self._expect(kind, False)
+            content = message.get("text")
+            if content is None:
+                content = message["bytes"]
+            request = self.request
+            while request.open and request.websocket_send(content) is False:
+                await self._wait_for_room()
         elif kind == "websocket.accept":
             self._accept(message)
         elif kind == "websocket.close":
@@ -160,18 +183,9 @@ class Conversation:
         self._expect("websocket.accept", self._state < _ACCEPTED and not self._status)
         self._state = _ACCEPTED
         self.request.on_cancel = None
+        self.request.on_body = self._arrived
+        self.request.on_room = self._has_room
         self.request.websocket_accept(message.get("subprotocol"), message.get("headers") or ())
-
-    async def _send_message(self, message: dict[str, Any]) -> None:
-        self._expect("websocket.send", self._state >= _ACCEPTED)
-        request = self.request
-        content = message.get("bytes")
-        if content is None:
-            content = message["text"]
-        while request.open:
-            if request.websocket_send(content) is not False:
-                return
-            await self._wait_for("on_room")
 
     def _close(self, code: int, reason: str) -> None:
         if self._state < _ACCEPTED:
@@ -180,9 +194,12 @@ class Conversation:
             self._close_code = _ABNORMAL
             self.request.reply_http(403, "text/plain; charset=utf-8", (), b"")
         elif self._state == _ACCEPTED:
-            self.request.websocket_close(code, reason)
             self._state = _ENDED
             self._close_code = code
+            if self.request.open:
+                self.request.websocket_close(code, reason)
+            self._arrived()
+            self._has_room()
 
     async def _send_body(self, message: dict[str, Any]) -> None:
         """The application's own answer to a client that it does not accept."""
@@ -195,7 +212,8 @@ class Conversation:
             if not request.begun:
                 request.begin(self._status, None, self._headers)
             while not request.write(body):
-                await self._wait_for("on_room")
+                self.request.on_room = self._has_room
+                await self._wait_for_room()
             if not more:
                 request.finish()
         if not more:

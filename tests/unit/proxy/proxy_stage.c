@@ -404,6 +404,54 @@ void client_expect_continue(struct client *client)
     client->line.used += HTTP1_CONTINUE.size;
 }
 
+struct expectation {
+    struct client *client;
+    size_t size;
+};
+
+static bool client_has_bytes(void *owner)
+{
+    struct expectation *expectation = owner;
+    struct line *line = &expectation->client->line;
+    line_read(line);
+    return line_rest(line).size >= expectation->size || line->ended;
+}
+
+void client_expect(struct client *client, struct bytes bytes)
+{
+    struct expectation expectation = {client, bytes.size};
+    stage_until(client->stage, client_has_bytes, &expectation);
+    struct bytes rest = line_rest(&client->line);
+    cr_assert_geq(rest.size, bytes.size, "only %zu of %zu bytes came", rest.size, bytes.size);
+    for (size_t i = 0; i < bytes.size; i++)
+        cr_assert_eq(rest.at[i], bytes.at[i], "byte %zu is %02x, not %02x", i, rest.at[i],
+                     bytes.at[i]);
+    client->line.used += bytes.size;
+}
+
+static bool client_has_empty_line(void *owner)
+{
+    struct client *client = owner;
+    line_read(&client->line);
+    struct bytes rest = line_rest(&client->line);
+    return client->line.ended || memmem(rest.at, rest.size, "\r\n\r\n", 4);
+}
+
+const char *client_head(struct client *client)
+{
+    static char head[4096];
+    stage_until(client->stage, client_has_empty_line, client);
+    struct bytes rest = line_rest(&client->line);
+    const uint8_t *end = memmem(rest.at, rest.size, "\r\n\r\n", 4);
+    cr_assert_not_null(end, "no head came");
+    size_t size = (size_t)(end - rest.at) + 4;
+    cr_assert_lt(size, sizeof head);
+    memcpy(head, rest.at, size);
+    head[size] = 0;
+    client->line.used += size;
+    return head;
+}
+
 bool client_hears_nothing(struct client *client)
 {
     for (int i = 0; i < SILENT_TURNS; i++) {

@@ -36,7 +36,7 @@ struct stage {
     struct page marks;
     size_t credited; /* bytes of credit that the proxy has given for answers */
     uint64_t version;
-    bool collects;       /* the deployment takes bodies whole, not as they come */
+    bool collects;     /* the deployment takes bodies whole, not as they come */
     uint64_t mem_live; /* before it began */
 };
 
@@ -78,6 +78,10 @@ bool client_body_is(const struct client *client, const char *text);
 /* Field of the answer, or empty. */
 struct bytes client_field(const struct client *client, const char *name);
 void client_expect_continue(struct client *client); /* exactly a 100 Continue comes next */
+/* Exactly these bytes come next. */
+void client_expect(struct client *client, struct bytes bytes);
+/* What comes next up to an empty line, as text; valid until the next call. */
+const char *client_head(struct client *client);
 /* Nothing comes in a good many turns. */
 bool client_hears_nothing(struct client *client);
 /* The proxy ends the connection, and nothing comes before. */
