@@ -200,3 +200,19 @@ def test_handles_are_values():
     app = MADE.options(name="top").bind(MADE.bind())
     tops = [graph.build_app(app, name="a").deployments[-1] for _ in range(2)]
     assert version.of_deployment(tops[0]) == version.of_deployment(tops[1])
+
+
+def test_objects_that_pickle_by_a_registered_function_are_taken_apart_by_it():
+    import re
+
+    @serve.deployment
+    class Holder:
+        def __init__(self, pattern):
+            self.pattern = pattern
+
+    first, again, other = (
+        version.of_deployment(Holder.bind(re.compile(text))._bound_deployment)
+        for text in ("a+", "a+", "b+")
+    )
+    assert first == again
+    assert first.code != other.code

@@ -13,6 +13,7 @@ old code.
 from __future__ import annotations
 
 import ast
+import copyreg
 import enum
 import hashlib
 import importlib.util
@@ -127,7 +128,8 @@ class _Hash:
     def _add_object(self, value: Any) -> None:
         """By what pickle would need to make it again."""
         self._mark("object", type(value).__module__, type(value).__qualname__)
-        reduced = value.__reduce_ex__(4)
+        registered = copyreg.dispatch_table.get(type(value))
+        reduced = value.__reduce_ex__(4) if registered is None else registered(value)
         if isinstance(reduced, str):
             self._mark(reduced)
             return
@@ -157,9 +159,9 @@ class _Hash:
         except (OSError, TypeError):
             self._mark("unsure", uuid.uuid4())
         for function in _functions_of(code):
-            self._add(function.__defaults__)
+            self.add(function.__defaults__)
             for cell in function.__closure__ or ():
-                self._add(_content_of(cell))
+                self.add(_content_of(cell))
 
 
 def _digest_of(value: Any) -> str:
