@@ -469,7 +469,7 @@ void helm_steer_in_background(struct helm *helm, bool wanted)
 {
     ensure(helm_held(helm) && (wanted || helm->background > 0));
     helm->background += wanted ? 1 : -1;
-    if (wanted && !helm->steersman)
+    if (wanted && !helm->steersman && !helm->ring) /* an attendant steers: it is watching */
         pthread_cond_signal(&helm->standby_call);
 }
 
