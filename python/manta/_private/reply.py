@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from _thread import allocate_lock as _new_lock
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,7 @@ class Reply:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = _new_lock()
         self._done = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -121,7 +122,7 @@ class Reply:
     async def wait_async(self) -> Any:
         """Suspend the task; when the task is cancelled, the request is cancelled with it."""
         if not self._done:
-            wake = _Wake()
+            wake = Wake()
             self.add_done_callback(wake)
             try:
                 await wake.future
@@ -131,18 +132,19 @@ class Reply:
         return self.outcome()
 
 
-class _Wake:
+class Wake:
     """Wakes one task of one loop from whichever thread."""
 
     __slots__ = ("_loop", "future")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self._loop.create_future()
+        self.future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
 
     def __call__(self) -> None:
         if asyncio._get_running_loop() is self._loop:
-            self._wake()
+            if not self.future.done():
+                self.future.set_result(None)
             return
         try:
             self._loop.call_soon_threadsafe(self._wake)
@@ -227,14 +229,14 @@ class StreamReply(Reply):
             found, item = self._take()
             if found:
                 return item
-            wake = _Wake()
+            wake = Wake()
             if self._arm(wake):
                 await self._wait_for(wake)
             elif self._done and not self._items:
                 self.outcome()
                 raise StopAsyncIteration
 
-    async def _wait_for(self, wake: _Wake) -> None:
+    async def _wait_for(self, wake: Wake) -> None:
         try:
             await wake.future
         except asyncio.CancelledError:

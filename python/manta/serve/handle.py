@@ -24,7 +24,7 @@ from typing import Any, Generic, Optional, TypeVar, Union
 from manta._private.constants import HANDLES_BY_REFERENCE
 from manta._private.default import DEFAULT, is_given
 from manta._private.names import DeploymentID, call_id, random_id, request_id
-from manta._private.reply import Reply, StreamReply
+from manta._private.reply import Reply, StreamReply, Wake
 from manta._private.transport import Request, Transport, new_reply
 from manta.serve import context
 from manta.serve.exceptions import RayServeException, RequestCancelledError
@@ -35,6 +35,8 @@ __all__ = [
     "DeploymentResponse",
     "DeploymentResponseGenerator",
 ]
+
+_METHODS_KEPT = 256  # Handles for methods, which a handle keeps beside its own attributes.
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -218,17 +220,29 @@ class DeploymentHandle(Generic[T]):
             raise AttributeError(name)  # copy, pickle and others look for hooks here.
         if name in ("deployment_id", "init_options", "handle_options", "_transport"):
             raise AttributeError(name)  # Asked before the constructor ran.
-        return self.options(method_name=name)
+        made = self.options(method_name=name)
+        if len(self.__dict__) < _METHODS_KEPT:
+            self.__dict__[name] = made  # The options of a handle never change.
+        return made
 
     def remote(
         self, *args: Any, **kwargs: Any
     ) -> Union[DeploymentResponse[Any], DeploymentResponseGenerator[Any]]:
         """Call the deployment."""
-        self._ensure_initialized()
+        if self.init_options is None:
+            self._ensure_initialized()
         request = self._make_request(self.handle_options, args, kwargs)
         reply = new_reply(request.stream)
-        transport = self._get_transport()
-        _submit_when_resolved(request, reply, transport.submit)
+        transport = self._transport or self._get_transport()
+        for value in args:
+            if isinstance(value, _ResponseBase):
+                _submit_when_resolved(request, reply, transport.submit)
+                break
+        else:
+            if kwargs:
+                _submit_when_resolved(request, reply, transport.submit)
+            else:
+                transport.submit(request, reply)
         return _response(request, reply)
 
     def _make_request(
@@ -236,22 +250,23 @@ class DeploymentHandle(Generic[T]):
     ) -> Request:
         now = context._get_serve_request_context()
         init = self.init_options or InitOptions()
+        # In the order of its fields: names for all of them take longer than the rest of the call.
         return Request(
-            deployment=self.deployment_id,
-            method=options.method_name,
-            args=args,
-            kwargs=kwargs,
-            stream=options.stream,
-            request_id=now.request_id or request_id(),
-            internal_id=call_id(),
-            parent_id=now._internal_request_id,
-            route=now.route,
-            model_id=options.multiplexed_model_id,
-            session_id=options.session_id,
-            prefer_local=init._prefer_local_routing,
-            by_reference=options._by_reference,
-            request_serialization=options.request_serialization,
-            response_serialization=options.response_serialization,
+            self.deployment_id,
+            options.method_name,
+            args,
+            kwargs,
+            options.stream,
+            now.request_id or request_id(),
+            call_id(),
+            now._internal_request_id,
+            now.route,
+            options.multiplexed_model_id,
+            options.session_id,
+            init._prefer_local_routing,
+            options._by_reference,
+            options.request_serialization,
+            options.response_serialization,
         )
 
     def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> DeploymentBroadcastResponse:
@@ -414,11 +429,18 @@ class DeploymentResponse(_ResponseBase[R]):
     """The answer of one call, now or later."""
 
     def __await__(self) -> Generator[Any, None, R]:
-        return self._wait_async().__await__()
-
-    async def _wait_async(self) -> R:
+        """One generator and nothing below it: this is where most of a caller's time goes."""
+        reply = self._reply
         try:
-            return await self._reply.wait_async()
+            if not reply._done:
+                wake = Wake()
+                reply.add_done_callback(wake)
+                try:
+                    yield from wake.future
+                except asyncio.CancelledError:
+                    reply.cancel()
+                    raise
+            return reply.outcome()  # type: ignore[no-any-return]
         except asyncio.CancelledError:
             raise self._cancellation() from None
 
