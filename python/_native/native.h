@@ -199,7 +199,13 @@ struct native_taker {
     struct manta_taker_thread *loop_thread;
     struct native_ring *ring;
     PyObject *handles; /* dict: (app, deployment) -> capsule */
-    bool turning, entered, drained;
+    unsigned long loop_id; /* the thread that turns; 0: none yet */
+    int64_t put_ns;        /* when that thread put something on its own, since the last turn; 0: not */
+    bool held;             /* what it puts waits for the next turn */
+    bool turning, drained;
+    bool awake;            /* the loop runs handlers, or may: Manta's standby is armed */
+    bool awake_while_open; /* no hook tells when the loop sleeps: awake while requests are open */
+    size_t open_count;     /* requests that were begun and are not answered */
 };
 
 struct native_request {
@@ -235,6 +241,11 @@ struct native_instance {
     bool ended;
 };
 
+/* Before the loop's thread puts an answer, a part or a call: from the second one between two turns
+ * on they are sent together. */
+void native_taker_put(struct native_taker *taker, bool is_call);
+/* A request was begun, or answered. */
+void native_taker_count(struct native_taker *taker, int more);
 /* Makes Request for a taken one; null: an exception is set and the request has been answered. */
 struct native_request *native_request_new(struct native_taker *taker, struct manta_request *request);
 bool native_request_is_open(struct native_request *self); /* false: an exception is set */

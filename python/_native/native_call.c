@@ -253,6 +253,8 @@ static bool begin(struct native_call *self, struct manta_handle *handle,
                                          .owner = self};
     options.timeout_s = wanted->timeout_s;
     int code;
+    if (Py_TYPE(self->owner) == self->state->taker_type)
+        native_taker_put((struct native_taker *)self->owner, true);
     Py_INCREF(self); /* for Manta's side, which may tell of it before this returns */
     Py_BEGIN_ALLOW_THREADS
     code = manta_call(handle, &options, args->list, args->count, &call, &error);

@@ -35,6 +35,7 @@ struct native_request *native_request_new(struct native_taker *taker, struct man
     self->cancelled = self->begun = false;
     self->on_cancel = self->on_room = self->on_body = NULL;
     manta_taker_set_owner(request, Py_NewRef((PyObject *)self));
+    native_taker_count(taker, 1);
     PyObject_GC_Track((PyObject *)self);
     return self;
 }
@@ -43,6 +44,7 @@ struct native_request *native_request_new(struct native_taker *taker, struct man
 static void let_go(struct native_request *self)
 {
     self->request = NULL;
+    native_taker_count(self->taker, -1);
     Py_CLEAR(self->on_cancel);
     Py_CLEAR(self->on_room);
     Py_CLEAR(self->on_body);
@@ -210,6 +212,7 @@ PyObject *native_request_answered(struct native_request *self, int code)
 static PyObject *reply_document(struct native_request *self, struct native_bytes *bytes)
 {
     struct manta_value value = {bytes->at, bytes->size};
+    native_taker_put(self->taker, false);
     int code = manta_request_reply_arg(self->request, manta_copied(&value));
     native_bytes_done(bytes);
     return native_request_answered(self, code);
@@ -256,6 +259,7 @@ static PyObject *request_fail(PyObject *object, PyObject *args)
     const char *text;
     if (!PyArg_ParseTuple(args, "is", &code, &text) || !native_request_is_open(self))
         return NULL;
+    native_taker_put(self->taker, false);
     manta_request_fail(self->request, code, "%s", text);
     return native_request_answered(self, 0);
 }
@@ -342,6 +346,7 @@ static PyObject *request_reply_http(PyObject *object, PyObject *const *args, Py_
     PyObject *result = NULL;
     if (native_request_add_fields(self, fields, &content_type) &&
         PyObject_GetBuffer(args[3], &body, PyBUF_SIMPLE) == 0) {
+        native_taker_put(self->taker, false);
         int code = manta_request_reply_http(self->request, (int)status, content_type, body.buf,
                                             (size_t)body.len);
         PyBuffer_Release(&body);
@@ -393,6 +398,7 @@ static PyObject *request_write(PyObject *object, PyObject *part)
     Py_buffer view;
     if (!native_request_is_open(self) || PyObject_GetBuffer(part, &view, PyBUF_SIMPLE) < 0)
         return NULL;
+    native_taker_put(self->taker, false);
     int code = view.len ? manta_request_write(self->request, view.buf, (size_t)view.len) : 0;
     PyBuffer_Release(&view);
     return wrote(self, code);
@@ -409,6 +415,7 @@ static PyObject *request_write_value(PyObject *object, PyObject *item)
         return NULL;
     }
     struct manta_value value = {bytes.at, bytes.size};
+    native_taker_put(self->taker, false);
     int code = manta_request_write_arg(self->request, manta_copied(&value));
     native_bytes_done(&bytes);
     return wrote(self, code);

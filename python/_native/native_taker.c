@@ -5,13 +5,15 @@
  * An event loop of Python's watches its descriptor and calls turn(), which reads everything that has
  * come, tells events, finishes calls, hands over each request, and sends all answers at once.
  *
- * Between enter() and leave(), and while turn() hands over requests, Manta knows that user code may
- * hold the interpreter: a standby thread answers for it then.
+ * While the loop runs anything at all, between awake() and asleep(), and between enter() and leave()
+ * of other threads, Manta knows that user code may hold the interpreter: a standby thread answers for
+ * it then.
  */
 #include "native.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 /* What Manta knows of a thread that has entered: made once, ended with the thread. */
 static pthread_key_t entered_key;
@@ -145,6 +147,64 @@ static PyObject *taker_document(PyObject *object, PyObject *unused)
     return result;
 }
 
+/* ---- what the loop does between turns ----------------------------------------------------------- */
+
+static void wake_up(struct native_taker *self)
+{
+    if (!self->awake && self->loop_thread) {
+        self->awake = true;
+        manta_taker_enter(self->loop_thread);
+    }
+}
+
+static void fall_asleep(struct native_taker *self)
+{
+    if (self->awake && self->loop_thread) {
+        self->awake = false;
+        manta_taker_leave(self->loop_thread);
+    }
+}
+
+void native_taker_count(struct native_taker *self, int more)
+{
+    self->open_count += (size_t)more;
+    if (self->awake_while_open && !self->open_count && !self->turning &&
+        self->loop_id == PyThread_get_thread_ident())
+        fall_asleep(self);
+}
+
+/* The loop is about to wait for events, or has done so. */
+static PyObject *taker_asleep(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    fall_asleep((struct native_taker *)object);
+    Py_RETURN_NONE;
+}
+
+static PyObject *taker_awake(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    wake_up((struct native_taker *)object);
+    Py_RETURN_NONE;
+}
+
+void native_taker_put(struct native_taker *self, bool is_call)
+{
+    static const int64_t BURST_NS = 100000;
+    struct timespec at;
+    if (self->turning && !is_call)
+        return; /* the turn keeps answers anyway */
+    if (self->held || !self->taker || self->loop_id != PyThread_get_thread_ident())
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    int64_t now = at.tv_sec * INT64_C(1000000000) + at.tv_nsec;
+    if (self->put_ns && now - self->put_ns < BURST_NS) {
+        self->held = true;
+        manta_taker_hold(self->taker);
+    }
+    self->put_ns = now;
+}
+
 /* ---- a turn ------------------------------------------------------------------------------------ */
 
 /* Calls a listener of a request, which is kept as it is; what it raises is told and forgotten. */
@@ -249,18 +309,22 @@ static PyObject *taker_turn(PyObject *object, PyObject *const *args, Py_ssize_t 
         return NULL;
     if (self->turning)
         return PyLong_FromLong(-1); /* from within a handler: the turn goes on */
+    bool slept = !self->awake;
     self->turning = true;
     native_ring_hush(self->ring, true);
     manta_taker_turn(self->taker);
-    manta_taker_enter(self->loop_thread);
+    self->put_ns = 0;
+    wake_up(self);
     take_events(self, args[1]);
     native_call_drain(self->ring);
     take_requests(self, args[0]);
     native_ring_hush(self->ring, false);
     native_call_drain(self->ring);
-    manta_taker_leave(self->loop_thread);
-    self->turning = false;
+    self->turning = self->held = false;
+    self->put_ns = 0;
     manta_taker_flush(self->taker);
+    if (slept && !(self->awake_while_open && self->open_count))
+        fall_asleep(self);
     return PyLong_FromLong(manta_taker_timeout_ms(self->taker));
 }
 
@@ -270,21 +334,25 @@ static PyObject *taker_flush(PyObject *object, PyObject *unused)
     (void)unused;
     if (!is_open(self))
         return NULL;
+    self->held = false;
+    self->put_ns = 0;
     manta_taker_flush(self->taker);
     return PyLong_FromLong(manta_taker_timeout_ms(self->taker));
 }
 
 /* ---- small ones -------------------------------------------------------------------------------- */
 
-static PyObject *taker_watch(PyObject *object, PyObject *unused)
+/* watch(tells): whether the loop calls asleep() and awake(). */
+static PyObject *taker_watch(PyObject *object, PyObject *tells)
 {
     struct native_taker *self = (struct native_taker *)object;
     struct manta_error error = {0};
-    (void)unused;
     if (!is_open(self))
         return NULL;
     if (manta_taker_watch(self->taker, &error) < 0)
         return native_raise_error(self->state, &error);
+    self->awake_while_open = !PyObject_IsTrue(tells);
+    self->loop_id = PyThread_get_thread_ident();
     return PyLong_FromLong(manta_taker_descriptor(self->taker));
 }
 
@@ -344,6 +412,7 @@ static PyObject *taker_close(PyObject *object, PyObject *unused)
     (void)unused;
     if (self->taker) {
         Py_CLEAR(self->handles);
+        fall_asleep(self);
         manta_taker_thread_free(self->loop_thread);
         self->loop_thread = NULL;
         struct manta_taker *taker = self->taker;
@@ -450,7 +519,9 @@ static PyGetSetDef GETTERS[] = {{"drained", get_drained, NULL, NULL, NULL},
 
 static PyMethodDef METHODS[] = {
     {"document", taker_document, METH_NOARGS, "What the replica's document says."},
-    {"watch", taker_watch, METH_NOARGS, "The descriptor that an event loop shall watch."},
+    {"watch", taker_watch, METH_O, "The descriptor that an event loop shall watch; whether it tells of its sleep."},
+    {"asleep", taker_asleep, METH_NOARGS, "The loop is about to wait for events."},
+    {"awake", taker_awake, METH_NOARGS, "The loop goes on."},
     {"turn", (PyCFunction)(void (*)(void))taker_turn, METH_FASTCALL, "One turn of the network."},
     {"flush", taker_flush, METH_NOARGS, "Sends what was put since the last flush."},
     {"ready", taker_ready, METH_NOARGS, "User code stands: requests may come."},

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "args.h"
+#include "door.h"
 #include "ensure.h"
 #include "forks.h"
 #include "mem.h"
@@ -300,7 +301,8 @@ int manta_call(struct manta_handle *handle, const struct manta_call_options *giv
             helm_steer_in_background(runtime->helm, true);
         }
         *ret_call = call;
-        channel_set_flush(&runtime->channels);
+        if (!door_holds(runtime))
+            channel_set_flush(&runtime->channels);
         runtime_pull(runtime); /* it may be over already, and freed by `done`, the handle too */
     }
     runtime_leave(runtime, nested);

@@ -22,6 +22,7 @@ static const int64_t FLUSH_NS = 50000; /* an answer waits at most so long for ot
 
 static _Thread_local struct manta_taker *door_waits; /* this thread's, once it waits for work */
 static _Thread_local struct manta_taker *door_keeps; /* whose answers wait for a flush */
+static _Thread_local struct manta_taker *door_held;  /* whose calls do, too */
 
 static int64_t clock_ns(void)
 {
@@ -65,10 +66,23 @@ void door_flush(struct manta_replica *replica)
     send_all(taker);
 }
 
+void manta_taker_hold(struct manta_taker *taker)
+{
+    bool nested = runtime_enter(taker->replica.runtime);
+    door_keeps = door_held = taker;
+    loop_turn_again(taker->replica.runtime->loop); /* the attendant is rung, or the standby turns */
+    runtime_leave(taker->replica.runtime, nested);
+}
+
+bool door_holds(const struct runtime *runtime)
+{
+    return door_held && door_held->replica.runtime == runtime;
+}
+
 void manta_taker_flush(struct manta_taker *taker)
 {
     bool nested = runtime_enter(taker->replica.runtime);
-    door_keeps = NULL;
+    door_keeps = door_held = NULL;
     send_all(taker);
     runtime_leave(taker->replica.runtime, nested);
 }

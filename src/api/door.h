@@ -102,6 +102,8 @@ struct manta_taker *door_of(struct manta_replica *replica);
  * most 50 us; else at once.
  */
 void door_flush(struct manta_replica *replica);
+/* This thread's calls are kept until the next turn or flush (manta_taker_hold). */
+bool door_holds(const struct runtime *runtime);
 /* Events of the taker, acted upon (helm held). */
 void door_wake(void *taker);
 /* The attendant of the loop should look (helm held). */

@@ -227,6 +227,11 @@ MANTA_EXPORT const char *manta_taker_method(const struct manta_request *request,
 MANTA_EXPORT void manta_taker_returned(struct manta_taker *taker, uint64_t number);
 /* The function that was given a batch is over: the next may come. */
 MANTA_EXPORT void manta_taker_batch_returned(struct manta_taker *taker);
+/*
+ * What this thread, which turns, puts from now on (answers, parts, calls) is kept until the next turn or flush and then sent in one
+ * go; a turn is due at once.  For user code that runs between turns and has more to send than one thing.
+ */
+MANTA_EXPORT void manta_taker_hold(struct manta_taker *taker);
 /* Sends everything that was put since the last flush or turn, in one go. */
 MANTA_EXPORT void manta_taker_flush(struct manta_taker *taker);
 

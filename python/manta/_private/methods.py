@@ -28,5 +28,14 @@ def bind(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments as given; TypeError when the function could not be called with them."""
-    _signature(function).bind(*args, **kwargs)
+    if kwargs or len(args) != _plain_parameters(function):
+        _signature(function).bind(*args, **kwargs)
     return args, kwargs
+
+
+@lru_cache(maxsize=256)
+def _plain_parameters(function: Callable[..., Any]) -> int:
+    """How many positional arguments it takes when it takes no others; -1 when it does."""
+    parameters = _signature(function).parameters.values()
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return len(parameters) if all(parameter.kind in plain for parameter in parameters) else -1

@@ -14,6 +14,7 @@ import importlib
 import json
 import logging
 import os
+import selectors
 import sys
 import traceback
 from collections.abc import Callable
@@ -71,7 +72,7 @@ class Replica:
     # The network on the loop.
 
     def _watch(self) -> None:
-        self._descriptor = self._taker.watch()
+        self._descriptor = self._taker.watch(_selector is not None)
         self._loop.add_reader(self._descriptor, self._turn)
 
     def _turn(self) -> None:
@@ -227,12 +228,35 @@ def _has_models(made: Any) -> bool:
     return any(hasattr(vars(kind).get(name), _MARK) for kind in type(made).__mro__ for name in vars(kind))
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+class _Selector(selectors.EpollSelector):
+    """Tells the taker when the loop waits: at all other times handlers may keep it busy."""
+
+    def __init__(self, taker: Any) -> None:
+        super().__init__()
+        self._asleep = taker.asleep
+        self._awake = taker.awake
+
+    def select(self, timeout: Optional[float] = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0:
+            return super().select(timeout)
+        self._asleep()
+        try:
+            return super().select(timeout)
+        finally:
+            self._awake()
+
+
+_selector: Optional[_Selector] = None  # Of the loop, unless it is uvloop's.
+
+
+def _new_loop(taker: Any) -> asyncio.AbstractEventLoop:
     """uvloop's where it is installed."""
+    global _selector
     try:
         import uvloop
     except ImportError:
-        return asyncio.new_event_loop()
+        _selector = _Selector(taker)
+        return asyncio.SelectorEventLoop(_selector)
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
 
@@ -272,7 +296,7 @@ def main(arguments: list[str]) -> int:
     from manta._private import native_instance
 
     native_instance.become_replica(taker, arguments)
-    loop = _new_loop()
+    loop = _new_loop(taker)
     asyncio.set_event_loop(loop)
     status = loop.run_until_complete(Replica(taker, document, loop).run())
     logging.shutdown()
