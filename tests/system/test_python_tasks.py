@@ -80,6 +80,7 @@ assert tasks.quick.remote().result() == "quick"
 
 
 STANDBY = """
+serve.run(apps.constant.bind(), name="witness", route_prefix="/witness")  # Alone, it would not be judged.
 tasks = tasks.options(method_name="blocks")
 def silent():
     status = instance.must_join().status()["applications"]["default"]["deployments"]["Tasks"]
