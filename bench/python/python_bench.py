@@ -19,14 +19,15 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "websocket")]
 
 import machine  # noqa: E402  (bench/ is on the path only now)
 import python_cells  # noqa: E402
 import python_systems  # noqa: E402
 import python_verdict  # noqa: E402
+import websocket_bench  # noqa: E402
 
-PHASES = ("http", "graph", "start", "ray", "ray-fast")
+PHASES = ("http", "websocket", "graph", "start", "ray", "ray-fast")
 RAY = {"ray": python_systems.RayDefault, "ray-fast": python_systems.RayFast}
 # Number of connections -> the applications that are measured with so many.
 HTTP = {
@@ -99,6 +100,16 @@ def phase_http(arguments):
     return rows
 
 
+def phase_websocket(arguments):
+    """An echo beside uvicorn, by ./dev bench websocket's means."""
+    options = argparse.Namespace(connections=64, seconds=arguments.seconds, rounds=arguments.rounds, size=64)
+    with tempfile.TemporaryDirectory(prefix="mb-") as directory:
+        rounds = websocket_bench.run(options, pathlib.Path(directory))
+    return [{"system": name, "app": "websocket", "what": "websocket echo, c=64", "round": turn, "per_s": found["per_second"],
+             **{figure: found[figure] for figure in ("cpu_us", "p50_us", "p99_us")}, "errors": {"echo": found["errors"]}}
+            for turn, pair in enumerate(rounds) for name, found in pair.items()]
+
+
 def phase_graph(arguments):
     mine, _ = machine.choose_processors()
     with running((python_systems.MantaPython,), arguments, mine) as systems:
@@ -141,7 +152,7 @@ def measure(arguments):
         if phase in RAY:
             rows += phase_ray(arguments, RAY[phase])
         else:
-            rows += {"http": phase_http, "graph": phase_graph, "start": phase_start}[phase](arguments)
+            rows += {"http": phase_http, "websocket": phase_websocket, "graph": phase_graph, "start": phase_start}[phase](arguments)
         narrate(f"{phase}: {time.monotonic() - begun:.0f} s")
     return rows
 

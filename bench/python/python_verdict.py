@@ -24,9 +24,9 @@ class Rows:
         values = [row[figure] for row in self.find(system, app, what, connections) if row.get(figure) is not None]
         return statistics.median(values) if values else None
 
-    def combined(self, mine, theirs, figure, connections, combine):
-        """The median over the rounds of a combination of two HTTP cells, each (system, application)."""
-        sides = [{(row.get("phase"), row["round"]): row[figure] for row in self.find(*side, "http", connections)} for side in (mine, theirs)]
+    def combined(self, mine, theirs, figure, connections, combine, what="http"):
+        """The median over the rounds of a combination of two cells, each (system, application)."""
+        sides = [{(row.get("phase"), row["round"]): row[figure] for row in self.find(*side, what, connections)} for side in (mine, theirs)]
         values = [combine(sides[0][key], sides[1][key]) for key in sides[0] if sides[1].get(key)]
         return statistics.median(values) if values else None
 
@@ -42,6 +42,11 @@ def times(app, other, figure, connections):
 
 def added(other, connections):
     return lambda rows: rows.combined(("Manta C", "c"), other, "p50_us", connections, lambda mine, theirs: mine - theirs)
+
+
+def echo(figure):
+    names = [(system, "websocket") for system in (MANTA, "uvicorn")]
+    return lambda rows: rows.combined(*names, figure, None, lambda mine, theirs: mine / theirs, "websocket echo, c=64")
 
 
 def graph(what, figure):
@@ -87,6 +92,7 @@ AIMS = [
     ("streamed chunks, c=1", "1/s", http("stream", "chunks_per_s", 1), ">=", 600_000),
     ("streamed chunks, c=16", "1/s", http("stream", "chunks_per_s", 16), ">=", 600_000),
     ("first byte of a stream, p50", "us", lambda rows: rows.median(MANTA, "stream", "first byte", "p50_us"), "<=", 500),
+    ("websocket echo of uvicorn's, c=64: messages/s", "times", echo("per_s"), ">=", 2),
     ("call, one after another, p50, one core", "us", graph("call", "p50_us"), "<=", 60),
     ("call, one after another, p99, one core", "us", graph("call", "p99_us"), "<=", 200),
     ("call, one after another, p50, across cores", "us", graph("call across cores", "p50_us"), "<=", 80),
@@ -172,7 +178,7 @@ def others_table(all_rows):
     return verdict.table(("measure", *systems), fields)
 
 
-FIGURES = {"per_s": "1/s", "p50_us": "us", "p99_us": "us p99", "us": "us", "s": "s", "private_mb": "MB of its own", "import_s": "s import alone"}
+FIGURES = {"per_s": "1/s", "cpu_us": "us CPU", "p50_us": "us", "p99_us": "us p99", "us": "us", "s": "s", "private_mb": "MB of its own", "import_s": "s import alone"}
 
 
 def describe(group):
