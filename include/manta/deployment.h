@@ -37,7 +37,11 @@ typedef void (manta_close_function)(void *state);
 typedef void (manta_call_function)(void *state, struct manta_request *request);
 /* A batch: 1..max_batch_size requests of one method; each is answered by itself.  The array is the callee's until it returns. */
 typedef void (manta_call_batch_function)(void *state, struct manta_request **requests, size_t count);
-/* A new user_config (JSON, zero-terminated), while requests run.  Negative: the replica is replaced. */
+/*
+ * A new user_config (JSON, zero-terminated): after `open`, and while the replica serves, when the user_config or the rank of
+ * the replica changed.  Then one of the replica's threads calls it between two requests, so that with one thread nothing
+ * else of the deployment's runs.  Negative: the replica is replaced, and the deployment's status says why.
+ */
 typedef int (manta_reconfigure_function)(void *state, const char *user_config, struct manta_error *reterr);
 /* Whether the replica is well. Negative three times in a row: it is replaced. */
 typedef int (manta_check_health_function)(void *state, struct manta_error *reterr);
@@ -150,7 +154,16 @@ MANTA_EXPORT const struct manta_args *manta_replica_args(const struct manta_repl
 MANTA_EXPORT const char *manta_replica_application(const struct manta_replica *replica);
 MANTA_EXPORT const char *manta_replica_deployment(const struct manta_replica *replica);
 MANTA_EXPORT const char *manta_replica_id(const struct manta_replica *replica);
-MANTA_EXPORT const char *manta_replica_user_config(const struct manta_replica *replica); /* JSON, "null" when none */
+/* JSON, "null" when none.  The newest one; a text stays valid until it has been replaced twice. */
+MANTA_EXPORT const char *manta_replica_user_config(const struct manta_replica *replica);
+/*
+ * The replica's place among those of its deployment, 0 to n - 1 when all is at rest (Ray Serve's ReplicaContext.rank): the
+ * controller gives it to no other process.  It may change when replicas come and go; `reconfigure` is called then, if there
+ * is a user_config.  -1: the replica is not of an instance.
+ */
+MANTA_EXPORT int32_t manta_replica_rank(const struct manta_replica *replica);
+/* How many replicas the deployment wants (num_replicas; Ray Serve's ReplicaContext.world_size); 0: not of an instance. */
+MANTA_EXPORT int32_t manta_replica_world_size(const struct manta_replica *replica);
 MANTA_EXPORT void *manta_replica_state(const struct manta_replica *replica);
 /* One line into the replica's log. level: 10 debug, 20 info, 30 warning, 40 error. */
 MANTA_EXPORT void manta_replica_log(struct manta_replica *replica, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -51,6 +51,15 @@ class replica
     {
         return manta_replica_user_config(raw_);
     }
+    /* The place among the replicas of the deployment, 0 to world_size() - 1 at rest; -1 and 0: of no instance. */
+    int rank() const noexcept
+    {
+        return manta_replica_rank(raw_);
+    }
+    int world_size() const noexcept
+    {
+        return manta_replica_world_size(raw_);
+    }
     /* 10 debug, 20 info, 30 warning, 40 error. */
     void log(int level, c_string text) const noexcept
     {

@@ -132,7 +132,7 @@ static PyObject *taker_document(PyObject *object, PyObject *unused)
     PyObject *result = NULL;
     if (options && args)
         result = Py_BuildValue(
-            "{s:s,s:s,s:s,s:s,s:s,s:s,s:y#,s:O,s:O,s:z,s:i,s:i,s:d,s:d,s:d,s:N}", "application",
+            "{s:s,s:s,s:s,s:s,s:s,s:s,s:y#,s:O,s:O,s:z,s:i,s:i,s:d,s:d,s:d,s:N,s:i,s:i}", "application",
             manta_replica_application(replica), "deployment", manta_replica_deployment(replica),
             "id", manta_replica_id(replica), "runner", document.runner, "library", document.library,
             "symbol", document.symbol, "code", (const char *)document.code,
@@ -141,7 +141,8 @@ static PyObject *taker_document(PyObject *object, PyObject *unused)
             document.max_ongoing_requests, "health_check_period_s", document.health_check_period_s,
             "health_check_timeout_s", document.health_check_timeout_s,
             "graceful_shutdown_timeout_s", document.graceful_shutdown_timeout_s, "stream_body",
-            PyBool_FromLong(document.stream_body));
+            PyBool_FromLong(document.stream_body), "rank", manta_replica_rank(replica),
+            "world_size", manta_replica_world_size(replica));
     Py_XDECREF(options);
     Py_XDECREF(args);
     return result;
@@ -237,11 +238,25 @@ static void tell_request(const struct manta_taker_event *event)
     Py_DECREF(request);
 }
 
-/* tell(name, value) for what is of no request. */
-static void tell_replica(struct native_taker *self, PyObject *tell, const char *name,
-                         const struct manta_value *value)
+static PyObject *read_configuration(const struct manta_taker_configuration *configuration)
 {
-    PyObject *object = value ? native_read(self->state, value->at, value->size) : Py_NewRef(Py_None);
+    return Py_BuildValue("{s:z,s:O,s:O,s:i,s:i,s:i,s:d,s:d,s:d}", "user_config",
+                         configuration->user_config, "user_config_changed",
+                         configuration->user_config_changed ? Py_True : Py_False, "rank_changed",
+                         configuration->rank_changed ? Py_True : Py_False, "rank",
+                         configuration->rank, "world_size", configuration->world_size,
+                         "max_ongoing_requests", configuration->max_ongoing_requests,
+                         "health_check_period_s", configuration->health_check_period_s,
+                         "health_check_timeout_s", configuration->health_check_timeout_s,
+                         "graceful_shutdown_timeout_s",
+                         configuration->graceful_shutdown_timeout_s);
+}
+
+/* tell(name, value) for what is of no request. */
+static void tell_replica(PyObject *tell, const char *name,
+                         const struct manta_taker_configuration *configuration)
+{
+    PyObject *object = configuration ? read_configuration(configuration) : Py_NewRef(Py_None);
     PyObject *result = object ? PyObject_CallFunction(tell, "sO", name, object) : NULL;
     if (!result)
         PyErr_WriteUnraisable(tell);
@@ -255,11 +270,11 @@ static void take_events(struct native_taker *self, PyObject *tell)
     while (manta_taker_next(self->taker, &event)) {
         switch (event.type) {
         case MANTA_TAKER_CONFIGURE:
-            tell_replica(self, tell, "configure", &event.value);
+            tell_replica(tell, "configure", &event.configuration);
             break;
         case MANTA_TAKER_DRAINED:
             self->drained = true;
-            tell_replica(self, tell, "drained", NULL);
+            tell_replica(tell, "drained", NULL);
             break;
         default:
             tell_request(&event);
@@ -395,6 +410,17 @@ static PyObject *taker_health(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* configured(None): what "configure" told is in force; configured(text): why not. */
+static PyObject *taker_configured(PyObject *object, PyObject *args)
+{
+    struct native_taker *self = (struct native_taker *)object;
+    const char *text;
+    if (!PyArg_ParseTuple(args, "z", &text) || !is_open(self))
+        return NULL;
+    manta_taker_configured(self->taker, text);
+    Py_RETURN_NONE;
+}
+
 static PyObject *taker_drain(PyObject *object, PyObject *unused)
 {
     struct native_taker *self = (struct native_taker *)object;
@@ -527,6 +553,7 @@ static PyMethodDef METHODS[] = {
     {"ready", taker_ready, METH_NOARGS, "User code stands: requests may come."},
     {"failed", taker_failed, METH_VARARGS, "User code could not be constructed: code, text."},
     {"health", taker_health, METH_VARARGS, "None: well; a text: why not."},
+    {"configured", taker_configured, METH_VARARGS, "A configuration is in force: None, or why not."},
     {"drain", taker_drain, METH_NOARGS, "Takes nothing new, and ends."},
     {"close", taker_close, METH_NOARGS, "Ends it; False when requests are held."},
     {"log", taker_log, METH_VARARGS, "A line into the replica's log: level, text."},

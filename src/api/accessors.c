@@ -31,7 +31,18 @@ const char *manta_replica_id(const struct manta_replica *replica)
 
 const char *manta_replica_user_config(const struct manta_replica *replica)
 {
-    return replica->target.user_config.size ? replica->user_config : "null";
+    const char *text = atomic_load_explicit(&replica->user_config, memory_order_acquire);
+    return *text ? text : "null";
+}
+
+int32_t manta_replica_rank(const struct manta_replica *replica)
+{
+    return atomic_load_explicit(&replica->rank, memory_order_relaxed);
+}
+
+int32_t manta_replica_world_size(const struct manta_replica *replica)
+{
+    return atomic_load_explicit(&replica->world_size, memory_order_relaxed);
 }
 
 void *manta_replica_state(const struct manta_replica *replica)

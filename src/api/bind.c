@@ -204,16 +204,17 @@ static struct target_replica replica_target(const struct manta_app *app,
 /* Of the program itself, whose bytes are the same as long as it runs. */
 static uint64_t hash_functions(uint64_t hash, const struct manta_deployment *deployment)
 {
-    uintptr_t functions[] = {(uintptr_t)deployment->open,        (uintptr_t)deployment->close,
-                             (uintptr_t)deployment->call,        (uintptr_t)deployment->call_batch,
-                             (uintptr_t)deployment->methods,     (uintptr_t)deployment->method_count,
-                             (uintptr_t)deployment->reconfigure, (uintptr_t)deployment->check_health,
-                             (uintptr_t)deployment->load_model,  (uintptr_t)deployment->unload_model};
+    uintptr_t functions[] = {
+        (uintptr_t)deployment->open,        (uintptr_t)deployment->close,
+        (uintptr_t)deployment->call,        (uintptr_t)deployment->call_batch,
+        (uintptr_t)deployment->methods,     (uintptr_t)deployment->method_count,
+        (uintptr_t)deployment->reconfigure, (uintptr_t)deployment->check_health,
+        (uintptr_t)deployment->load_model,  (uintptr_t)deployment->unload_model};
     return library_hash_more(hash, bytes_of(functions, sizeof functions));
 }
 
-/* What needs another process when it changes.  max_ongoing_requests does not: it is told to running
- * ones. */
+/* What needs another process when it changes.  The configuration does not (target.h): it is told to
+ * running ones. */
 static uint64_t version_of(const struct manta_app *app, const struct manta_deployment *deployment,
                            const struct target_replica *replica)
 {
@@ -222,9 +223,6 @@ static uint64_t version_of(const struct manta_app *app, const struct manta_deplo
                          replica->max_batch_size,
                          replica->max_concurrent_batches,
                          replica->batch_wait_us,
-                         replica->health_check_period_us,
-                         replica->health_check_timeout_us,
-                         replica->graceful_shutdown_timeout_us,
                          replica->stream_body,
                          replica->max_models,
                          replica->model_load_timeout_us};
@@ -232,7 +230,6 @@ static uint64_t version_of(const struct manta_app *app, const struct manta_deplo
     hash = library_hash_more(hash, replica->library);
     hash = library_hash_more(hash, replica->symbol);
     hash = library_hash_more(hash, replica->args);
-    hash = library_hash_more(hash, replica->user_config);
     hash = library_hash_more(hash, bytes_of(numbers, sizeof numbers));
     if (!replica->library.size)
         hash = hash_functions(hash, deployment);
@@ -363,8 +360,8 @@ static int app_run_builder(struct manta_app *app, library_builder *builder, cons
     struct manta_arg ingress = builder(app);
     if (!app->error.code &&
         (ingress.type != MANTA_ARG_BOUND || ingress.index >= app->deployment_count))
-        error_set(&app->error, ERROR_INVALID,
-                  "application '%s' did not return a bound deployment", application);
+        error_set(&app->error, ERROR_INVALID, "application '%s' did not return a bound deployment",
+                  application);
     if (!app->error.code)
         override_all(app, overrides);
     if (!app->error.code)

@@ -103,7 +103,7 @@ static void note_running(struct manta_taker *taker)
     taker_running(taker->replica.taker, oldest);
 }
 
-static void thread_begin(struct manta_taker_thread *thread)
+void door_thread_begin(struct manta_taker_thread *thread)
 {
     ensure(!thread->since_ns);
     thread->since_ns = clock_ns();
@@ -111,7 +111,7 @@ static void thread_begin(struct manta_taker_thread *thread)
     helm_enter_user_code(helm_of(thread->taker));
 }
 
-static void thread_end(struct manta_taker_thread *thread)
+void door_thread_end(struct manta_taker_thread *thread)
 {
     struct manta_taker *taker = thread->taker;
     ensure(thread->since_ns);
@@ -132,14 +132,14 @@ static void thread_end(struct manta_taker_thread *thread)
 void manta_taker_enter(struct manta_taker_thread *thread)
 {
     bool nested = runtime_enter(thread->taker->replica.runtime);
-    thread_begin(thread);
+    door_thread_begin(thread);
     runtime_leave(thread->taker->replica.runtime, nested);
 }
 
 void manta_taker_leave(struct manta_taker_thread *thread)
 {
     bool nested = runtime_enter(thread->taker->replica.runtime);
-    thread_end(thread);
+    door_thread_end(thread);
     runtime_leave(thread->taker->replica.runtime, nested);
 }
 
@@ -169,12 +169,15 @@ struct work {
     struct taker_request **taken;
     uint32_t room, count;
     bool batched;
+    bool configures; /* a new configuration ends the wait, too */
 };
 
 /* Takes at once when something is due, so that a waiting thread comes back with its work. */
 static bool take(void *owner)
 {
     struct work *work = owner;
+    if (work->configures && door_configure_due(work->taker))
+        return true;
     if (!work->count && !work->taker->stopping)
         work->count =
             taker_take(work->taker->replica.taker, work->taken, work->room, &work->batched);
@@ -196,11 +199,15 @@ static uint32_t thread_take(struct manta_taker_thread *thread, struct manta_requ
                             uint32_t room, double timeout_s, struct error *reterr)
 {
     struct manta_taker *taker = thread->taker;
-    struct work work = {.taker = taker, .taken = thread->taken, .room = room};
+    struct work work = {.taker = taker, .taken = thread->taken, .room = room, .configures = true};
     while (!taker->stopping) {
         if (!await(&work, timeout_s)) {
             error_set(reterr, ERROR_TIMEOUT, "no work came in %g s", timeout_s);
             return 0;
+        }
+        if (!work.count && door_configure_due(taker)) {
+            door_configure_run(thread);
+            continue;
         }
         uint32_t count = prepare(taker, thread->taken, work.count, requests);
         if (!count) {
@@ -230,12 +237,12 @@ size_t manta_taker_wait(struct manta_taker_thread *thread, struct manta_request 
     door_waits = taker;
     helm_take(helm_of(taker));
     if (thread->since_ns)
-        thread_end(thread);
+        door_thread_end(thread);
     uint32_t limit = room < MANTA_TAKER_ROOM ? (uint32_t)room : MANTA_TAKER_ROOM;
     uint32_t count = thread_take(thread, ret_requests, limit, timeout_s, &error);
     if (count) {
         *ret_batched = thread->batched;
-        thread_begin(thread);
+        door_thread_begin(thread);
     } else {
         send_all(taker);
     }
@@ -264,7 +271,7 @@ struct manta_taker_thread *manta_taker_thread_free(struct manta_taker_thread *th
     struct runtime *runtime = thread->taker->replica.runtime;
     bool nested = runtime_enter(runtime);
     if (thread->since_ns)
-        thread_end(thread);
+        door_thread_end(thread);
     list_remove(&thread->link);
     if (door_waits == thread->taker)
         door_waits = NULL;
@@ -363,7 +370,7 @@ static bool act(struct manta_taker *taker, const struct taker_event *event,
         break;
     case TAKER_CONFIGURE:
         ret_event->type = MANTA_TAKER_CONFIGURE;
-        ret_event->value = (struct manta_value){event->body.at, event->body.size};
+        door_configure(taker, event->body, ret_event);
         break;
     case TAKER_DRAINED:
         ret_event->type = MANTA_TAKER_DRAINED;

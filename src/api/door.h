@@ -5,6 +5,7 @@
  *     door.c         taking, running, events, flushing
  *     door_open.c    arguments, document, log, reports, the end
  *     door_watch.c   event loops of others
+ *     door_configure.c  a new configuration
  *     door_models.c  many models in one replica
  *
  * A replica is its taker, what its document says, and the memory that lives as long as it does.
@@ -15,6 +16,7 @@
 #define MANTA_API_DOOR_H
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -42,10 +44,12 @@ struct manta_replica {
     struct keep keep; /* constructor arguments' strings */
     struct manta_args args;
     char app[136], name[136], id[32];
-    char *user_config; /* JSON; "" when there is none */
-    void *state;       /* the runner's */
-    struct models *models;      /* null: user code has no load_model */
-    uint32_t held_count;        /* requests that user code has and has not answered */
+    _Atomic(const char *) user_config; /* JSON; "" when there is none */
+    char *old_user_config;             /* somebody may still read it; or null */
+    _Atomic int32_t rank, world_size;  /* -1 and 0: none */
+    void *state;                       /* the runner's */
+    struct models *models;             /* null: user code has no load_model */
+    uint32_t held_count;               /* requests that user code has and has not answered */
     struct manta_request *told; /* the one that an event is being told of; null once it is gone */
 };
 
@@ -54,21 +58,27 @@ struct manta_taker {
     struct manta_taker *leader; /* whose loop this one shares; itself when it has one of its own */
     struct list followers;      /* of the leader: those that share its loop */
     struct list_link follower_link;
-    uint64_t number, version;   /* id of the replica, content hash */
+    uint64_t number, version; /* id of the replica, content hash */
     char socket[INSTANCE_PATH_SIZE];
     char controller[INSTANCE_PATH_SIZE]; /* empty: none */
-    struct list threads;  /* of manta_taker_thread.link */
-    int64_t average_ns;   /* moving average of a call of user code */
-    int64_t unflushed_ns; /* when the oldest unflushed answer was given; 0: none */
-    bool events;          /* they wait for manta_taker_next */
-    bool stopping;        /* drained or stopped: nothing is taken any more */
-    bool kept;            /* user code may come back: nothing is freed */
-    bool process;         /* log, metric page and signals of the process are its own */
-    int terminated;       /* SIGTERMs so far */
+    struct list threads;                 /* of manta_taker_thread.link */
+    int64_t average_ns;                  /* moving average of a call of user code */
+    int64_t unflushed_ns;                /* when the oldest unflushed answer was given; 0: none */
+    bool events;                         /* they wait for manta_taker_next */
+    bool stopping;                       /* drained or stopped: nothing is taken any more */
+    bool kept;                           /* user code may come back: nothing is freed */
+    bool process;   /* log, metric page and signals of the process are its own */
+    int terminated; /* SIGTERMs so far */
     struct parent parent;
     int bell, descriptor; /* of the leader: an eventfd, and the epoll that holds it; -1: none */
     bool rung;            /* the bell is readable */
-    bool turning;         /* inside manta_taker_turn */
+    /* A configuration that user code is to take: by a thread that waits for work, or by an event.
+     */
+    struct bytes configuration; /* of the taker, until taker_configured; empty: none */
+    bool configuring;           /* a thread is at it */
+    manta_taker_configure_function *configure; /* null: user code is told nothing */
+    void *configure_owner;
+    bool turning; /* inside manta_taker_turn */
 };
 
 struct manta_taker_thread {
@@ -106,6 +116,18 @@ void door_flush(struct manta_replica *replica);
 bool door_holds(const struct runtime *runtime);
 /* Events of the taker, acted upon (helm held). */
 void door_wake(void *taker);
+/*
+ * A configuration came (helm held): brought into force in the replica as far as that is Manta's,
+ * and told by the event.
+ */
+void door_configure(struct manta_taker *taker, struct bytes body, struct manta_taker_event *event);
+/* A thread that waits should take one. */
+bool door_configure_due(const struct manta_taker *taker);
+/* It does (helm held; given back while user code runs). */
+void door_configure_run(struct manta_taker_thread *thread);
+/* User code of a thread begins and ends (helm held). */
+void door_thread_begin(struct manta_taker_thread *thread);
+void door_thread_end(struct manta_taker_thread *thread);
 /* The attendant of the loop should look (helm held). */
 void door_ring(void *taker);
 void door_unwatch(struct manta_taker *taker);

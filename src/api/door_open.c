@@ -127,6 +127,8 @@ static int fill_replica(struct manta_taker *taker, struct error *reterr)
     snprintf(replica->name, sizeof replica->name, "%.*s", BYTES_PRINT(target->deployment));
     replica->user_config =
         mem_copy_string((const char *)target->user_config.at, target->user_config.size);
+    replica->rank = target->world_size ? (int32_t)target->rank : -1;
+    replica->world_size = (int32_t)target->world_size;
     return 0;
 }
 
@@ -136,11 +138,9 @@ static int open_runtime(struct manta_taker *taker, const struct door_config *con
     struct manta_replica *replica = &taker->replica;
     char name[96];
     snprintf(name, sizeof name, "%.30s#%.30s#%s", replica->app, replica->name, replica->id);
-    replica->runtime =
-        config->beside
-            ? runtime_ref(config->beside->replica.runtime)
-            : runtime_new(config->controller ? config->controller : "", WIRE_ROLE_HANDLE, name,
-                          reterr);
+    replica->runtime = config->beside ? runtime_ref(config->beside->replica.runtime)
+                                      : runtime_new(config->controller ? config->controller : "",
+                                                    WIRE_ROLE_HANDLE, name, reterr);
     replica->args = (struct manta_args){
         .document = replica->target.args, .runtime = replica->runtime, .keep = &replica->keep};
     return replica->runtime ? 0 : reterr->code;
@@ -158,6 +158,9 @@ static int open_taker(struct manta_taker *taker, const struct door_config *from,
                                       taker->controller[0] ? taker->controller : NULL,
                                   .replica = from->replica,
                                   .version = from->version,
+                                  .configuration = (uint64_t)target->configuration,
+                                  .rank = target->world_size ? (uint32_t)target->rank + 1 : 0,
+                                  .world_size = (uint32_t)target->world_size,
                                   .app = target->app,
                                   .deployment = target->deployment,
                                   .max_ongoing = target->max_ongoing_requests,
@@ -189,7 +192,8 @@ static void door_free(struct manta_taker *taker)
     }
     arena_blocks_done(&replica->arena_blocks);
     list_remove(&taker->follower_link);
-    mem_free(replica->user_config);
+    mem_free((void *)atomic_load(&replica->user_config));
+    mem_free(replica->old_user_config);
     mem_free(replica->document);
     mem_free(taker);
 }
@@ -394,7 +398,9 @@ void manta_taker_describe(const struct manta_taker *taker, struct manta_taker_do
         .args = {target->args.at, target->args.size},
         .options = {target->options.size ? target->options.at : &NIL,
                     target->options.size ? target->options.size : 1},
-        .user_config = target->user_config.size ? taker->replica.user_config : NULL,
+        .user_config = *atomic_load(&taker->replica.user_config)
+                           ? atomic_load(&taker->replica.user_config)
+                           : NULL,
         .threads = (int32_t)target->threads,
         .max_ongoing_requests = (int32_t)target->max_ongoing_requests,
         .max_batch_size = (int32_t)target->max_batch_size,

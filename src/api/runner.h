@@ -40,6 +40,7 @@ struct runner_health {
     bool hangs;        /* it was still in there a second after the end */
     bool counted;      /* the running check was already counted as failed */
     int failure_count; /* in a row */
+    uint64_t changes;  /* of the rhythm */
 };
 
 /* A replica of a C deployment. */
@@ -47,7 +48,8 @@ struct runner {
     struct manta_taker *taker;
     struct manta_replica *replica;
     struct manta_taker_document document;
-    const struct manta_deployment *own; /* of the program itself; null: it is in the document's library */
+    const struct manta_deployment
+        *own; /* of the program itself; null: it is in the document's library */
     void *library;
     struct manta_deployment deployment; /* checked copy of the descriptor */
     void *state;                        /* what open made */
@@ -61,8 +63,8 @@ struct runner {
 /* Loads and constructs, serves until the taker has ended: 0, or the code of what failed, which was
  * reported. */
 int runner_live(struct runner *runner, struct manta_taker *taker);
-/* Ends the deployment's state and the taker.  False: user code is still in there; the process should
- * end by _exit, and the runner must stay where it is. */
+/* Ends the deployment's state and the taker.  False: user code is still in there; the process
+ * should end by _exit, and the runner must stay where it is. */
 bool runner_close(struct runner *runner);
 
 /* Serves on this thread and the document's other ones until the taker has ended. */
@@ -73,6 +75,8 @@ int runner_check_health(struct runner *runner, struct error *reterr);
 /* Checks every health_check_period on a thread of its own; reports unhealthy after three failures
  * in a row. */
 void runner_health_start(struct runner *runner);
+/* Another rhythm, from the next check on. */
+void runner_health_change(struct runner *runner, double period_s, double timeout_s);
 /* False: a check has not returned after a second, and holds the replica's state. */
 bool runner_health_stop(struct runner *runner);
 

@@ -87,7 +87,9 @@ static struct timespec after(double seconds)
 static bool rest(struct runner_health *health, double seconds, bool until_checked)
 {
     struct timespec due = after(seconds);
-    while (!health->stopping && !(until_checked && !health->checking))
+    uint64_t changes = health->changes;
+    while (!health->stopping && !(until_checked && !health->checking) &&
+           (until_checked || changes == health->changes))
         if (pthread_cond_timedwait(&health->changed, &health->lock, &due) == ETIMEDOUT)
             return false;
     return true;
@@ -134,8 +136,9 @@ static void *health_main(void *owner)
     struct runner_health *health = &runner->health;
     pthread_mutex_lock(&health->lock);
     while (!health->stopping) {
+        uint64_t changes = health->changes;
         rest(health, runner->document.health_check_period_s, false);
-        if (!health->stopping)
+        if (!health->stopping && changes == health->changes)
             check(runner);
     }
     pthread_mutex_unlock(&health->lock);
@@ -160,6 +163,22 @@ void runner_health_start(struct runner *runner)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!health->running)
         log_print(LOG_WARNING, "no thread for health checks");
+}
+
+void runner_health_change(struct runner *runner, double period_s, double timeout_s)
+{
+    struct runner_health *health = &runner->health;
+    if (!health->running) {
+        runner->document.health_check_period_s = period_s;
+        runner->document.health_check_timeout_s = timeout_s;
+        return;
+    }
+    pthread_mutex_lock(&health->lock);
+    runner->document.health_check_period_s = period_s;
+    runner->document.health_check_timeout_s = timeout_s;
+    health->changes++;
+    pthread_cond_broadcast(&health->changed);
+    pthread_mutex_unlock(&health->lock);
 }
 
 /* A check that is inside user code holds the state: nothing may be taken apart under it. */

@@ -64,11 +64,25 @@ static int open_models(struct runner *runner, struct error *reterr)
     return code < 0 ? error_set(reterr, code, "%s", error.text) : 0;
 }
 
+/* On a thread that came for work: nobody is in this thread's share of user code. */
+static int configure(void *owner, const struct manta_taker_configuration *configuration,
+                     struct manta_error *reterr)
+{
+    struct runner *runner = owner;
+    runner_health_change(runner, configuration->health_check_period_s,
+                         configuration->health_check_timeout_s);
+    bool changed = configuration->user_config_changed || configuration->rank_changed;
+    if (!changed || !configuration->user_config || !runner->deployment.reconfigure)
+        return 0; /* Ray Serve's rule: user code hears of a rank only if there is a user_config */
+    return runner->deployment.reconfigure(runner->state, configuration->user_config, reterr);
+}
+
 static int run(struct runner *runner, struct error *reterr)
 {
     if (load(runner, reterr) < 0)
         return reterr->code;
     manta_taker_set_batched(runner->taker, runner->deployment.call_batch != NULL);
+    manta_taker_set_configure(runner->taker, configure, runner);
     if (construct(runner, reterr) < 0)
         return reterr->code;
     if (open_models(runner, reterr) < 0)

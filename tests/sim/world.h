@@ -68,6 +68,8 @@ struct world_app {
     const char *name, *route; /* route empty: none */
     uint64_t version;
     uint32_t replicas, max_ongoing, slots; /* slots: calls of user code at a time */
+    uint64_t configuration;                /* of a replica, with what its document says */
+    uint32_t rank, world_size;             /* the same; rank plus one */
     int64_t max_queued, grace_ns;
     bool batched, streams_body;
     bool calls; /* its user code may call the last application */

@@ -71,12 +71,26 @@ static void put_hello(struct world_command *command)
 /* An application's document; in it the one that world_node.c reads back. */
 static void write_target(struct text *out, const struct world_app *app, uint32_t index)
 {
-    char document[160];
-    snprintf(document, sizeof document, "app=%u version=%llu replicas=%u max=%u slots=%u", index,
+    char code[160];
+    struct text document;
+    snprintf(code, sizeof code, "app=%u version=%llu replicas=%u max=%u slots=%u", index,
              (unsigned long long)app->version, app->replicas, app->max_ongoing, app->slots);
+    struct target_replica replica = {.app = bytes_of_string(app->name),
+                                     .deployment = bytes_of_string(app->name),
+                                     .args = BYTES("\x90"),
+                                     .code = bytes_of_string(code),
+                                     .threads = 1,
+                                     .max_ongoing_requests = app->max_ongoing,
+                                     .max_batch_size = 1,
+                                     .max_concurrent_batches = 1,
+                                     .health_check_period_us = 10000000,
+                                     .health_check_timeout_us = 30000000,
+                                     .graceful_shutdown_timeout_us = app->grace_ns / 1000};
+    text_init(&document, FRAME_MOST);
+    target_write_replica(&document, &replica);
     struct target_deployment row = {.name = bytes_of_string(app->name),
                                     .runner = BYTES("c"),
-                                    .replica = bytes_of_string(document),
+                                    .replica = text_bytes(&document),
                                     .version = app->version,
                                     .num_replicas = app->replicas,
                                     .max_ongoing_requests = app->max_ongoing,
@@ -86,6 +100,7 @@ static void write_target(struct text *out, const struct world_app *app, uint32_t
                                     .health_check_timeout_us = 30000000,
                                     .stream_body = app->streams_body};
     target_write_app(out, row.name, &row, 1);
+    text_done(&document);
 }
 
 static void put_deploy(struct world_command *command, uint32_t index, uint64_t stream)

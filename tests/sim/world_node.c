@@ -16,6 +16,7 @@
 #include "ensure.h"
 #include "mem.h"
 #include "socket.h"
+#include "target.h"
 #include "world.h"
 
 struct world *world_now;
@@ -116,7 +117,11 @@ static void read_document(struct world *world, struct bytes document, struct wor
     char text[256];
     unsigned app, replicas, max_ongoing, slots;
     unsigned long long version;
-    snprintf(text, sizeof text, "%.*s", BYTES_PRINT(document));
+    struct target_replica replica;
+    struct error error = {0};
+    int code = target_read_replica(document, &replica, &error);
+    ensure(code == 0 && replica.world_size > 0);
+    snprintf(text, sizeof text, "%.*s", BYTES_PRINT(replica.code));
     int fields = sscanf(text, "app=%u version=%llu replicas=%u max=%u slots=%u", &app, &version,
                         &replicas, &max_ongoing, &slots);
     ensure(fields == 5 && app < WORLD_APPS);
@@ -125,6 +130,9 @@ static void read_document(struct world *world, struct bytes document, struct wor
     ret_start->options.version = version;
     ret_start->options.max_ongoing = max_ongoing;
     ret_start->options.slots = slots;
+    ret_start->options.configuration = (uint64_t)replica.configuration;
+    ret_start->options.rank = (uint32_t)replica.rank + 1;
+    ret_start->options.world_size = (uint32_t)replica.world_size;
 }
 
 static int engine_start(struct engine *engine, const struct engine_start *order,

@@ -45,6 +45,8 @@ static void take_events(struct world_replica *replica)
             sim_say("is drained, and stays");
         else if (event.type == TAKER_DRAINED)
             exit_with(replica, 0);
+        else if (event.type == TAKER_CONFIGURE)
+            taker_configured(replica->taker, 0, BYTES(""));
         else
             world_user_event(replica, &event);
     }
@@ -172,6 +174,9 @@ static void open_taker(struct world_replica *replica)
                                   .controller_socket = WORLD_CONTROLLER_PATH,
                                   .replica = replica->id,
                                   .version = options->version,
+                                  .configuration = options->configuration,
+                                  .rank = options->rank,
+                                  .world_size = options->world_size,
                                   .app = bytes_of_string(options->name),
                                   .deployment = bytes_of_string(options->name),
                                   .max_ongoing = options->max_ongoing,

@@ -11,6 +11,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from manta import serve
 from manta.serve.context import _get_serve_request_context
+from manta.serve.schema import ReplicaRank
 
 
 @serve.deployment
@@ -21,6 +22,31 @@ def greet(request):
 @serve.deployment
 def constant():
     return {"answer": 42}
+
+
+@serve.deployment
+class Ranked:
+    """Says its rank, and is told of it."""
+
+    def __init__(self):
+        self.config, self.told = None, None
+
+    async def reconfigure(self, config, rank):
+        await asyncio.sleep(0)
+        if config["n"] == "refuse":
+            raise ValueError("not this one")
+        self.config, self.told = config, rank.rank
+
+    async def __call__(self):
+        context = serve.get_replica_context()
+        return {
+            "pid": os.getpid(),
+            "config": self.config,
+            "told": self.told,
+            "rank": context.rank.rank,
+            "world_size": context.world_size,
+            "is_rank": isinstance(context.rank, ReplicaRank) and context.rank.node_rank == 0,
+        }
 
 
 @serve.deployment(max_ongoing_requests=100)

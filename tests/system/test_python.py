@@ -305,12 +305,76 @@ def test_a_replica_finds_other_applications_of_its_instance_by_their_names(drive
         """)
 
 
-def test_user_config_reaches_reconfigure_and_a_new_one_replaces(drive):
+def test_user_config_reaches_reconfigure_and_a_new_one_the_same_process(drive):
     drive("""
         handle = serve.run(apps.Worker.options(user_config={"a": 1}).bind(), route_prefix=None)
         assert handle.settings.remote().result() == ({"a": 1}, "worker")
+        first = handle.pid.remote().result()
         handle = serve.run(apps.Worker.options(user_config={"a": 2}).bind(), route_prefix=None)
         assert handle.settings.remote().result() == ({"a": 2}, "worker")
+        assert handle.pid.remote().result() == first
+        """)
+
+
+def test_a_user_config_that_reconfigure_refuses_goes_back_and_is_told_with_its_trace(drive):
+    drive("""
+        handle = serve.run(apps.Ranked.options(user_config={"n": 1}).bind(), route_prefix=None)
+        try:
+            serve.run(apps.Ranked.options(user_config={"n": "refuse"}).bind(), route_prefix=None)
+        except RuntimeError as error:
+            assert "ValueError: not this one" in str(error), error
+        else:
+            raise AssertionError("no error")
+        until(lambda: handle.remote().result()["config"] == {"n": 1}, "the old configuration is back")
+        deployment = serve.status().applications["default"].deployments["Ranked"]
+        assert deployment.status == "DEPLOY_FAILED", deployment
+        assert deployment.status_trigger == "REPLICA_STARTUP_FAILED", deployment
+        assert "not this one" in deployment.message, deployment
+        """)
+
+
+def test_a_user_config_without_reconfigure_is_an_error(drive):
+    drive("""
+        @serve.deployment(user_config={"a": 1})
+        class Deaf:
+            def __call__(self):
+                return 1
+        try:
+            serve.run(Deaf.bind(), route_prefix=None)
+        except RuntimeError as error:
+            assert "missing reconfigure method" in str(error), error
+        else:
+            raise AssertionError("no error")
+        """)
+
+
+def test_replicas_have_ranks_that_are_made_contiguous_after_a_scale_down(drive):
+    drive("""
+        def ranks(count):
+            found = {}
+            def look():
+                if len(found) >= count:
+                    found.clear()  # One of them has changed since, or ended.
+                while len(found) < count:
+                    said = handle.remote().result()
+                    found[said["pid"]] = said
+                have = sorted((s["rank"], s["told"], s["world_size"]) for s in found.values())
+                return have == [(n, n, count) for n in range(count)]
+            until(look, f"{count} ranks")
+            return found
+        app = apps.Ranked.options(user_config={"n": 1}, num_replicas=3)
+        handle = serve.run(app.bind(), route_prefix=None)
+        three = ranks(3)
+        assert all(s["is_rank"] for s in three.values()), three
+        serve.run(app.options(num_replicas=2).bind(), route_prefix=None)
+        two = ranks(2)
+        assert set(two) < set(three)
+        victim = next(pid for pid, said in two.items() if said["rank"] == 0)
+        os.kill(victim, 9)
+        def without_victim():
+            again = ranks(2)
+            return victim not in again
+        until(without_victim, "another replica has its rank")
         """)
 
 

@@ -121,6 +121,31 @@ MANTA_EXPORT void manta_taker_describe(const struct manta_taker *taker, struct m
 
 /* Requests to __call__ come in batches (manta_taker_wait and _take say so); off at first.  Before manta_taker_ready. */
 MANTA_EXPORT void manta_taker_set_batched(struct manta_taker *taker, bool batched);
+/*
+ * What may change while the replica runs (Ray Serve's reconfigure).  What is new is in force in the
+ * replica already (manta_replica_user_config, _rank, _world_size).
+ */
+struct manta_taker_configuration {
+    size_t      size;                 /* set by the taker: sizeof */
+    bool        user_config_changed;
+    bool        rank_changed;
+    const char *user_config;          /* JSON; null when there is none */
+    int32_t     rank, world_size;     /* -1 and 0 when the controller gives none */
+    int32_t     max_ongoing_requests; /* in force already */
+    double      health_check_period_s;
+    double      health_check_timeout_s;
+    double      graceful_shutdown_timeout_s;
+};
+/* User code takes it: 0, or the code of why not; then the replica is replaced. */
+typedef int (manta_taker_configure_function)(void *owner, const struct manta_taker_configuration *configuration,
+                                             struct manta_error *reterr);
+/*
+ * A runner with threads: called by one of them in manta_taker_wait, between two requests of that thread, so that user code
+ * runs side by side with no more of itself than it does anyway.  Before manta_taker_ready; null, and user code is told nothing.
+ */
+MANTA_EXPORT void manta_taker_set_configure(struct manta_taker *taker, manta_taker_configure_function *configure, void *owner);
+/* A runner with an event loop: MANTA_TAKER_CONFIGURE was brought into force (text null), or why not.  Once for each. */
+MANTA_EXPORT void manta_taker_configured(struct manta_taker *taker, const char *text);
 /* User code stands: listens, and tells the controller.  Requests come from now on.  Once. */
 MANTA_EXPORT int manta_taker_ready(struct manta_taker *taker, struct manta_error *reterr);
 /*
@@ -264,7 +289,7 @@ enum manta_taker_event_type {
     MANTA_TAKER_CANCELLED, /* nobody wants the request any more; its own calls are cancelled already */
     MANTA_TAKER_HAS_ROOM,  /* manta_request_write of it may go on */
     MANTA_TAKER_BODY,      /* more of a streamed body came, or it ended (stream_body) */
-    MANTA_TAKER_CONFIGURE, /* new options: value */
+    MANTA_TAKER_CONFIGURE, /* configuration; answered by manta_taker_configured */
     MANTA_TAKER_DRAINED    /* nothing is left, or the time is up: close */
 };
 /* What happened beside work. */
@@ -272,7 +297,7 @@ struct manta_taker_event {
     enum manta_taker_event_type type;
     struct manta_request *request; /* of the first three; null when one of its functions has answered it meanwhile */
     void                 *owner;   /* of the first three: manta_taker_owner of the request */
-    struct manta_value    value;   /* of CONFIGURE; borrowed until the next call */
+    struct manta_taker_configuration configuration; /* of CONFIGURE; borrowed until manta_taker_configured */
 };
 /* The next event (options.events); false when there is none. */
 MANTA_EXPORT bool manta_taker_next(struct manta_taker *taker, struct manta_taker_event *ret_event);

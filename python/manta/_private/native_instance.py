@@ -352,7 +352,7 @@ def _entry(
         "logging": _plain(chosen.logging_config or app.logging_config),
     }
     # A hash of all but the zygote's key, which is another for every driver.
-    number = _number(app.name, wanted.code, native_code.by_value(code), config, options)
+    number = _number(app.name, wanted.code, native_code.by_value(code), options)
     env = (deployment.ray_actor_options or {}).get("runtime_env") or {}
     options["zygote"] = surroundings.zygote(entered, codes, list(version.of_folders(env)))
     return (

@@ -66,6 +66,9 @@ class Replica:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._descriptor = -1
         self._ended: asyncio.Future[None] = loop.create_future()
+        self._health: Optional[asyncio.Task[None]] = None
+        self._strikes = 0  # Health checks that failed in a row.
+        self._configuring: Optional[asyncio.Task[None]] = None
         self._code: Any = None
         self._requests: Any = None
 
@@ -90,6 +93,8 @@ class Replica:
     def _tell(self, name: str, value: Any) -> None:
         if name == "drained" and not self._ended.done():
             self._ended.set_result(None)
+        elif name == "configure":
+            self._configuring = self._loop.create_task(self._configure(value))
 
     # Life.
 
@@ -98,9 +103,9 @@ class Replica:
         self._watch()
         if not await self._start():
             return 1
-        health = self._loop.create_task(self._watch_health())
+        self._health = self._loop.create_task(self._watch_health())
         await self._ended
-        health.cancel()
+        self._health.cancel()
         try:
             await asyncio.wait_for(self._code.destroy(), _DESTROY_TIMEOUT_S)
         except Exception:
@@ -165,14 +170,15 @@ class Replica:
 
     def _set_context(self, deployment: Any, config: Any) -> None:
         from manta._private.names import ReplicaID
+        from manta._private.rank import LazyRank
         from manta.serve import context
 
         context._set_internal_replica_context(
             replica_id=ReplicaID(self._document["id"], deployment),
             servable_object=None,  # type: ignore[arg-type]
             _deployment_config=config,
-            rank=_Rank(),  # type: ignore[arg-type]
-            world_size=1,
+            rank=LazyRank(max(0, self._document["rank"])),  # type: ignore[arg-type]
+            world_size=self._document["world_size"] or 1,
             code_version=self._document["options"].get("code_version"),
         )
 
@@ -182,20 +188,50 @@ class Replica:
 
         return context._get_internal_replica_context()
 
+    async def _configure(self, told: dict[str, Any]) -> None:
+        """A new configuration, while requests run; what user code raises goes to the controller."""
+        try:
+            await self._take_configuration(told)
+        except BaseException as error:
+            self._log_trace("The replica could not be reconfigured")
+            self._taker.configured(_told(error))
+        else:
+            self._taker.configured(None)
+
+    async def _take_configuration(self, told: dict[str, Any]) -> None:
+        from manta._private.rank import LazyRank
+
+        rhythm = ("health_check_period_s", "health_check_timeout_s")
+        new_rhythm = any(self._document[name] != told[name] for name in rhythm)
+        self._document.update({name: told[name] for name in self._document if name in told})
+        self._code.set_thread_limit(told["max_ongoing_requests"])
+        if new_rhythm and self._health is not None:
+            self._health.cancel()
+            self._health = self._loop.create_task(self._watch_health())
+        config = None if told["user_config"] is None else json.loads(told["user_config"])
+        rank = LazyRank(max(0, told["rank"]))
+        if told["user_config_changed"] or told["rank_changed"]:
+            await self._code.reconfigure(config, rank)
+        context = self._replica_context()
+        context.rank = rank
+        context.world_size = told["world_size"] or 1
+        for name in ("max_ongoing_requests", "graceful_shutdown_timeout_s", *rhythm):
+            context._deployment_config.assign(name, told[name])
+        context._deployment_config.assign("user_config", config)
+
     async def _watch_health(self) -> None:
         """The user's own check, at its period; three failures in a row are a verdict."""
         period = self._document["health_check_period_s"]
         timeout = self._document["health_check_timeout_s"]
-        strikes = 0
         while True:
             await asyncio.sleep(period)
             try:
                 await asyncio.wait_for(self._code.check_health(), timeout)
-                strikes = 0
+                self._strikes = 0
             except Exception as error:
-                strikes += 1
+                self._strikes += 1
                 self._log_trace("The health check failed")
-                if strikes >= _HEALTH_STRIKES:
+                if self._strikes >= _HEALTH_STRIKES:
                     self._taker.health(f"{type(error).__name__}: {error}")
                 continue
             self._taker.health(None)
@@ -211,14 +247,6 @@ def _told(error: BaseException) -> str:
     what = "".join(traceback.format_exception_only(type(error), error)).strip()[-_WORDS:]
     where = "".join(traceback.format_list(theirs[-1:]))
     return f"{where}{what}" if len(where) + len(what) <= _WORDS else what
-
-
-class _Rank:
-    """The rank of a replica, as long as the instance gives none."""
-
-    rank = 0
-    node_rank = 0
-    local_rank = 0
 
 
 def _has_models(made: Any) -> bool:

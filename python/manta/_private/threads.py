@@ -33,6 +33,15 @@ class ThreadPool:
         self._threads = 0
         self._idle = 0
 
+    def set_limit(self, limit: int) -> None:
+        """From now on; what runs beyond a lower limit runs on."""
+        with self._changed:
+            self._limit = max(1, limit)
+            more = max(0, min(len(self._jobs) - self._idle, self._limit - self._threads))
+            self._threads += more
+        for _ in range(more):
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+
     async def run(self, function: Callable[[], Any]) -> Any:
         """Call the function in a thread.  Cancelling the wait does not stop the function."""
         loop = asyncio.get_running_loop()
@@ -57,6 +66,9 @@ class ThreadPool:
     def _take(self) -> _Job | None:
         """The next job; None when there was none for so long that the thread may end."""
         with self._changed:
+            if self._threads > self._limit:
+                self._threads -= 1
+                return None
             self._idle += 1
             while not self._jobs:
                 if not self._changed.wait(_IDLE_S) and not self._jobs:

@@ -106,6 +106,10 @@ class UserCode:
             )
         await self._run(method, (user_config,), {"rank": rank} if wants_rank else {})
 
+    def set_thread_limit(self, limit: int) -> None:
+        """At most so many ``def`` handlers side by side from now on."""
+        self._pool.set_limit(limit)
+
     async def check_health(self) -> None:
         """Raises when the user's own check does."""
         check = getattr(self.callable, "check_health", None)

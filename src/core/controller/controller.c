@@ -105,6 +105,7 @@ static void take(struct controller *controller, const struct controller_event *e
         [CONTROLLER_GONE] = controller_gone,
         [CONTROLLER_ADOPT] = controller_adopt,
         [CONTROLLER_HEALTH] = controller_health,
+        [CONTROLLER_CONFIGURED] = controller_configured,
         [CONTROLLER_OWES] = controller_owes,
         [CONTROLLER_ANSWERS] = controller_answers,
         [CONTROLLER_TIME] = pass_time,

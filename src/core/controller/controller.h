@@ -17,7 +17,11 @@
  * A replica that failed is never started again: another one, with an id of its own, is WANTED in
  * its place and waits out the back-off there.
  *
- * A deployment's version is a content hash given with the target; another version means other
+ * Options change in three ways.  What the target alone holds (num_replicas, max_queued_requests) is
+ * the controller's affair.  What lies in `configuration`, a content hash like the version, is told
+ * to the running replicas (CONFIGURE), a few at a time, and a deployment is UPDATING until all have
+ * answered; one that answers with an error is replaced (controller_configure.c).  And
+ * a deployment's version is a content hash given with the target; another version means other
  * replicas: new ones start and prove themselves before old ones drain (C2).  A version whose
  * replicas keep failing to start stops its rollout, the deployment goes back to the last goal that
  * it reached, and the status says why.  An application's deployments that its new target lacks
@@ -88,8 +92,9 @@ struct controller_deployment_target {
     struct bytes name;
     struct deployment_id id; /* as it was stored with; none: a new one or that of the name */
     uint64_t version;        /* content hash of what needs other processes when it changes */
+    uint64_t configuration;  /* content hash of what is told to running ones; 0: not known */
     uint32_t replicas;       /* num_replicas */
-    uint32_t max_ongoing;    /* LightWeight: changes touch no process but are told to replicas */
+    uint32_t max_ongoing;
     int64_t max_queued;
     int64_t graceful_shutdown_timeout_ns;
     int64_t health_check_period_ns, health_check_timeout_ns;
@@ -122,7 +127,8 @@ enum controller_effect_type {
     CONTROLLER_STOP,
     /* Tell the replica: accept nothing more, finish within timeout_ns, then end. */
     CONTROLLER_DRAIN,
-    /* Tell the replica its new max_ongoing. */
+    /* Tell the replica its configuration (max_ongoing, and what else `body` says), rank and
+     * world_size; then event CONFIGURED with the token. */
     CONTROLLER_CONFIGURE,
     /* The routing snapshot changed: publish it; token: its version.  Always first in its list, so
      * that nobody is drained before its readers could learn it (R3). */
@@ -144,8 +150,10 @@ struct controller_effect {
     struct bytes app_name, deployment_name, body; /* valid until the next step */
     const struct controller_app_target *target;   /* STORE; valid until the next step */
     uint64_t version;                             /* START: what the replica is to say it runs */
+    uint64_t configuration;                       /* START, CONFIGURE: as the version */
     int64_t timeout_ns;
     uint32_t max_ongoing;
+    uint32_t rank, world_size; /* START, CONFIGURE: place among the deployment's replicas */
     bool kill;
     bool more; /* STORE */
     int code;
@@ -191,6 +199,9 @@ enum controller_event_type {
     CONTROLLER_ADOPT,
     /* Replica: check_health said, healthy, text. */
     CONTROLLER_HEALTH,
+    /* Replica: what CONFIGURE told is in force, or could not be brought into force; token, code,
+     * text. */
+    CONTROLLER_CONFIGURED,
     /* Role: the replica has not answered since since_ns (late: we slept ourselves).  Said again and
      * again while that lasts. */
     CONTROLLER_OWES,
@@ -212,6 +223,9 @@ struct controller_event {
     struct bytes app, deployment; /* names */
     struct replica_id replica;
     uint64_t version;
+    uint64_t configuration; /* READY, ADOPT: what it runs with; 0: not said */
+    uint32_t rank;          /* READY, ADOPT: its rank plus one; 0: not said */
+    uint32_t world_size;    /* READY, ADOPT: with the rank */
     struct bytes address, text;
     int code, exit_code, signal_number;
     int32_t pid;
@@ -249,6 +263,7 @@ struct controller_deployment_view {
     enum deployment_status status;
     enum deployment_trigger trigger;
     uint32_t replica_count[REPLICA_STATE_COUNT]; /* by state */
+    uint32_t updating; /* of those RUNNING: being told their configuration */
     uint32_t target_replicas, max_ongoing;
     int64_t max_queued;
     bool available, streams_body;
@@ -272,7 +287,9 @@ struct controller_replica_view {
     uint64_t version;
     int32_t pid;
     struct bytes address;
-    bool silent; /* does not answer: not in the routing snapshot */
+    int32_t rank;  /* among the deployment's replicas, from 0; -1: none (yet) */
+    bool silent;   /* does not answer: not in the routing snapshot */
+    bool updating; /* RUNNING, and being told its configuration: UPDATING, in Ray Serve's words */
 };
 /* Index from 0 until false; order of ids, which is that of creation.  Each is one look into a
  * table. */

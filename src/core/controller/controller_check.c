@@ -57,6 +57,7 @@ static void check_replica(const struct controller *controller,
     ensure_tag(C3, !replica->owes_ns || replica->unhealthy || heap_linked(&replica->deadline));
     bool in_snapshot = serves && !replica->silent;
     ensure(in_snapshot == (controller_index_find(&controller->routable, replica->id.v) == replica));
+    ensure(!replica->telling || serves);
     if (replica->state == REPLICA_STATE_WANTED)
         ensure(replica->deployment && replica->pid == 0 && replica->address.size == 0);
 }
@@ -111,6 +112,7 @@ static void check_deployment(const struct controller *controller,
                    !goals[i]->plan || (goals[i]->plan->stored && goals[i]->plan->references > 0));
     }
     check_replicas(controller, &deployment->replicas);
+    controller_ranks_check(deployment);
     ensure_tag(C2, controller_deployment_ready(deployment) >= deployment->ready_floor);
     if (!deployment->goal.plan) {
         ensure(deployment->leaving);

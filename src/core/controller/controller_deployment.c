@@ -109,22 +109,36 @@ static void clear_goals(struct controller *controller, struct controller_deploym
 bool controller_deployment_options_equal(const struct controller_deployment_target *a,
                                          const struct controller_deployment_target *b)
 {
-    return a->max_ongoing == b->max_ongoing && a->max_queued == b->max_queued &&
-           a->streams_body == b->streams_body &&
+    return a->configuration == b->configuration && a->max_ongoing == b->max_ongoing &&
+           a->max_queued == b->max_queued && a->streams_body == b->streams_body &&
            a->graceful_shutdown_timeout_ns == b->graceful_shutdown_timeout_ns &&
            a->health_check_period_ns == b->health_check_period_ns &&
            a->health_check_timeout_ns == b->health_check_timeout_ns;
 }
 
-static bool has_run(const struct controller_deployment *deployment, uint64_t version)
+/* The same processes may run it as they are. */
+static bool same_content(const struct controller_deployment_target *a,
+                         const struct controller_deployment_target *b)
+{
+    return a->version == b->version && a->configuration == b->configuration;
+}
+
+static bool runs(const struct controller_replica *replica,
+                 const struct controller_deployment_target *target)
+{
+    return replica->version == target->version && replica->configuration == target->configuration;
+}
+
+static bool has_run(const struct controller_deployment *deployment,
+                    const struct controller_deployment_target *target)
 {
     const struct controller_goal *goal = &deployment->goal, *good = &deployment->good;
     struct list_link *link;
-    if ((goal->plan && goal->proven && goal->target->version == version) ||
-        (good->plan && good->proven && good->target->version == version))
+    if ((goal->plan && goal->proven && same_content(goal->target, target)) ||
+        (good->plan && good->proven && same_content(good->target, target)))
         return true;
     list_each (link, &deployment->replicas.in[REPLICA_STATE_RUNNING])
-        if (list_entry(link, struct controller_replica, state_link)->version == version)
+        if (runs(list_entry(link, struct controller_replica, state_link), target))
             return true;
     return false;
 }
@@ -165,13 +179,13 @@ void controller_deployment_aim(struct controller *controller,
 {
     struct controller_goal *goal = &deployment->goal, *good = &deployment->good;
     enum controller_signal news = news_of(deployment, target);
-    bool proven = has_run(deployment, target->version);
+    bool proven = has_run(deployment, target);
     if (deployment->leaving) {
         deployment->leaving = false;
         list_remove(&deployment->app_link);
         list_push_back(&deployment->app->by_status[deployment->status], &deployment->app_link);
     }
-    if (goal->plan && !good->plan && goal->proven && goal->target->version != target->version)
+    if (goal->plan && !good->plan && goal->proven && !same_content(goal->target, target))
         controller_goal_set(controller, good, goal->plan, goal->target, goal->proven);
     forgive(controller, deployment);
     set_goal(controller, deployment, plan, target, proven);
@@ -218,7 +232,7 @@ void controller_deployment_prove(struct controller_deployment *deployment,
 {
     struct controller_goal *goals[] = {&deployment->goal, &deployment->good};
     for (int i = 0; i < 2; i++)
-        if (goals[i]->plan && goals[i]->target->version == replica->version)
+        if (goals[i]->plan && runs(replica, goals[i]->target))
             goals[i]->proven = true;
 }
 
@@ -247,6 +261,7 @@ void controller_deployment_free(struct controller *controller,
     clear_goals(controller, deployment);
     list_remove(&deployment->app_link);
     list_remove(&deployment->dirty_link);
+    controller_ranks_done(&deployment->ranks);
     map_remove_name(&deployment->app->names, deployment->name);
     controller_index_remove(&controller->deployments, deployment->id.v);
     controller->view_changed = true;

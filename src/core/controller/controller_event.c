@@ -48,20 +48,20 @@ static int64_t backoff_ns(struct controller *controller, uint32_t attempt)
 }
 
 static void say_retry(struct controller_deployment *deployment, uint32_t limit, long long pause_ms,
-                      const char *text)
+                      const char *what, const char *text)
 {
     if (deployment->goal.proven)
         controller_status_say(deployment,
-                              "A replica failed to start, the next attempt follows in %lld ms: %s",
-                              pause_ms, text);
+                              "A replica failed to %s, the next attempt follows in %lld ms: %s",
+                              what, pause_ms, text);
     else
-        controller_status_say(deployment, "A replica failed to start (%u of at most %u times): %s",
-                              deployment->failures, limit, text);
+        controller_status_say(deployment, "A replica failed to %s (%u of at most %u times): %s",
+                              what, deployment->failures, limit, text);
 }
 
-/* A start of the version that is wanted came to nothing. */
-static void count_failure(struct controller *controller, struct controller_deployment *deployment,
-                          uint32_t attempt, const char *text)
+void controller_deployment_count_failure(struct controller *controller,
+                                         struct controller_deployment *deployment, uint32_t attempt,
+                                         const char *what, const char *text)
 {
     uint32_t limit = controller_deployment_retry_limit(controller, deployment);
     deployment->failures++;
@@ -75,11 +75,10 @@ static void count_failure(struct controller *controller, struct controller_deplo
     long long pause_ms = pause_ns / 1000000;
     controller_replica_want(controller, deployment, attempt + 1, pause_ns);
     if (!deployment->failed) /* else its message says why it went back */
-        say_retry(deployment, limit, pause_ms, text);
-    controller_progress(
-        controller, deployment->app,
-        "%.*s: a replica failed to start, the next attempt follows in %lld ms: %.*s",
-        BYTES_PRINT(deployment->name), pause_ms, BYTES_PRINT(line));
+        say_retry(deployment, limit, pause_ms, what, text);
+    controller_progress(controller, deployment->app,
+                        "%.*s: a replica failed to %s, the next attempt follows in %lld ms: %.*s",
+                        BYTES_PRINT(deployment->name), what, pause_ms, BYTES_PRINT(line));
 }
 
 /* What a failed start is blamed on; only starts of what is wanted now count. */
@@ -87,7 +86,7 @@ static struct controller_deployment *blamed(const struct controller_replica *rep
 {
     struct controller_deployment *deployment = replica->deployment;
     bool counts = deployment && deployment->goal.plan && !list_linked(&replica->found_link) &&
-                  controller_replica_fits(replica) && !controller_deployment_halted(deployment);
+                  controller_replica_current(replica) && !controller_deployment_halted(deployment);
     return counts ? deployment : NULL;
 }
 
@@ -98,7 +97,8 @@ static void start_failed(struct controller *controller, struct controller_replic
     struct controller_deployment *deployment = blamed(replica);
     controller_replica_stop(controller, replica, how);
     if (deployment)
-        count_failure(controller, deployment, replica->attempt, text);
+        controller_deployment_count_failure(controller, deployment, replica->attempt, "start",
+                                            text);
 }
 
 /* A RUNNING replica is lost or must go: `replica` is out of the running ones already, or marked
@@ -173,6 +173,21 @@ static struct controller_deployment *find_deployment(const struct controller *co
     return app ? map_get_name(&app->names, name) : NULL;
 }
 
+/* What it was last told may have been lost with its connection: it is told again if need be. */
+static void hear_configuration(struct controller *controller, struct controller_replica *replica,
+                               const struct controller_event *event)
+{
+    if (event->configuration)
+        replica->configuration = event->configuration;
+    if (event->rank && event->rank <= 2 * (uint64_t)controller->config.settings.replica_limit) {
+        replica->told_rank = event->rank - 1;
+        replica->told_world_size = event->world_size;
+    }
+    controller_telling_end(replica);
+    if (replica->deployment)
+        controller_deployment_touch(controller, replica->deployment);
+}
+
 /* A process that runs and has no record here. */
 static void find_new(struct controller *controller, const struct controller_event *event,
                      enum replica_state state)
@@ -185,6 +200,7 @@ static void find_new(struct controller *controller, const struct controller_even
     replica->version = event->version;
     replica->version_known = event->version != 0 || state == REPLICA_STATE_RUNNING;
     controller_replica_set_address(controller, replica, event->address);
+    hear_configuration(controller, replica, event);
     if (state == REPLICA_STATE_STARTING)
         list_push_back(&controller->found, &replica->found_link);
     if (!deployment) {
@@ -211,6 +227,7 @@ static void hear(struct controller *controller, struct controller_replica *repli
         replica->version_known = true;
     }
     controller_replica_set_address(controller, replica, event->address);
+    hear_configuration(controller, replica, event);
     controller_silence_end(controller, replica);
     int64_t left_ns = controller_replica_deadline_ns(replica) - controller->now_ns;
     switch (replica->state) {
@@ -345,7 +362,7 @@ void controller_gone(struct controller *controller, const struct controller_even
     print_end(text, sizeof(text), from == REPLICA_STATE_STARTING ? "its process " : "", event);
     controller_replica_move(controller, replica, REPLICA_STATE_GONE);
     if (from == REPLICA_STATE_STARTING && to_blame)
-        count_failure(controller, to_blame, replica->attempt, text);
+        controller_deployment_count_failure(controller, to_blame, replica->attempt, "start", text);
     else if (from == REPLICA_STATE_RUNNING && deployment && !counted)
         running_lost(controller, deployment, replica, life_ns, text);
 }

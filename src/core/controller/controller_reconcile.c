@@ -128,18 +128,15 @@ static void start_due(struct controller *controller, struct controller_deploymen
             controller_replica_start(controller, replica_of(link));
 }
 
-static void configure(struct controller *controller, struct controller_deployment *deployment)
+/* Those that run with what is wanted. */
+static uint32_t count_current(const struct controller_deployment *deployment)
 {
-    uint32_t max_ongoing = deployment->goal.target->max_ongoing;
+    const struct list *running = &deployment->replicas.in[REPLICA_STATE_RUNNING];
     struct list_link *link;
-    list_each (link, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
-        struct controller_replica *replica = replica_of(link);
-        if (replica->max_ongoing == max_ongoing)
-            continue;
-        replica->max_ongoing = max_ongoing;
-        controller_effect_replica(controller, CONTROLLER_CONFIGURE, replica)->max_ongoing =
-            max_ongoing;
-    }
+    uint32_t count = 0;
+    list_each (link, running)
+        count += !replica_of(link)->unhealthy && controller_replica_current(replica_of(link));
+    return count;
 }
 
 /* Ready, and none of their answers is due. */
@@ -184,10 +181,9 @@ static void judge(struct controller *controller, struct controller_deployment *d
     uint32_t floor = ready < wanted ? ready : wanted;
     if (deployment->ready_floor < floor)
         deployment->ready_floor = floor;
-    bool complete = in[REPLICA_STATE_WANTED].length == 0 &&
-                    in[REPLICA_STATE_STARTING].length == 0 &&
-                    in[REPLICA_STATE_RUNNING].length == wanted &&
-                    controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING) == wanted;
+    bool complete =
+        in[REPLICA_STATE_WANTED].length == 0 && in[REPLICA_STATE_STARTING].length == 0 &&
+        in[REPLICA_STATE_RUNNING].length == wanted && count_current(deployment) == wanted;
     if (!complete || deployment->failed)
         return;
     if (ready < wanted) {
@@ -208,7 +204,8 @@ static void steer(struct controller *controller, struct controller_deployment *d
     drain_unhealthy(controller, deployment);
     fill(controller, deployment);
     start_due(controller, deployment);
-    configure(controller, deployment);
+    controller_ranks_settle(controller, deployment);
+    controller_configure(controller, deployment);
     drain_surplus(controller, deployment);
     judge(controller, deployment);
 }

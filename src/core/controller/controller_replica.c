@@ -132,6 +132,7 @@ static void leave(struct controller *controller, struct controller_replica *repl
     controller_deadline_clear(controller, replica);
     if (!replica->deployment)
         return;
+    controller_telling_end(replica);
     if (replica_state_routable(replica->state))
         controller_silence_leave(controller, replica);
     controller_deployment_touch(controller, replica->deployment);
@@ -159,6 +160,7 @@ struct controller_replica *controller_replica_new(struct controller *controller,
     replica->deployment = deployment;
     replica->state = state;
     replica->since_ns = controller->now_ns;
+    replica->rank = replica->told_rank = CONTROLLER_NO_RANK;
     if (controller->replica_last < id.v)
         controller->replica_last = id.v;
     controller_index_insert(&controller->replicas, id.v, replica);
@@ -191,6 +193,7 @@ void controller_replica_move(struct controller *controller, struct controller_re
         enter(controller, replica);
         return;
     }
+    controller_rank_release(replica);
     controller_index_remove(&controller->replicas, replica->id.v);
     controller_replica_free(controller, replica);
 }
@@ -253,12 +256,19 @@ void controller_replica_start(struct controller *controller, struct controller_r
         replica->limit_ns = controller_after(controller, nanoseconds(settings->start_timeout_ms));
     bool limit_first = replica->limit_ns && replica->limit_ns < warn_ns;
     controller_deadline_set(controller, replica, limit_first ? replica->limit_ns : warn_ns);
-    replica->max_ongoing = deployment->goal.target->max_ongoing;
+    const struct controller_deployment_target *target = deployment->goal.target;
     struct controller_effect *effect =
         controller_effect_replica(controller, CONTROLLER_START, replica);
-    effect->body = deployment->goal.target->body;
+    controller_rank_give(replica);
+    replica->configuration = target->configuration;
+    replica->told_rank = replica->rank;
+    replica->told_world_size = target->replicas;
+    effect->body = target->body;
     effect->version = replica->version;
-    effect->max_ongoing = replica->max_ongoing;
+    effect->configuration = target->configuration;
+    effect->max_ongoing = target->max_ongoing;
+    effect->rank = replica->rank;
+    effect->world_size = target->replicas;
 }
 
 void controller_replica_tell_drain(struct controller *controller,

@@ -36,6 +36,7 @@ enum {
     CONTROLLER_WAIT_LIMIT = 4096,   /* operations that somebody waits for */
     CONTROLLER_HEALTH_FAILURES = 3, /* checks in a row that end a replica (Ray Serve) */
     CONTROLLER_RETRY_LIMIT = 20, /* failed starts at most, whatever the replica count (Ray Serve) */
+    CONTROLLER_NO_RANK = UINT32_MAX >> 1,
 };
 
 struct controller_app;
@@ -54,7 +55,7 @@ struct controller_plan {
 struct controller_goal {
     struct controller_plan *plan; /* holds a reference; null: no replica is wanted */
     const struct controller_deployment_target *target; /* inside the plan */
-    bool proven;                                       /* a replica of its version has run */
+    bool proven; /* a replica of its version has run with its configuration */
 };
 
 /* Somebody waits for the end of an operation that may concern several applications. */
@@ -110,16 +111,20 @@ struct controller_replica {
     bool unhealthy;     /* RUNNING, but to be drained and replaced */
     bool silent;        /* RUNNING, but not in the snapshot until it answers */
     uint64_t version;
-    uint32_t attempt;          /* failed starts and short lives in a row before it, in its place */
-    uint32_t stops;            /* STOP effects sent */
-    uint32_t max_ongoing;      /* what it was told; 0: not known */
-    struct heap_link deadline; /* in controller->deadlines, or in none */
-    int32_t pid;               /* 0: not known */
-    int64_t since_ns;          /* when it entered its state */
-    int64_t limit_ns;          /* STARTING: counts as failed at; 0: no limit */
-    int64_t owes_ns;           /* RUNNING: has not answered since; 0: it answers */
-    int64_t heard_ns;          /* RUNNING: when it last gave a sign that was told */
-    struct bytes address;      /* owned */
+    uint32_t attempt;       /* failed starts and short lives in a row before it, in its place */
+    uint32_t stops;         /* STOP effects sent */
+    uint64_t configuration; /* what it runs with, as far as it has said; 0: not known */
+    uint64_t telling;       /* token of the CONFIGURE that it has not answered; 0: none */
+    uint64_t told;          /* the configuration in that CONFIGURE */
+    uint32_t rank;          /* its place; CONTROLLER_NO_RANK: none (yet) */
+    uint32_t told_rank, told_world_size;    /* what it knows of that */
+    struct heap_link deadline;              /* in controller->deadlines, or in none */
+    int32_t pid;                            /* 0: not known */
+    int64_t since_ns;                       /* when it entered its state */
+    int64_t limit_ns;                       /* STARTING: counts as failed at; 0: no limit */
+    int64_t owes_ns;                        /* RUNNING: has not answered since; 0: it answers */
+    int64_t heard_ns;                       /* RUNNING: when it last gave a sign that was told */
+    struct bytes address;                   /* owned */
     struct bytes app_name, deployment_name; /* owned; of a stray */
 };
 
@@ -130,6 +135,14 @@ struct controller_published {
     bool available, streams_body;
 };
 
+/* Which ranks are held, a bit each. */
+struct controller_ranks {
+    uint64_t *bits;
+    uint32_t words; /* allocated */
+    uint32_t held;
+    uint32_t low; /* every rank below is held */
+};
+
 struct controller_deployment {
     struct list_link app_link;   /* on app->by_status[status], or app->leaving */
     struct list_link dirty_link; /* on controller->dirty_deployments */
@@ -138,9 +151,11 @@ struct controller_deployment {
     struct controller_goal goal; /* what it is steered to */
     struct controller_goal good; /* the last that it reached; where a failed rollout goes back to */
     struct controller_replicas replicas;
+    struct controller_ranks ranks;
     struct controller_published published;
     enum deployment_status status;
     enum deployment_trigger trigger;
+    uint32_t updating;    /* replicas that are being told their configuration */
     uint32_t failures;    /* failed starts since it was HEALTHY or deployed */
     uint32_t ready_floor; /* C2: ready replicas may fall below by accident only */
     int64_t drain_ns;     /* graceful shutdown timeout of the newest target that had it */
@@ -194,7 +209,7 @@ struct controller {
     struct controller_trash trash;
     struct controller_effects *effects; /* of the step in progress; null between steps */
     struct controller_effects stores;   /* STORE effects of the step in progress */
-    uint64_t application_last, deployment_last, replica_last, store_last;
+    uint64_t application_last, deployment_last, replica_last, store_last, telling_last;
     uint64_t version;   /* of the newest snapshot */
     uint32_t answering; /* RUNNING replicas of deployments that owe no answer */
     uint64_t visits;
@@ -319,12 +334,37 @@ controller_deployment_ready(const struct controller_deployment *deployment); /* 
                                                                                 they answer */
 uint32_t controller_deployment_fitting(const struct controller_deployment *deployment,
                                        enum replica_state state);
+/* A start, or a reconfigure, of what is wanted came to nothing: `what` failed, with the `text`. */
+void controller_deployment_count_failure(struct controller *controller,
+                                         struct controller_deployment *deployment, uint32_t attempt,
+                                         const char *what, const char *text);
 void controller_deployment_free(struct controller *controller,
                                 struct controller_deployment *deployment);
 
 /* ---- controller_reconcile.c ---- */
 
 void controller_reconcile(struct controller *controller, struct controller_deployment *deployment);
+
+/* ---- controller_configure.c: what is told to replicas that run ---- */
+
+/* Tells those that run with something else, as many as may be at it at once. */
+void controller_configure(struct controller *controller, struct controller_deployment *deployment);
+void controller_configured(struct controller *controller, const struct controller_event *event);
+/* No answer is waited for any more. */
+void controller_telling_end(struct controller_replica *replica);
+/* It runs with what its deployment is steered to. */
+bool controller_replica_current(const struct controller_replica *replica);
+
+/* ---- controller_rank.c: places 0 to n - 1 among the replicas of a deployment ---- */
+
+/* The lowest free one. */
+void controller_rank_give(struct controller_replica *replica);
+void controller_rank_release(struct controller_replica *replica);
+/* Who runs and has none gets one; at rest the ranks are made contiguous. */
+void controller_ranks_settle(struct controller *controller,
+                             struct controller_deployment *deployment);
+void controller_ranks_done(struct controller_ranks *ranks);
+void controller_ranks_check(const struct controller_deployment *deployment);
 
 /* ---- controller_event.c: facts about replicas, and deadlines that passed ---- */
 

@@ -94,6 +94,7 @@ bool controller_deployment_at(const struct controller *controller, uint32_t inde
         .available = deployment->published.available,
         .streams_body = deployment->published.streams_body,
         .published = true,
+        .updating = deployment->updating,
     };
     for (int state = 0; state < REPLICA_STATE_COUNT; state++)
         ret_view->replica_count[state] = (uint32_t)deployment->replicas.in[state].length;
@@ -114,6 +115,8 @@ bool controller_replica_at(const struct controller *controller, uint32_t index,
         .pid = replica->pid,
         .address = replica->address,
         .silent = replica->silent,
+        .updating = replica->telling != 0,
+        .rank = replica->rank == CONTROLLER_NO_RANK ? -1 : (int32_t)replica->rank,
     };
     return true;
 }

@@ -76,6 +76,20 @@ static const struct field REPLICA_FIELDS[] = {
     OPTIONAL(target_replica, options, FIELD_VALUE, 0, 0),
     OPTIONAL(target_replica, max_models, FIELD_I64, -1, INT32_MAX),
     OPTIONAL(target_replica, model_load_timeout_us, FIELD_I64, 0, INT64_MAX / 1000),
+    OPTIONAL(target_replica, configuration, FIELD_I64, 0, INT64_MAX),
+    OPTIONAL(target_replica, rank, FIELD_I64, 0, INT32_MAX),
+    OPTIONAL(target_replica, world_size, FIELD_I64, 0, INT32_MAX),
+};
+
+static const struct field CONFIGURATION_FIELDS[] = {
+    FIELD(target_configuration, user_config, FIELD_TEXT, 0, INT32_MAX),
+    FIELD(target_configuration, max_ongoing_requests, FIELD_U32, 1, 1000000),
+    FIELD(target_configuration, health_check_period_us, FIELD_I64, 1, INT64_MAX / 1000),
+    FIELD(target_configuration, health_check_timeout_us, FIELD_I64, 1, INT64_MAX / 1000),
+    FIELD(target_configuration, graceful_shutdown_timeout_us, FIELD_I64, 0, INT64_MAX / 1000),
+    FIELD(target_configuration, configuration, FIELD_I64, 0, INT64_MAX),
+    FIELD(target_configuration, rank, FIELD_I64, 0, INT32_MAX),
+    FIELD(target_configuration, world_size, FIELD_I64, 0, INT32_MAX),
 };
 
 static const struct field APP_FIELDS[] = {
@@ -89,6 +103,7 @@ enum {
     APP_FIELD_COUNT = sizeof APP_FIELDS / sizeof *APP_FIELDS,
     DEPLOYMENT_FIELD_COUNT = sizeof DEPLOYMENT_FIELDS / sizeof *DEPLOYMENT_FIELDS,
     REPLICA_FIELD_COUNT = sizeof REPLICA_FIELDS / sizeof *REPLICA_FIELDS,
+    CONFIGURATION_FIELD_COUNT = sizeof CONFIGURATION_FIELDS / sizeof *CONFIGURATION_FIELDS,
 };
 
 /* ---- writing
@@ -170,6 +185,36 @@ void target_write_whole(struct text *out, const struct target_app *apps, uint32_
 void target_write_replica(struct text *out, const struct target_replica *replica)
 {
     write_fields(out, REPLICA_FIELDS, REPLICA_FIELD_COUNT, replica);
+}
+
+void target_write_configuration(struct text *out, const struct target_configuration *configuration)
+{
+    write_fields(out, CONFIGURATION_FIELDS, CONFIGURATION_FIELD_COUNT, configuration);
+}
+
+/* The pairs of a map that was checked, without its head (MessagePack's fixmap, map 16, map 32). */
+static struct bytes map_pairs(struct bytes map)
+{
+    size_t head = map.at[0] == 0xde ? 3 : map.at[0] == 0xdf ? 5 : 1;
+    return bytes_skip(map, head);
+}
+
+void target_write_start(struct text *out, struct bytes replica_document, int64_t configuration,
+                        int64_t rank, int64_t world_size)
+{
+    struct value_reader reader;
+    struct value map;
+    value_read_init(&reader, replica_document);
+    bool read = value_next(&reader, &map);
+    ensure(read && map.type == VALUE_MAP);
+    value_write_map(out, map.count + 3);
+    text_add(out, map_pairs(replica_document));
+    value_write_string(out, BYTES("configuration"));
+    value_write_int(out, configuration);
+    value_write_string(out, BYTES("rank"));
+    value_write_int(out, rank);
+    value_write_string(out, BYTES("world_size"));
+    value_write_int(out, world_size);
 }
 
 /* ---- reading
@@ -353,5 +398,42 @@ int target_read_replica(struct bytes document, struct target_replica *ret_replic
         code = read_fields(REPLICA_FIELDS, REPLICA_FIELD_COUNT, document, &replica, reterr);
     if (code == 0)
         *ret_replica = replica;
+    return code;
+}
+
+int target_read_configuration(struct bytes document, struct target_configuration *ret_configuration,
+                              struct error *reterr)
+{
+    struct target_configuration configuration = {0};
+    int code = check_map(document, "configuration", reterr);
+    if (code == 0)
+        code = read_fields(CONFIGURATION_FIELDS, CONFIGURATION_FIELD_COUNT, document,
+                           &configuration, reterr);
+    if (code == 0)
+        *ret_configuration = configuration;
+    return code;
+}
+
+int target_read_configuration_of(struct bytes replica_document,
+                                 struct target_configuration *ret_configuration,
+                                 struct error *reterr)
+{
+    struct target_replica replica;
+    struct text text;
+    if (target_read_replica(replica_document, &replica, reterr) < 0)
+        return reterr->code;
+    *ret_configuration = (struct target_configuration){
+        .user_config = replica.user_config,
+        .max_ongoing_requests = replica.max_ongoing_requests,
+        .health_check_period_us = replica.health_check_period_us,
+        .health_check_timeout_us = replica.health_check_timeout_us,
+        .graceful_shutdown_timeout_us = replica.graceful_shutdown_timeout_us,
+    };
+    text_init(&text, INT32_MAX);
+    target_write_configuration(&text, ret_configuration);
+    int64_t hash = (int64_t)(bytes_hash(text_bytes(&text)) & INT64_MAX);
+    int code = text.failed ? error_set(reterr, ERROR_MEMORY, "no memory for a configuration") : 0;
+    text_done(&text);
+    ret_configuration->configuration = hash ? hash : 1;
     return code;
 }

@@ -28,7 +28,14 @@
  *       "build_failure": why there is none}]
  *
  * What other runners need beside or instead of library and symbol is written only when it is there:
- * "runner" (else it is "c"), "code" (binary) and "options" (any value).
+ * "runner" (else it is "c"), "code" (binary) and "options" (any value).  The controller adds, when
+ * it starts a replica, "configuration", "rank" and "world_size".
+ *
+ * The configuration of a deployment is what may change while its replicas run:
+ *
+ *     {"user_config", "max_ongoing_requests", "health_check_period_us", "health_check_timeout_us",
+ * "graceful_shutdown_timeout_us"} as in the replica document, and "configuration" (a hash of
+ * these), "rank", "world_size"
  *
  * Readers check types and ranges and name the key that is wrong.
  */
@@ -69,7 +76,15 @@ struct target_replica {
     int64_t batch_wait_us, health_check_period_us, health_check_timeout_us,
         graceful_shutdown_timeout_us;
     int64_t max_models, model_load_timeout_us;
+    int64_t configuration, rank, world_size; /* 0 before the controller has added them */
     bool stream_body;
+};
+
+struct target_configuration {
+    struct bytes user_config; /* empty: none */
+    uint32_t max_ongoing_requests;
+    int64_t health_check_period_us, health_check_timeout_us, graceful_shutdown_timeout_us;
+    int64_t configuration, rank, world_size;
 };
 
 void target_write_app(struct text *out, struct bytes ingress,
@@ -86,5 +101,16 @@ int target_read_whole_app(struct bytes document, uint32_t index, struct target_a
 void target_write_replica(struct text *out, const struct target_replica *replica);
 int target_read_replica(struct bytes document, struct target_replica *ret_replica,
                         struct error *reterr);
+/* The part of a replica document that may change while it runs, with its hash, which is never 0;
+ * rank and world size are 0. */
+int target_read_configuration_of(struct bytes replica_document,
+                                 struct target_configuration *ret_configuration,
+                                 struct error *reterr);
+void target_write_configuration(struct text *out, const struct target_configuration *configuration);
+int target_read_configuration(struct bytes document, struct target_configuration *ret_configuration,
+                              struct error *reterr);
+/* The replica document as it was, with what the controller adds behind it; checked before. */
+void target_write_start(struct text *out, struct bytes replica_document, int64_t configuration,
+                        int64_t rank, int64_t world_size);
 
 #endif

@@ -164,7 +164,10 @@ static bool on_ready(struct peer *peer, struct bytes payload)
                                      .version = ready.version,
                                      .address = ready.address,
                                      .pid = (int32_t)peer->pid,
-                                     .draining = ready.draining != 0};
+                                     .draining = ready.draining != 0,
+                                     .configuration = ready.configuration,
+                                     .rank = ready.rank,
+                                     .world_size = ready.world_size};
     log_print(LOG_INFO, "replica %llu of deployment '%.*s' is ready",
               (unsigned long long)ready.replica, BYTES_PRINT(ready.deployment));
     conduct_take(peer->conduct, &event);
@@ -216,20 +219,26 @@ static bool on_pong(struct peer *peer)
 }
 
 /* Of a reconfigure. */
-static bool on_outcome(struct peer *peer, struct bytes payload)
+static bool on_outcome(struct peer *peer, uint64_t token, struct bytes payload)
 {
     struct wire_outcome outcome;
     if (wire_outcome_read(&outcome, payload) < 0)
         return false;
+    struct controller_event event = {.type = CONTROLLER_CONFIGURED,
+                                     .replica = {peer->replica},
+                                     .token = token,
+                                     .code = outcome.code < 0 ? outcome.code : 0,
+                                     .text = outcome.text};
     if (outcome.code < 0)
-        log_print(LOG_WARNING, "%s refuses its new options: %.*s", peer->name,
+        log_print(LOG_WARNING, "%s refuses its new configuration: %.*s", peer->name,
                   BYTES_PRINT(outcome.text));
+    conduct_take(peer->conduct, &event);
     return true;
 }
 
-static bool replica_frame(struct peer *peer, uint8_t type, struct bytes payload)
+static bool replica_frame(struct peer *peer, const struct wire_header *header, struct bytes payload)
 {
-    switch (type) {
+    switch (header->type) {
     case WIRE_REPLICA_READY_FRAME:
         return on_ready(peer, payload);
     case WIRE_REPLICA_FAILED_FRAME:
@@ -239,7 +248,7 @@ static bool replica_frame(struct peer *peer, uint8_t type, struct bytes payload)
     case WIRE_PONG_FRAME:
         return on_pong(peer);
     case WIRE_OUTCOME_FRAME:
-        return on_outcome(peer, payload);
+        return on_outcome(peer, header->stream, payload);
     default:
         return false;
     }
@@ -285,7 +294,7 @@ static bool on_frame(struct peer *peer, struct bytes frame)
     case WIRE_ROLE_NONE:
         return header.type == WIRE_HELLO_FRAME && on_hello(peer, payload);
     case WIRE_ROLE_REPLICA:
-        return replica_frame(peer, header.type, payload);
+        return replica_frame(peer, &header, payload);
     case WIRE_ROLE_COMMAND:
         return question_take(peer, &header, payload);
     default:

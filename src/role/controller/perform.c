@@ -10,6 +10,7 @@
 #include "conduct.h"
 #include "ensure.h"
 #include "log.h"
+#include "target.h"
 #include "value.h"
 
 /* ---- bodies ---- */
@@ -33,6 +34,16 @@ bool perform_read_body(struct bytes body, struct bytes *ret_runner, struct bytes
     return true;
 }
 
+static bool is_map(struct bytes document)
+{
+    struct value_reader reader;
+    struct value value;
+    if (value_check(document, NULL) < 0)
+        return false;
+    value_read_init(&reader, document);
+    return value_next(&reader, &value) && value.type == VALUE_MAP;
+}
+
 /* ---- effects ---- */
 
 /* Effects of one transaction follow each other; the last of them commits it. */
@@ -54,6 +65,18 @@ static void store(struct conduct *conduct, const struct controller_effect *effec
     conduct_follow_up(conduct, CONTROLLER_STORED, effect->token, (struct replica_id){0}, &error);
 }
 
+/* The stored document with what this replica alone is told. */
+static int write_start(const struct controller_effect *effect, struct bytes *ret_runner,
+                       struct text *out, struct error *reterr)
+{
+    struct bytes document;
+    if (!perform_read_body(effect->body, ret_runner, &document) || !is_map(document))
+        return error_set(reterr, ERROR_INVALID, "what is stored of the deployment is broken");
+    target_write_start(out, document, (int64_t)effect->configuration, effect->rank,
+                       effect->world_size);
+    return out->failed ? error_set(reterr, ERROR_MEMORY, "no memory for a replica's document") : 0;
+}
+
 static void start(struct conduct *conduct, const struct controller_effect *effect)
 {
     struct error error = {0};
@@ -61,9 +84,13 @@ static void start(struct conduct *conduct, const struct controller_effect *effec
                                  .version = effect->version,
                                  .app = effect->app_name,
                                  .deployment = effect->deployment_name};
-    int code = perform_read_body(effect->body, &order.runner, &order.body)
-                   ? conduct->engine->operations->start(conduct->engine, &order, &error)
-                   : error_set(&error, ERROR_INVALID, "what is stored of the deployment is broken");
+    struct text document;
+    text_init(&document, INT32_MAX);
+    int code = write_start(effect, &order.runner, &document, &error);
+    order.body = text_bytes(&document);
+    if (code == 0)
+        code = conduct->engine->operations->start(conduct->engine, &order, &error);
+    text_done(&document);
     if (code == 0) {
         log_print(LOG_INFO, "replica %llu of deployment '%.*s' is started",
                   (unsigned long long)effect->replica.v, BYTES_PRINT(effect->deployment_name));
@@ -99,15 +126,42 @@ static void drain(struct conduct *conduct, const struct controller_effect *effec
         conduct->engine->operations->stop(conduct->engine, effect->replica.v, false);
 }
 
-/* A replica that is away is told what it should be when it is back: the mind hears it is ready. */
+/*
+ * A replica that is away is told what it should be when it is back: the mind hears it is ready.
+ * What cannot be told counts as refused, so that another replica begins with it.
+ */
 static void configure(struct conduct *conduct, const struct controller_effect *effect)
 {
     struct peer *peer = peer_of_replica(conduct, effect->replica);
-    struct wire_reconfigure frame = {.max_ongoing = effect->max_ongoing};
-    uint8_t *room = peer ? peer_room(peer, wire_reconfigure_size(&frame)) : NULL;
+    struct target_configuration configuration;
+    struct bytes runner, document;
+    struct error error = {0};
+    struct text body;
+    if (!peer)
+        return;
+    if (!perform_read_body(effect->body, &runner, &document) ||
+        target_read_configuration_of(document, &configuration, &error) < 0) {
+        error_set(&error, ERROR_INVALID, "what is stored of the deployment is broken");
+        conduct_follow_up(conduct, CONTROLLER_CONFIGURED, effect->token, effect->replica, &error);
+        return;
+    }
+    configuration.configuration = (int64_t)effect->configuration;
+    configuration.rank = effect->rank;
+    configuration.world_size = effect->world_size;
+    text_init(&body, INT32_MAX);
+    target_write_configuration(&body, &configuration);
+    struct wire_reconfigure frame = {.max_ongoing = effect->max_ongoing, .body = text_bytes(&body)};
+    size_t size = wire_reconfigure_size(&frame);
+    bool fits = !body.failed && size <= (size_t)conduct->settings.wire_frame_limit;
+    uint8_t *room = fits ? peer_room(peer, size) : NULL;
     if (room)
         channel_put_done(&peer->channel,
-                         wire_reconfigure_write(&frame, 0, effect->replica.v, false, room));
+                         wire_reconfigure_write(&frame, 0, effect->token, false, room));
+    text_done(&body);
+    if (fits)
+        return;
+    error_set(&error, ERROR_LIMIT, "the user_config is larger than a frame (wire_frame_limit)");
+    conduct_follow_up(conduct, CONTROLLER_CONFIGURED, effect->token, effect->replica, &error);
 }
 
 static void end_instance(struct conduct *conduct)

@@ -91,12 +91,16 @@ static uint64_t question_new(struct peer *peer, uint64_t stream)
 
 /* ---- deploy ---- */
 
-static void fill_row(struct controller_deployment_target *row,
-                     const struct target_deployment *deployment)
+static int fill_row(struct controller_deployment_target *row,
+                    const struct target_deployment *deployment, struct error *reterr)
 {
+    struct target_configuration configuration;
+    if (target_read_configuration_of(deployment->replica, &configuration, reterr) < 0)
+        return reterr->code;
     *row = (struct controller_deployment_target){
         .name = deployment->name,
         .version = deployment->version,
+        .configuration = (uint64_t)configuration.configuration,
         .replicas = deployment->num_replicas,
         .max_ongoing = deployment->max_ongoing_requests,
         .max_queued = deployment->max_queued_requests,
@@ -104,6 +108,7 @@ static void fill_row(struct controller_deployment_target *row,
         .health_check_period_ns = deployment->health_check_period_us * 1000,
         .health_check_timeout_ns = deployment->health_check_timeout_us * 1000,
         .streams_body = deployment->stream_body};
+    return 0;
 }
 
 /* Deployments and, in one text, their bodies; slices of both. */
@@ -112,10 +117,10 @@ static int read_rows(struct bytes document, struct controller_deployment_target 
 {
     for (uint32_t i = 0; i < count; i++) {
         struct target_deployment deployment;
-        if (target_read_deployment(document, i, &deployment, reterr) < 0)
+        if (target_read_deployment(document, i, &deployment, reterr) < 0 ||
+            fill_row(rows + i, &deployment, reterr) < 0)
             return error_set(reterr, reterr->code, "deployment %u: %s", i, reterr->text);
         size_t begin = bodies->size;
-        fill_row(rows + i, &deployment);
         perform_write_body(bodies, deployment.runner, deployment.replica);
         rows[i].body.size = bodies->size - begin;
     }

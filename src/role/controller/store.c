@@ -111,6 +111,7 @@ static const struct column {
     COLUMN(COLUMN_BYTES, "name", name),
     COLUMN(COLUMN_BITS, "id", id.v),
     COLUMN(COLUMN_BITS, "version", version),
+    COLUMN(COLUMN_BITS, "configuration", configuration),
     COLUMN(COLUMN_U32, "replicas", replicas),
     COLUMN(COLUMN_U32, "max_ongoing", max_ongoing),
     COLUMN(COLUMN_BITS, "max_queued", max_queued),

@@ -45,6 +45,8 @@ const char *const store_schema_steps[] = {
     ") STRICT;",
     /* 2: came with a whole target, and goes when a later one lacks it */
     "ALTER TABLE applications ADD COLUMN declarative INTEGER NOT NULL DEFAULT 0;",
+    /* 3: what is told to running replicas has a hash of its own; 0 is another one than any has */
+    "ALTER TABLE deployments ADD COLUMN configuration INTEGER NOT NULL DEFAULT 0;",
 };
 const int store_schema_count = sizeof store_schema_steps / sizeof *store_schema_steps;
 

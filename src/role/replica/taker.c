@@ -187,11 +187,8 @@ bool taker_next(struct taker *taker, struct taker_event *ret_event)
 {
     if (next_request_event(taker, ret_event))
         return true;
-    if (taker->configured) {
-        taker->configured = false;
-        *ret_event =
-            (struct taker_event){.type = TAKER_CONFIGURE,
-                                 .body = bytes_of(taker->configuration, taker->configuration_size)};
+    if (configure_due(taker)) {
+        *ret_event = (struct taker_event){.type = TAKER_CONFIGURE, .body = configure_next(taker)};
         return true;
     }
     if (drain_is_over(taker)) {
@@ -210,7 +207,7 @@ static void taker_turn(void *owner)
     struct taker *taker = owner;
     session_close_broken(taker);
     taker_expire(taker);
-    if (!list_empty(&taker->events) || taker->configured || drain_is_over(taker) ||
+    if (!list_empty(&taker->events) || configure_due(taker) || drain_is_over(taker) ||
         replica_due(taker->mind, now_of(taker)))
         taker->config.wake(taker->config.owner);
     taker_arm(taker);
@@ -221,7 +218,7 @@ static void taker_on_timer(void *owner)
     (void)owner; /* the turn behind it asks the mind */
 }
 
-/* ---- draining and options
+/* ---- draining
  * ------------------------------------------------------------------------------ */
 
 /* A websocket would go on for as long as its client likes. */
@@ -251,43 +248,12 @@ void taker_drain(struct taker *taker, int64_t timeout_ns)
     taker_apply_drain(taker, timeout_ns);
 }
 
-static struct replica_config mind_config(const struct taker_config *config)
-{
-    return (struct replica_config){.max_ongoing = config->max_ongoing,
-                                   .batch_size = config->batch_size ? config->batch_size : 1,
-                                   .batch_wait_ns = config->batch_wait_ns,
-                                   .batch_concurrency =
-                                       config->batch_concurrency ? config->batch_concurrency : 1,
-                                   .trace = config->trace};
-}
-
-int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes body)
-{
-    struct replica_config config = mind_config(&taker->config);
-    config.max_ongoing = max_ongoing;
-    int code = replica_reconfigure(taker->mind, now_of(taker), &config);
-    if (code < 0)
-        return code;
-    taker->config.max_ongoing = max_ongoing;
-    if (body.size) {
-        uint8_t *copy = mem_try(body.size);
-        if (!copy)
-            return ERROR_MEMORY;
-        memcpy(copy, body.at, body.size);
-        mem_free(taker->configuration);
-        taker->configuration = copy;
-        taker->configuration_size = body.size;
-        taker->configured = true;
-    }
-    return 0;
-}
-
 /* ---- life
  * ---------------------------------------------------------------------------------------------- */
 
 struct taker *taker_new(const struct taker_config *config, struct error *reterr)
 {
-    struct replica_config mind = mind_config(config);
+    struct replica_config mind = configure_mind(config);
     struct taker *taker = mem_try(sizeof *taker);
     if (!taker || !(taker->mind = replica_new(&mind))) {
         mem_free(taker);
@@ -375,7 +341,7 @@ struct taker *taker_free(struct taker *taker)
     replica_free(taker->mind);
     mem_free(taker->app);
     mem_free(taker->deployment);
-    mem_free(taker->configuration);
+    configure_free(taker);
     mem_free(taker->models);
     return mem_free(taker);
 }

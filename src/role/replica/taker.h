@@ -38,6 +38,8 @@ struct taker_config {
     const char *controller_socket; /* path; null: none (tests) */
     uint64_t replica;              /* id */
     uint64_t version;              /* content hash, for adoption */
+    uint64_t configuration;        /* the same of what may change while it runs */
+    uint32_t rank, world_size;     /* its rank plus one; 0: not known */
     struct bytes app, deployment;  /* names; copied */
     uint32_t max_ongoing, batch_size, batch_concurrency;
     int64_t batch_wait_ns;
@@ -148,7 +150,8 @@ enum taker_event_type {
     TAKER_CANCELLED, /* request->cancelled became true after it was taken */
     TAKER_ROOM,      /* taker_write may go on */
     TAKER_BODY,      /* more of a streamed body came, or it ended */
-    TAKER_CONFIGURE, /* new options: body (MessagePack); max_ongoing is applied already */
+    TAKER_CONFIGURE, /* a new configuration: body (target_configuration), valid until
+                      * taker_configured, which must follow; max_ongoing is applied already */
     TAKER_DRAINED,   /* nothing is left, or the time is up: end the process */
 };
 struct taker_event {
@@ -157,6 +160,8 @@ struct taker_event {
     struct bytes body;
 };
 bool taker_next(struct taker *taker, struct taker_event *ret_event);
+/* What CONFIGURE told is in force (code 0), or why not; the controller hears of it. */
+void taker_configured(struct taker *taker, int code, struct bytes text);
 /* Begins to drain by itself (SIGTERM): as the controller's DRAIN. */
 void taker_drain(struct taker *taker, int64_t timeout_ns);
 /*

@@ -14,6 +14,8 @@
 #include "socket.h"
 #include "taker_inner.h"
 
+enum { TEXT_LIMIT = 4096 /* of why a configuration is refused; the controller keeps its end */ };
+
 static void control_event(void *owner, struct channel *channel, int events);
 
 static void control_retry(struct taker *taker)
@@ -55,6 +57,7 @@ void control_close(struct taker *taker)
     if (taker->controller_open)
         channel_close(&taker->controller);
     taker->controller_open = taker->controller_greeted = false;
+    taker->telling = 0;
 }
 
 /* ---- reports
@@ -68,7 +71,10 @@ static void control_say_ready(struct taker *taker)
                                        .version = taker->config.version,
                                        .app = taker->config.app,
                                        .deployment = taker->config.deployment,
-                                       .draining = replica_draining(taker->mind)};
+                                       .draining = replica_draining(taker->mind),
+                                       .configuration = taker->config.configuration,
+                                       .rank = taker->config.rank,
+                                       .world_size = taker->config.world_size};
     uint8_t *room = channel_put_room_always(&taker->controller, wire_replica_ready_size(&ready));
     if (room)
         channel_put_done(&taker->controller, wire_replica_ready_write(&ready, 0, 0, false, room));
@@ -121,6 +127,20 @@ void taker_report_health(struct taker *taker, bool healthy, struct bytes text)
                          wire_report_write(&report, 0, taker->config.replica, false, room));
 }
 
+void control_say_configured(struct taker *taker, int code, struct bytes text)
+{
+    size_t skip =
+        text.size > TEXT_LIMIT ? text.size - TEXT_LIMIT : 0; /* an exception's end names it */
+    struct wire_outcome outcome = {.code = code, .text = bytes_skip(text, skip)};
+    if (!taker->controller_greeted || !taker->telling)
+        return;
+    uint8_t *room = channel_put_room_always(&taker->controller, wire_outcome_size(&outcome));
+    if (room)
+        channel_put_done(&taker->controller,
+                         wire_outcome_write(&outcome, 0, taker->telling, false, room));
+    taker->telling = 0;
+}
+
 bool taker_reports_sent(const struct taker *taker)
 {
     if (taker->report == REPORT_NOTHING)
@@ -164,16 +184,13 @@ static bool control_on_reconfigure(struct taker *taker, const struct wire_header
                                    struct bytes payload)
 {
     struct wire_reconfigure frame;
+    struct error error = {0};
     if (wire_reconfigure_read(&frame, payload) < 0)
         return false;
-    struct wire_outcome outcome = {.code =
-                                       taker_apply_options(taker, frame.max_ongoing, frame.body)};
-    if (outcome.code < 0)
-        outcome.text = bytes_of_string(error_text(outcome.code));
-    uint8_t *room = channel_put_room_always(&taker->controller, wire_outcome_size(&outcome));
-    if (room)
-        channel_put_done(&taker->controller,
-                         wire_outcome_write(&outcome, 0, header->stream, false, room));
+    taker->telling = header->stream;
+    int code = configure_begin(taker, frame.max_ongoing, frame.body, &error);
+    if (code < 0)
+        control_say_configured(taker, code, bytes_of_string(error.text));
     return true;
 }
 

@@ -100,10 +100,15 @@ struct taker {
     int64_t running_since_ns;
     bool has_closing; /* some session is broken and waits for the end of the turn */
     bool drained_told;
-    bool configured;        /* a TAKER_CONFIGURE event is due */
-    uint8_t *configuration; /* its body */
-    size_t configuration_size;
-    uint8_t *models; /* what user code holds, as a field block; null: nobody said */
+    /* What the controller told and user code does not have yet, and what it has and is at. */
+    struct configuration {
+        uint8_t *at; /* null: none */
+        size_t size;
+        uint64_t hash;
+        uint32_t rank, world_size; /* rank plus one */
+    } next, current;
+    uint64_t telling; /* stream of the outcome that the controller waits for; 0: none */
+    uint8_t *models;  /* what user code holds, as a field block; null: nobody said */
     size_t models_size, models_capacity;
     /* The controller. */
     struct channel controller;
@@ -124,7 +129,6 @@ void request_tell(struct request *request, enum request_event event);
 /* User code has it, and its caller has given up. */
 void request_give_up(struct request *request);
 void taker_apply_drain(struct taker *taker, int64_t timeout_ns);
-int taker_apply_options(struct taker *taker, uint32_t max_ongoing, struct bytes body);
 
 /* taker_session.c */
 void session_accept(struct taker *taker);
@@ -182,5 +186,13 @@ void session_tell_models(struct session *session);
 /* taker_control.c */
 void control_open(struct taker *taker);
 void control_close(struct taker *taker);
+void control_say_configured(struct taker *taker, int code, struct bytes text);
+/* Of a RECONFIGURE: 0 when its outcome follows, or what is wrong with it. */
+int configure_begin(struct taker *taker, uint32_t max_ongoing, struct bytes body,
+                    struct error *reterr);
+struct replica_config configure_mind(const struct taker_config *config);
+bool configure_due(const struct taker *taker);
+struct bytes configure_next(struct taker *taker);
+void configure_free(struct taker *taker);
 
 #endif

@@ -14,10 +14,12 @@
  *     stored · stored s2 · stored SYSTEM 'disk full'              the oldest store, or that one
  *     delete app o2 · delete all o2 · shutdown o3 within=5s
  *     started r1 pid=7 · ready r1 r2 · failed r2 'no file' · gone r1 signal=11 'last words'
- *     adopt r4 app/model@2 [silent] [draining] · loaded version=9
+ *     adopt r4 app/model@2 [config=7] [rank=1/2] [silent] [draining] · loaded version=9
  *     unhealthy r1 'text' · healthy r1
+ *     configured r1 r2 · refused r1 'text'                        what it was told last
  *     owes r1 r2 for=500ms · owes r1 asleep · answers r1          no pong; found in a late turn
  *     time · sleep ... late                                       a turn; no turns until a late one
+ *     ranks                                                       starts show them from now on
  *     show · replicas · dump
  *
  * Behind the bar: changes of status as the mind narrates them, then the effects in order.  After
@@ -36,7 +38,9 @@
 #include "mem.h"
 #include "transcript.h"
 
-enum { ROW_LIMIT = 16, WHOLE_LIMIT = 4, STORE_LIMIT = 64, NAME_SIZE = 40, TEXT_SIZE = 8192 };
+enum { ROW_LIMIT = 16, WHOLE_LIMIT = 4, STORE_LIMIT = 64, NAME_SIZE = 40, TEXT_SIZE = 8192, TOLD_LIMIT = 64 };
+/* A configuration is made as the role makes it: another number for another max, too. */
+enum { CONFIG_STEP = 1000000 };
 
 struct world {
     struct transcript *transcript;
@@ -47,9 +51,11 @@ struct world {
     uint64_t seed, version, replicas_from;
     uint64_t stores[STORE_LIMIT]; /* tokens not answered, oldest first */
     uint32_t store_count;
-    bool asleep;            /* no turn comes by itself */
-    char routes[TEXT_SIZE]; /* as last told */
-    char quoted[TEXT_SIZE]; /* the text of the line */
+    uint64_t told[TOLD_LIMIT]; /* token of the last CONFIGURE, by replica */
+    bool asleep;               /* no turn comes by itself */
+    bool ranks;                /* starts show them */
+    char routes[TEXT_SIZE];    /* as last told */
+    char quoted[TEXT_SIZE];    /* the text of the line */
 };
 
 /* Moves of replicas show in the effects; what is left are statuses. */
@@ -146,6 +152,16 @@ static bool is_published(const struct world *world, struct replica_id id)
     return false;
 }
 
+static void say_start(struct world *world, const struct controller_effect *effect)
+{
+    char rank[32] = "";
+    if (world->ranks)
+        snprintf(rank, sizeof(rank), " rank %u of %u", effect->rank, effect->world_size);
+    say(world, "start r%llu %.*s/%.*s@%llu%s", (unsigned long long)effect->replica.v,
+        BYTES_PRINT(effect->app_name), BYTES_PRINT(effect->deployment_name),
+        (unsigned long long)effect->version, rank);
+}
+
 static void say_effect(struct world *world, const struct controller_effect *effect, uint32_t place)
 {
     unsigned long long replica = (unsigned long long)effect->replica.v;
@@ -155,8 +171,7 @@ static void say_effect(struct world *world, const struct controller_effect *effe
         say_store(world, effect);
         break;
     case CONTROLLER_START:
-        say(world, "start r%llu %.*s/%.*s@%llu", replica, BYTES_PRINT(effect->app_name),
-            BYTES_PRINT(effect->deployment_name), (unsigned long long)effect->version);
+        say_start(world, effect);
         ensure(bytes_starts_with(effect->body, BYTES("body of ")));
         break;
     case CONTROLLER_STOP:
@@ -167,7 +182,11 @@ static void say_effect(struct world *world, const struct controller_effect *effe
         ensure_tag(R3, !is_published(world, effect->replica));
         break;
     case CONTROLLER_CONFIGURE:
-        say(world, "configure r%llu max=%u", replica, effect->max_ongoing);
+        say(world, "configure r%llu config=%llu max=%u rank %u of %u", replica,
+            (unsigned long long)(effect->configuration / CONFIG_STEP), effect->max_ongoing,
+            effect->rank, effect->world_size);
+        ensure(effect->token && effect->replica.v < TOLD_LIMIT && effect->body.size);
+        world->told[effect->replica.v] = effect->token;
         break;
     case CONTROLLER_PUBLISH:
         ensure_tag(R4, place == 0 && controller_version(world->controller) == world->version + 1);
@@ -239,6 +258,8 @@ static bool set_option(struct controller_deployment_target *row, const char *opt
         row->replicas = (uint32_t)strtoul(option + 9, NULL, 10);
     else if (strncmp(option, "max=", 4) == 0)
         row->max_ongoing = (uint32_t)strtoul(option + 4, NULL, 10);
+    else if (strncmp(option, "config=", 7) == 0)
+        row->configuration = strtoull(option + 7, NULL, 10) * CONFIG_STEP;
     else if (strncmp(option, "queue=", 6) == 0)
         row->max_queued = strtoll(option + 6, NULL, 10);
     else if (strncmp(option, "grace=", 6) == 0)
@@ -293,6 +314,8 @@ static bool read_target(struct rows *rows, struct transcript_words *words)
         if (!known && !(row && set_option(row, word)) && !add_deployment(rows, word))
             return false;
     }
+    for (uint32_t i = 0; i < rows->target.deployment_count; i++)
+        rows->at[i].configuration += rows->at[i].max_ongoing;
     rows->target.name = bytes_of_string(rows->app);
     rows->target.route_prefix =
         bytes_of_string(strcmp(rows->route, "none") == 0 ? "" : rows->route);
@@ -460,17 +483,47 @@ static bool play_adopt(struct world *world, struct transcript_words *words)
     *name++ = 0;
     if (version)
         *version++ = 0;
+    const char *config = transcript_option(words, "config"),
+               *rank = transcript_option(words, "rank");
+    bool silent = transcript_has(words, "silent");
     struct controller_event event = {
         .type = CONTROLLER_ADOPT,
         .replica = replica_of(words->at[1]),
         .app = bytes_of_string(words->at[2]),
         .deployment = bytes_of_string(name),
         .version = version ? strtoull(version, NULL, 10) : 0,
-        .address = transcript_has(words, "silent") ? (struct bytes){0} : BYTES("/run/adopted"),
+        .configuration = silent ? 0 : strtoull(config ? config : "0", NULL, 10) * CONFIG_STEP + 5,
+        .rank = rank ? (uint32_t)atoi(rank) + 1 : 0,
+        .world_size = rank && strchr(rank, '/') ? (uint32_t)atoi(strchr(rank, '/') + 1) : 0,
+        .address = silent ? (struct bytes){0} : BYTES("/run/adopted"),
         .draining = transcript_has(words, "draining"),
         .pid = 1000,
     };
     step(world, &event);
+    return true;
+}
+
+/* configured, refused: one step for each replica named. */
+static bool play_configured(struct world *world, struct transcript_words *words)
+{
+    int told = 0;
+    for (int i = 1; i < words->count; i++) {
+        struct controller_event event = {.type = CONTROLLER_CONFIGURED,
+                                         .replica = replica_of(words->at[i]),
+                                         .text = bytes_of_string(world->quoted)};
+        if (replica_id_none(event.replica) || event.replica.v >= TOLD_LIMIT)
+            continue;
+        event.token = world->told[event.replica.v];
+        event.code = strcmp(words->at[0], "refused") == 0 ? ERROR_USER : 0;
+        step(world, &event);
+        told++;
+    }
+    return told > 0;
+}
+
+static bool play_ranks(struct world *world, struct transcript_words *words)
+{
+    world->ranks = true;
     return true;
 }
 
@@ -521,8 +574,8 @@ static bool play_replicas(struct world *world, struct transcript_words *words)
     for (uint32_t i = 0; controller_replica_at(world->controller, i, &row); i++)
         say(world, "r%llu d%llu@%llu %s pid %d at '%.*s'%s", (unsigned long long)row.id.v,
             (unsigned long long)row.deployment.v, (unsigned long long)row.version,
-            replica_state_word(row.state), (int)row.pid, BYTES_PRINT(row.address),
-            row.silent ? " silent" : "");
+            row.updating ? "UPDATING" : replica_state_word(row.state), (int)row.pid,
+            BYTES_PRINT(row.address), row.silent ? " silent" : "");
     return true;
 }
 
@@ -587,14 +640,33 @@ static bool story_line(void *owner, const char *line)
         const char *word;
         bool (*play)(struct world *, struct transcript_words *);
     } kinds[] = {
-        {"settings", play_settings}, {"target", play_target},     {"restored", play_target},
-        {"stored", play_stored},     {"delete", play_delete},     {"shutdown", play_shutdown},
-        {"ready", play_replica},     {"started", play_replica},   {"failed", play_replica},
-        {"gone", play_replica},      {"unhealthy", play_replica}, {"healthy", play_replica},
-        {"adopt", play_adopt},       {"loaded", play_loaded},     {"time", play_time},
-        {"late", play_time},         {"show", play_show},         {"replicas", play_replicas},
-        {"dump", play_dump},         {"sleep", play_sleep},       {"owes", play_owes},
-        {"answers", play_owes},      {"whole", play_whole},       {"several", play_whole},
+        {"settings", play_settings},
+        {"target", play_target},
+        {"restored", play_target},
+        {"stored", play_stored},
+        {"delete", play_delete},
+        {"shutdown", play_shutdown},
+        {"ready", play_replica},
+        {"started", play_replica},
+        {"failed", play_replica},
+        {"gone", play_replica},
+        {"unhealthy", play_replica},
+        {"healthy", play_replica},
+        {"adopt", play_adopt},
+        {"loaded", play_loaded},
+        {"time", play_time},
+        {"late", play_time},
+        {"show", play_show},
+        {"replicas", play_replicas},
+        {"dump", play_dump},
+        {"sleep", play_sleep},
+        {"owes", play_owes},
+        {"answers", play_owes},
+        {"configured", play_configured},
+        {"refused", play_configured},
+        {"ranks", play_ranks},
+        {"whole", play_whole},
+        {"several", play_whole},
     };
     struct world *world = owner;
     struct transcript_words words;

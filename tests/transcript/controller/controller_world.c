@@ -63,6 +63,7 @@ static void spell(struct names *names, const struct world_target *target)
             .name = bytes_of_string(names->rows[i]),
             .id = {row->id},
             .version = row->version,
+            .configuration = row->max_ongoing,
             .replicas = row->replicas,
             .max_ongoing = row->max_ongoing,
             .max_queued = -1,
@@ -161,12 +162,15 @@ static void say_hello(struct world *world, const struct world_process *process, 
     event.app = bytes_of_string(app);
     event.deployment = bytes_of_string(name);
     event.version = process->version;
+    event.configuration = process->configuration;
+    event.rank = process->rank + 1;
+    event.world_size = process->world_size;
     event.draining = process->state == WORLD_DRAINING;
     bool says_itself = process->state == WORLD_RUNNING || process->state == WORLD_DRAINING;
     if (says_itself && !process->silent)
         event.address = bytes_of_string(address);
     if (adoption && (process->silent || !says_itself))
-        event.version = 0;
+        event.version = event.configuration = event.rank = 0;
     event_twice_perhaps(world, &event);
 }
 
@@ -244,6 +248,37 @@ static void perform_store(struct world *world, const struct controller_effect *e
         world->stores[at].target.app = number_of(effect->app_name, 'a');
 }
 
+/* It answers some time later, or refuses (a version that is flaky). */
+static void perform_configure(struct world *world, const struct controller_effect *effect)
+{
+    struct world_process *process = process_find(world, effect->replica.v);
+    if (!process || process->state != WORLD_RUNNING)
+        return; /* it was away: it will say what it is, or is gone */
+    process->told = effect->token;
+    process->told_configuration = effect->configuration;
+    process->told_rank = effect->rank;
+    process->world_size = effect->world_size;
+    process->told_due_ns = some_ms(world, 0, 2000);
+}
+
+static void answer_told(struct world *world, struct world_process *process)
+{
+    struct controller_event event = {.type = CONTROLLER_CONFIGURED,
+                                     .replica = {process->id},
+                                     .token = process->told,
+                                     .text = BYTES("it does not like that")};
+    process->told_due_ns = 0;
+    if (process->state != WORLD_RUNNING)
+        return;
+    if (process->version == WORLD_FLAKY && rng_chance(&world->rng, 1, 2)) {
+        event.code = ERROR_USER;
+    } else {
+        process->configuration = process->told_configuration;
+        process->rank = process->told_rank;
+    }
+    event_twice_perhaps(world, &event);
+}
+
 static void perform_start(struct world *world, const struct controller_effect *effect)
 {
     ensure_tag(C3, effect->replica.v < WORLD_REPLICA_LIMIT && !world->used[effect->replica.v]);
@@ -256,6 +291,9 @@ static void perform_start(struct world *world, const struct controller_effect *e
     process->app = number_of(effect->app_name, 'a');
     process->name = number_of(effect->deployment_name, 'd');
     process->version = effect->version;
+    process->configuration = effect->configuration;
+    process->rank = effect->rank;
+    process->world_size = effect->world_size;
     process->due_ns = some_ms(world, 1, 3000);
 }
 
@@ -312,6 +350,8 @@ static void perform(struct world *world, const struct controller_effect *effect)
         world->ended = true;
         break;
     case CONTROLLER_CONFIGURE:
+        perform_configure(world, effect);
+        break;
     case CONTROLLER_PUBLISH:
     case CONTROLLER_PROGRESS:
     case CONTROLLER_EFFECT_COUNT:
@@ -344,7 +384,7 @@ static void condemn_silent(struct world *world)
         uint64_t id = world->processes[i].id;
         if (world->owing_ns[id] &&
             world->now_ns - world->owing_ns[id] >= WORLD_HEALTH_S * SECOND_NS)
-            world->condemned[id] = 1;
+            world->condemned[id] = WORLD_SILENT;
     }
 }
 
@@ -354,12 +394,15 @@ static uint64_t find_lost(struct world *world, const struct controller_event *ev
     struct controller_snapshot_row row;
     bool owes = event->type == CONTROLLER_OWES;
     bool takes = event->type == CONTROLLER_GONE || event->draining || owes ||
-                 (event->type == CONTROLLER_HEALTH && !event->healthy);
+                 (event->type == CONTROLLER_HEALTH && !event->healthy) ||
+                 (event->type == CONTROLLER_CONFIGURED && event->code);
     int64_t *owing_ns = &world->owing_ns[event->replica.v];
     if (event->type == CONTROLLER_TIME)
         condemn_silent(world);
     if (event->type == CONTROLLER_ANSWERS || event->type == CONTROLLER_READY)
         *owing_ns = 0;
+    if (*owing_ns == 0 && world->condemned[event->replica.v] == WORLD_SILENT)
+        world->condemned[event->replica.v] = 0; /* the mind may have had a reason to wait */
     if (takes && *owing_ns) { /* counted out already, and perhaps in no snapshot */
         world->condemned[event->replica.v] |= !owes;
         return 0;
@@ -504,6 +547,11 @@ static void tell_running(struct world *world)
         struct world_process *process = world->processes + i;
         if (process->id == 0)
             continue;
+        if (process->told_due_ns && rng_chance(&world->rng, 1, 2)) { /* nobody hears of it */
+            process->configuration = process->told_configuration;
+            process->rank = process->told_rank;
+        }
+        process->told_due_ns = 0;
         process->silent = process->state == WORLD_RUNNING && rng_chance(&world->rng, 1, 2);
         if (process->silent)
             process->due_ns = some_ms(world, 1, 12000);
@@ -543,6 +591,8 @@ static int64_t next_time(const struct world *world)
         const struct world_process *process = world->processes + i;
         if (process->id && process->due_ns && (!next_ns || process->due_ns < next_ns))
             next_ns = process->due_ns;
+        if (process->id && process->told_due_ns && (!next_ns || process->told_due_ns < next_ns))
+            next_ns = process->told_due_ns;
     }
     return next_ns;
 }
@@ -560,6 +610,8 @@ bool world_pass_time(struct world *world, bool late)
         world_store_answers(world);
     for (uint32_t i = 0; i < world->process_top; i++) {
         struct world_process *process = world->processes + i;
+        if (process->id && process->told_due_ns && process->told_due_ns <= world->now_ns)
+            answer_told(world, process);
         if (process->id && process->due_ns && process->due_ns <= world->now_ns)
             process_due(world, process);
     }
@@ -591,10 +643,16 @@ static uint32_t count_processes(const struct world *world, uint32_t app,
                                 const struct world_row *row)
 {
     uint32_t count = 0;
+    uint64_t ranks = 0;
+    ensure(row->replicas < 64);
     for (uint32_t i = 0; i < world->process_top; i++) {
         const struct world_process *process = world->processes + i;
         if (process->id && process->app == app && process->name == row->name) {
             ensure_tag(C5, process->state == WORLD_RUNNING && process->version == row->version);
+            ensure_tag(C5, process->configuration == row->max_ongoing && !process->told_due_ns);
+            ensure_tag(C5, process->rank < row->replicas && !(ranks >> process->rank & 1));
+            ensure_tag(C5, process->world_size == row->replicas);
+            ranks |= UINT64_C(1) << process->rank;
             count++;
         }
     }

@@ -27,6 +27,7 @@ enum {
     WORLD_TOKEN_LIMIT = 1 << 13, /* operations */
     WORLD_DEPLOYMENT_LIMIT = 1 << 14,
     WORLD_REPLICA_LIMIT = 1 << 16,
+    WORLD_SILENT = 2, /* condemned, because it has been silent for as long as failed checks take */
 };
 
 enum world_version {
@@ -56,8 +57,12 @@ struct world_process {
     uint32_t app, name;
     uint64_t version;
     enum { WORLD_STARTING, WORLD_RUNNING, WORLD_DRAINING, WORLD_ENDING, WORLD_STUCK } state;
-    int64_t due_ns; /* when its next thing happens; 0: nothing */
-    bool silent;    /* after a restart it has not said hello yet */
+    int64_t due_ns;                             /* when its next thing happens; 0: nothing */
+    bool silent;                                /* after a restart it has not said hello yet */
+    uint64_t configuration, told_configuration; /* what it runs with, and is about to */
+    uint32_t rank, told_rank, world_size;
+    uint64_t told;       /* token of what it was told last */
+    int64_t told_due_ns; /* when it answers; 0: it has */
 };
 
 struct world_faults {

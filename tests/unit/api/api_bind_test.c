@@ -382,8 +382,15 @@ static uint64_t version_with(const char *argument)
 
 Test(api_bind, what_is_told_to_running_replicas_does_not_change_the_version)
 {
-    static const char *const KEEP[] = {"num_replicas=4", "max_ongoing_requests=9",
-                                       "max_queued_requests=3", "unknown=1", "number=0"};
+    static const char *const KEEP[] = {"num_replicas=4",
+                                       "max_ongoing_requests=9",
+                                       "max_queued_requests=3",
+                                       "unknown=1",
+                                       "number=0",
+                                       "user_config={}",
+                                       "graceful_shutdown_timeout_s=1",
+                                       "health_check_period_s=1",
+                                       "health_check_timeout_s=1"};
     uint64_t version = version_with(NULL);
     for (size_t i = 0; i < sizeof KEEP / sizeof *KEEP; i++)
         cr_assert_eq(version_with(KEEP[i]), version, "%s", KEEP[i]);
@@ -391,17 +398,8 @@ Test(api_bind, what_is_told_to_running_replicas_does_not_change_the_version)
 
 Test(api_bind, what_needs_another_process_changes_the_version)
 {
-    static const char *const CHANGE[] = {"number=1",
-                                         "number=2",
-                                         "text=a",
-                                         "text=",
-                                         "threads=2",
-                                         "user_config={}",
-                                         "user_config={ }",
-                                         "graceful_shutdown_timeout_s=1",
-                                         "health_check_period_s=1",
-                                         "health_check_timeout_s=1",
-                                         "stream_body=1"};
+    static const char *const CHANGE[] = {"number=1", "number=2",  "text=a",
+                                         "text=",    "threads=2", "stream_body=1"};
     enum { COUNT = sizeof CHANGE / sizeof *CHANGE };
     uint64_t versions[COUNT + 1] = {version_with(NULL)};
     for (size_t i = 0; i < COUNT; i++) {
@@ -411,10 +409,41 @@ Test(api_bind, what_needs_another_process_changes_the_version)
     }
 }
 
+static int64_t configuration_with(const char *option)
+{
+    const char *const options[] = {option, NULL};
+    struct built built = build_as(GRAPHS "single", "app", options);
+    struct target_configuration configuration;
+    struct error error = {0};
+    int code = target_read_configuration_of(built.deployments[0].replica, &configuration, &error);
+    cr_assert_eq(code, 0, "%s", error.text);
+    text_done(&built.document);
+    return configuration.configuration;
+}
+
+Test(api_bind, what_is_told_to_running_replicas_changes_the_configuration)
+{
+    static const char *const CHANGE[] = {
+        "user_config={}",          "user_config={ }",          "graceful_shutdown_timeout_s=1",
+        "health_check_period_s=1", "health_check_timeout_s=1", "max_ongoing_requests=9"};
+    static const char *const KEEP[] = {"num_replicas=4", "max_queued_requests=3", "text=a",
+                                       "threads=2"};
+    enum { COUNT = sizeof CHANGE / sizeof *CHANGE };
+    int64_t configurations[COUNT + 1] = {configuration_with(NULL)};
+    for (size_t i = 0; i < COUNT; i++) {
+        configurations[i + 1] = configuration_with(CHANGE[i]);
+        cr_assert_neq(configurations[i + 1], 0);
+        for (size_t other = 0; other <= i; other++)
+            cr_assert_neq(configurations[i + 1], configurations[other], "%s", CHANGE[i]);
+    }
+    for (size_t i = 0; i < sizeof KEEP / sizeof *KEEP; i++)
+        cr_assert_eq(configuration_with(KEEP[i]), configurations[0], "%s", KEEP[i]);
+}
+
 Test(api_bind, neighbouring_members_are_not_confused)
 {
-    static const char *const ONE[] = {"text=ab", "user_config=c", NULL};
-    static const char *const OTHER[] = {"text=a", "user_config=bc", NULL};
+    static const char *const ONE[] = {"text=ab", "threads=1", NULL};
+    static const char *const OTHER[] = {"text=a", "threads=1", NULL};
     struct built one = build_as(GRAPHS "single", "app", ONE);
     struct built other = build_as(GRAPHS "single", "app", OTHER);
     cr_assert_neq(one.deployments[0].version, other.deployments[0].version);

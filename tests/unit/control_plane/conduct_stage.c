@@ -49,8 +49,27 @@ static int engine_start(struct engine *self, const struct engine_start *start, s
     copy(order->app, start->app);
     copy(order->deployment, start->deployment);
     copy(order->runner, start->runner);
-    copy(order->body, start->body);
+    struct target_replica *told = &stage.told[start->replica % STAGE_ORDERS];
+    struct error error = {0};
+    cr_assert_eq(target_read_replica(start->body, told, &error), 0, "%s", error.text);
+    copy(order->body, told->deployment);
     return 0;
+}
+
+void stage_write_document(struct text *out, const char *deployment, uint32_t max_ongoing)
+{
+    struct target_replica replica = {.app = BYTES("app"),
+                                     .deployment = bytes_of_string(deployment),
+                                     .args = BYTES("\x90"),
+                                     .threads = 1,
+                                     .max_ongoing_requests = max_ongoing,
+                                     .max_batch_size = 1,
+                                     .max_concurrent_batches = 1,
+                                     .graceful_shutdown_timeout_us = 20000000,
+                                     .health_check_period_us = 10000000,
+                                     .health_check_timeout_us = 30000000};
+    text_init(out, DOCUMENT_LIMIT);
+    target_write_replica(out, &replica);
 }
 
 static void engine_stop(struct engine *self, uint64_t replica, bool kill)
@@ -196,8 +215,11 @@ struct line stage_ready(uint64_t replica, const char *deployment, uint64_t versi
     char address[STAGE_TEXT];
     struct line line = stage_peer(WIRE_ROLE_REPLICA, replica, deployment);
     snprintf(address, sizeof address, "/replica-%llu.sock", (unsigned long long)replica);
+    const struct target_replica *told = &stage.told[replica % STAGE_ORDERS];
     line_say(&line, replica_ready, .replica = replica, .address = bytes_of_string(address),
-             .version = version, .app = BYTES("app"), .deployment = bytes_of_string(deployment));
+             .version = version, .app = BYTES("app"), .deployment = bytes_of_string(deployment),
+             .configuration = (uint64_t)told->configuration, .rank = (uint32_t)told->rank + 1,
+             .world_size = (uint32_t)told->world_size);
     return line;
 }
 
@@ -205,11 +227,13 @@ static void write_document(struct text *out, const struct stage_deployment *depl
                            uint32_t count)
 {
     struct target_deployment rows[8];
+    struct text documents[8];
     cr_assert_leq(count, 8);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        stage_write_document(&documents[i], deployments[i].name, 5);
         rows[i] = (struct target_deployment){.name = bytes_of_string(deployments[i].name),
                                              .runner = BYTES("c"),
-                                             .replica = bytes_of_string(deployments[i].name),
+                                             .replica = text_bytes(&documents[i]),
                                              .version = deployments[i].version,
                                              .num_replicas = deployments[i].replicas,
                                              .max_ongoing_requests = 5,
@@ -217,8 +241,11 @@ static void write_document(struct text *out, const struct stage_deployment *depl
                                              .graceful_shutdown_timeout_us = 20000000,
                                              .health_check_period_us = 10000000,
                                              .health_check_timeout_us = 30000000};
+    }
     text_init(out, DOCUMENT_LIMIT);
     target_write_app(out, rows[0].name, rows, count);
+    for (uint32_t i = 0; i < count; i++)
+        text_done(&documents[i]);
 }
 
 void stage_deploy(struct line *command, const char *app, const char *route,

@@ -10,6 +10,7 @@
 
 #include "conduct.h"
 #include "line.h"
+#include "target.h"
 
 enum {
     STAGE_ORDERS = 256,
@@ -30,7 +31,8 @@ struct stage {
     char directory[64], path[96];
     bool open;
     struct conduct conduct;
-    struct order orders[STAGE_ORDERS]; /* what the engine was told, a ring */
+    struct order orders[STAGE_ORDERS];        /* what the engine was told, a ring */
+    struct target_replica told[STAGE_ORDERS]; /* the newest start of a replica, but its slices */
     uint32_t first, last;
     struct engine_event events[STAGE_ORDERS]; /* what it says */
     uint32_t event_first, event_last;
@@ -49,6 +51,8 @@ void stage_turn(void *owner);
 
 /* The next order of this kind; others are passed over. */
 struct order stage_await_order(enum order_kind kind);
+/* The replica document that stage_deploy gives its deployments; text_done is the caller's. */
+void stage_write_document(struct text *out, const char *deployment, uint32_t max_ongoing);
 bool stage_has_order(enum order_kind kind);
 void stage_say(const struct engine_event *event);
 

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conduct_stage.h"
 #include "value.h"
@@ -242,6 +243,13 @@ Test(conduct, a_shutdown_ends_the_instance_after_its_outcome)
 
 /* ---- options ---- */
 
+static enum deployment_status status_of_first(void)
+{
+    struct controller_deployment_view view;
+    cr_assert(controller_deployment_at(stage.conduct.mind, 0, &view));
+    return view.status;
+}
+
 Test(conduct, a_lighter_change_reaches_replicas_that_run)
 {
     uint64_t id;
@@ -250,14 +258,16 @@ Test(conduct, a_lighter_change_reaches_replicas_that_run)
     struct line replica = run_one(&command, &id);
     struct controller_deployment_target row = {.name = BYTES("adder"),
                                                .version = 11,
+                                               .configuration = 4711,
                                                .replicas = 1,
                                                .max_ongoing = 77,
                                                .max_queued = -1,
                                                .health_check_period_ns = 1000000000,
                                                .health_check_timeout_ns = 1000000000};
-    struct text body;
-    text_init(&body, 1024);
-    perform_write_body(&body, BYTES("c"), BYTES("adder"));
+    struct text body, document;
+    stage_write_document(&document, "adder", 77);
+    text_init(&body, 4096);
+    perform_write_body(&body, BYTES("c"), text_bytes(&document));
     row.body = text_bytes(&body);
     struct controller_app_target target = {.name = BYTES("app"),
                                            .route_prefix = BYTES("/"),
@@ -269,8 +279,24 @@ Test(conduct, a_lighter_change_reaches_replicas_that_run)
     line_await(&replica, WIRE_RECONFIGURE_FRAME);
     cr_assert_eq(wire_reconfigure_read(&frame, replica.payload), 0);
     cr_assert_eq(frame.max_ongoing, 77);
+    struct target_configuration told;
+    struct error error = {0};
+    cr_assert_eq(target_read_configuration(frame.body, &told, &error), 0, "%s", error.text);
+    cr_assert_eq(told.configuration, 4711);
+    cr_assert_eq(told.max_ongoing_requests, 77);
+    cr_assert_eq(told.rank, 0);
+    cr_assert_eq(told.world_size, 1);
     cr_assert_not(stage_has_order(ORDER_START));
+    /* UPDATING until it has answered. */
+    cr_assert_eq(status_of_first(), DEPLOYMENT_STATUS_UPDATING);
+    line_say_on(&replica, replica.header.stream, outcome, .code = 0);
+    for (int turn = 0; turn < 10000 && status_of_first() != DEPLOYMENT_STATUS_HEALTHY; turn++) {
+        stage_turn(NULL);
+        usleep(100);
+    }
+    cr_assert_eq(status_of_first(), DEPLOYMENT_STATUS_HEALTHY);
     text_done(&body);
+    text_done(&document);
     line_close(&replica);
     line_close(&command);
 }
