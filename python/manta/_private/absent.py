@@ -8,12 +8,17 @@ from __future__ import annotations
 
 # Modules of ray.serve that this version does not have.
 SERVE_MODULES = {
+    "async_inference_autoscaling_policy": "task consumers are not there yet",
+    "dag": "graphs are made by passing applications to bind()",
     "experimental": "requests are routed by Manta itself, custom request routers are not there yet",
     "generated": "gRPC is not served yet; use HTTP, or handles between deployments",
+    "gradio_integrations": "give Gradio's ASGI application to serve.ingress()",
     "llm": "run the engine inside a deployment of your own",
     "request_router": "requests are routed by Manta itself, custom request routers are not there yet",
     "task_consumer": "task consumers are not there yet; let the consumer of the queue call a handle",
     "task_processor": "task consumers are not there yet; let the consumer of the queue call a handle",
+    "taskiq_task_processor": "task consumers are not there yet; let the consumer of the queue call a "
+    "handle",
 }
 
 _CLUSTER = "there is no cluster; os.cpu_count() tells what this machine has"

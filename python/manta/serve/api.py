@@ -73,8 +73,8 @@ def start(
 
     Args:
         proxy_location: Which machines listen: "EveryNode" (default), "HeadOnly" or "Disabled".
-        http_options: Address, port, timeouts and TLS of the HTTP listeners.
-        grpc_options: Port and servicer functions of the gRPC listeners.
+        http_options: Address, port, timeouts and root path of the HTTP listeners.
+        grpc_options: Port of the gRPC listeners; servicers are refused, gRPC is not there yet.
         logging_config: What the parts of the instance log.
         tracing_config: Whether requests are traced.
         controller_options: Environment of the controller's process.
