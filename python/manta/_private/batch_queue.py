@@ -6,6 +6,10 @@ function.  A batch is closed when it is full or when its first request has waite
 it is not even begun before the function may be called: while all ``max_concurrent_batches`` run,
 requests gather, so that the next batch is as full as can be.  Requests for different models never
 share a batch, and the one that did not fit (``batch_size_fn``) is the first of the next batch.
+
+A caller is a coroutine of this process that waits for a future (``Single``), or a request of a replica
+whose method is the batched function itself: that one is answered from here, and no task is made for it
+(``Direct``).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from manta._private.constants import logger
 from manta.serve import context, metrics
@@ -52,6 +56,16 @@ class Single:
         self.request = context._get_serve_request_context()
         self.arrived_s = loop.time()
 
+    @property
+    def gone(self) -> bool:
+        """Nobody waits any more."""
+        return self.future.cancelled()
+
+    @property
+    def over(self) -> bool:
+        """Answered, failed, or gone."""
+        return self.future.done()
+
     def answer(self, value: Any) -> None:
         if not self.future.done():
             self.future.set_result(value)
@@ -65,6 +79,53 @@ class Single:
             self.future.set_exception(RuntimeError(f"the batched function raised {error!r}"))
         else:
             self.future.set_exception(error)
+
+
+class Direct:
+    """A replica's request for the batched function itself."""
+
+    __slots__ = ("_fail", "_native", "args", "arrived_s", "kwargs", "owner", "request")
+
+    def __init__(
+        self,
+        native: Any,
+        owner: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        request: Any,
+        arrived_s: float,
+        fail: Callable[[Any, BaseException], None],
+    ) -> None:
+        self._native = native
+        self._fail = fail
+        self.owner = owner
+        self.args = args
+        self.kwargs = kwargs
+        self.request = request
+        self.arrived_s = arrived_s
+        native.on_cancel = self._cancel
+
+    @property
+    def gone(self) -> bool:
+        """Nobody waits any more."""
+        return not self._native.open
+
+    over = gone
+
+    def answer(self, value: Any) -> None:
+        if not self._native.open:
+            return
+        try:
+            self._native.reply(value)
+        except BaseException as error:
+            self._fail(self._native, error)
+
+    def fail(self, error: BaseException) -> None:
+        if self._native.open:
+            self._fail(self._native, error)
+
+    def _cancel(self) -> None:
+        self.fail(asyncio.CancelledError())
 
 
 class Stream:
@@ -96,6 +157,9 @@ class Stream:
             yield item
 
 
+Caller = Union[Single, Direct]
+
+
 class BatchQueue:
     """The requests of one function (of one object, for a method) on one loop."""
 
@@ -104,7 +168,7 @@ class BatchQueue:
         self.start_times: dict[asyncio.Task[Any], float] = {}
         self._function = function
         self._settings = settings
-        self._items: deque[Single] = deque()
+        self._items: deque[Caller] = deque()
         self._changed = asyncio.Event()
         self._free = asyncio.Semaphore(settings.max_concurrent_batches)
         self.warn_if_never_full()
@@ -123,7 +187,7 @@ class BatchQueue:
                 "`max_ongoing_requests` to be >= `max_batch_size` * `max_concurrent_batches`."
             )
 
-    def put(self, single: Single) -> None:
+    def put(self, single: Caller) -> None:
         self._items.append(single)
         self._changed.set()
 
@@ -151,9 +215,9 @@ class BatchQueue:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _collect(self) -> list[Single]:
+    async def _collect(self) -> list[Caller]:
         """The next batch; empty when nobody waits any more."""
-        batch: list[Single] = []
+        batch: list[Caller] = []
         start_s = self.loop.time()
         while True:
             closed = self._fill(batch)
@@ -173,14 +237,14 @@ class BatchQueue:
         finally:
             timer.cancel()
 
-    def _fill(self, batch: list[Single]) -> bool:
+    def _fill(self, batch: list[Caller]) -> bool:
         """Take what is there and fits; whether the batch is closed."""
         limit = self._settings.max_batch_size
         while self._items:
             if self._settings.batch_size_fn is None and len(batch) >= limit:
                 return True
             single = self._items.popleft()
-            if single.future.cancelled():
+            if single.gone:
                 continue
             if batch and single.owner is not batch[0].owner:
                 self._items.appendleft(single)
@@ -191,33 +255,36 @@ class BatchQueue:
                     return True
                 single.fail(RuntimeError(_TOO_LARGE))
                 continue
-            if not single.future.done():
+            if not single.over:
                 batch.append(single)
         return bool(batch) and self.size(batch) >= limit
 
-    def _size_or_fail(self, batch: list[Single], newest: Single) -> int:
+    def _size_or_fail(self, batch: list[Caller], newest: Caller) -> int:
         try:
             return self.size(batch)
         except Exception as error:
             newest.fail(error)
             return 0
 
-    def size(self, batch: list[Single]) -> int:
+    def size(self, batch: list[Caller]) -> int:
         """How large a batch is, by count or in the user's own measure."""
         measure = self._settings.batch_size_fn
         if measure is None:
             return len(batch)
         return measure([single.args[0] for single in batch])
 
-    async def _process(self, batch: list[Single]) -> None:
+    async def _process(self, batch: list[Caller]) -> None:
         """Call the function, once for each model that is asked for."""
-        by_model: dict[str, list[Single]] = {}
+        by_model: dict[str, list[Caller]] = {}
         for single in batch:
             by_model.setdefault(single.request.multiplexed_model_id, []).append(single)
-        await asyncio.gather(*(self._call(part) for part in by_model.values()))
+        if len(by_model) == 1:
+            await self._call(batch)
+        else:
+            await asyncio.gather(*(self._call(part) for part in by_model.values()))
 
-    async def _call(self, batch: list[Single]) -> None:
-        batch = [single for single in batch if not single.future.cancelled()]
+    async def _call(self, batch: list[Caller]) -> None:
+        batch = [single for single in batch if not single.gone]
         if not batch:
             return
         start_s = self.loop.time()
@@ -270,7 +337,7 @@ class _Measures:
         self._used.observe(100.0 * size / limit)
 
 
-def _columns(batch: list[Single]) -> tuple[list[list[Any]], dict[str, list[Any]]]:
+def _columns(batch: list[Caller]) -> tuple[list[list[Any]], dict[str, list[Any]]]:
     """Each parameter of the function as the list of what the callers gave for it."""
     first = batch[0]
     for single in batch:
@@ -289,7 +356,7 @@ def _check_size(results: Any, expected: int) -> None:
         )
 
 
-async def _share_out(generator: Any, batch: list[Single]) -> None:
+async def _share_out(generator: Any, batch: list[Caller]) -> None:
     """Each yielded list has one item for each caller, or a mark that the caller's stream ends."""
     streams = [Stream() for _ in batch]
     for single, stream in zip(batch, streams, strict=True):

@@ -17,6 +17,7 @@ from collections.abc import Coroutine
 from typing import Any, Optional
 
 from manta._private import http_result, native_errors
+from manta._private.batch_queue import Direct
 from manta._private.names import DeploymentID
 from manta._private.native_transport import ACCEPTS_PICKLES, HTTP_SESSION, ROUTE, SESSION, current
 from manta._private.replica_http import Exchange
@@ -50,6 +51,7 @@ class Requests:
         self._streams_body = bool(document["stream_body"])
         self._variables = contextvars.copy_context()
         self._asyncs: dict[str, Any] = {}  # method name -> bound coroutine function
+        self._batched: dict[str, Any] = {}  # method name -> its object and its queue
         self._takes_request: Optional[bool] = None
         self._fields = dict(vars(_RequestContext(app_name=self._app)))
         self._start = _starter(loop)
@@ -66,14 +68,19 @@ class Requests:
         elif request.stream:
             work = self._serve_stream(request)
         else:
-            work = self._serve_call(request)
+            name = request.method
+            batched = self._batched_method(name)
+            if batched is not None:
+                self._put(request, name, *batched)
+                return
+            work = self._serve_call(request, name)
         task = self._start(work, self._variables.copy())
         if not task.done():
             request.on_cancel = task.cancel
 
     # What a handler may ask about its request.
 
-    def _enter(self, request: Any, route: str) -> None:
+    def _told(self, request: Any, route: str) -> _RequestContext:
         """Made without the constructor, which a frozen dataclass makes slow."""
         fields = self._fields.copy()
         fields["route"] = route
@@ -87,8 +94,11 @@ class Requests:
             fields["session_id"] = request.field(SESSION) or ""
         told = _new_context(_RequestContext)
         _set_attribute(told, "__dict__", fields)
+        return told
+
+    def _enter(self, request: Any, route: str) -> None:
         current.set(request)
-        _serve_request_context.set(told)
+        _serve_request_context.set(self._told(request, route))
 
     # Calls through handles.
 
@@ -103,8 +113,33 @@ class Requests:
         self._asyncs[name] = found
         return found
 
-    async def _serve_call(self, request: Any) -> None:
-        name = request.method
+    def _batched_method(self, name: str) -> Optional[tuple[Any, Any]]:
+        """Object and queue of the method if it is ``@serve.batch``: its requests need no task."""
+        try:
+            return self._batched[name]
+        except KeyError:
+            pass
+        try:
+            method = self._code.method(name)
+        except Exception:
+            return None  # The task will say so.
+        put = getattr(method, "_manta_put", None)
+        found = None if put is None else (getattr(method, "__self__", None), put)
+        self._batched[name] = found
+        return found
+
+    def _put(self, request: Any, name: str, owner: Any, put: Any) -> None:
+        def fail(failed: Any, error: BaseException) -> None:
+            self._fail_call(failed, error, name)
+
+        try:
+            args, kwargs = request.args()
+            told = self._told(request, request.field(ROUTE) or "")
+            put(owner, Direct(request, owner, args, kwargs, told, self._loop.time(), fail))
+        except BaseException as error:
+            self._fail_call(request, error, name)
+
+    async def _serve_call(self, request: Any, name: str) -> None:
         try:
             self._enter(request, request.field(ROUTE) or "")
             args, kwargs = request.args()

@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, List, Optional
 
 from manta._private import methods
-from manta._private.batch_queue import BatchQueue, Settings, Single
+from manta._private.batch_queue import BatchQueue, Direct, Settings, Single
 
 __all__ = ["batch"]
 
@@ -162,6 +162,12 @@ def _wrap(function: Callable[..., Any], queues: _Queues) -> Callable[..., Any]:
         queues.of(owner).put(single)
         return single.future
 
+    def put(owner: Any, single: Direct) -> None:
+        """A request of the replica, for the function itself (manta._private.replica_requests)."""
+        first = () if owner is None else (owner,)
+        methods.bind(function, (*first, *single.args), single.kwargs)
+        queues.of(owner).put(single)
+
     @wraps(function)
     async def call_one(*args: Any, **kwargs: Any) -> Any:
         return await enqueue(args, kwargs)
@@ -171,6 +177,8 @@ def _wrap(function: Callable[..., Any], queues: _Queues) -> Callable[..., Any]:
         return _stream_of(enqueue(args, kwargs))
 
     wrapper: Any = stream_one if inspect.isasyncgenfunction(function) else call_one
+    if wrapper is call_one:
+        wrapper._manta_put = put
     wrapper.set_max_batch_size = queues.set_max_batch_size
     wrapper.set_batch_wait_timeout_s = queues.set_batch_wait_timeout_s
     wrapper._get_max_batch_size = queues.get_max_batch_size
