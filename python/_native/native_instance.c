@@ -42,26 +42,72 @@ static struct native_instance *allocate(PyTypeObject *type)
     return self;
 }
 
+struct launch {
+    PyObject *function;
+    PyThreadState *thread;
+};
+
+/* launch(path, arguments, parent_descriptor) -> the id of the process that became the node. */
+static int launch_node(void *owner, const char *path, const char *const *arguments,
+                       int parent_descriptor)
+{
+    struct launch *launch = owner;
+    int pid = -1;
+    PyEval_RestoreThread(launch->thread);
+    PyObject *list = PyList_New(0);
+    for (; list && *arguments; arguments++) {
+        PyObject *word = PyUnicode_DecodeFSDefault(*arguments);
+        if (!word || PyList_Append(list, word) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(word);
+    }
+    PyObject *path_object = list ? PyUnicode_DecodeFSDefault(path) : NULL;
+    PyObject *result =
+        path_object
+            ? PyObject_CallFunction(launch->function, "OOi", path_object, list, parent_descriptor)
+            : NULL;
+    if (result)
+        pid = (int)PyLong_AsLong(result);
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(launch->function);
+        pid = -1;
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(path_object);
+    Py_XDECREF(list);
+    launch->thread = PyEval_SaveThread();
+    return pid;
+}
+
+static int start_instance(struct native_instance *self, const struct manta_start_options *options,
+                          PyObject *function, struct manta_error *reterr)
+{
+    struct launch launch = {function, PyEval_SaveThread()};
+    int code = function == Py_None
+                   ? manta_start(options, &self->instance, reterr)
+                   : manta_start_by(options, launch_node, &launch, &self->instance, reterr);
+    PyEval_RestoreThread(launch.thread);
+    return code;
+}
+
 /* start(http_host, http_port, request_timeout_s, keep_alive_timeout_s, proxies, log_level,
-   log_encoding, log_directory, log_to_stderr): a private instance. */
+   log_encoding, log_directory, log_to_stderr, launch): a private instance. */
 static PyObject *instance_start(PyObject *type, PyObject *args)
 {
     struct manta_start_options options = {MANTA_START_OPTIONS};
     struct manta_error error = {0};
-    int to_stderr, code;
-    if (!PyArg_ParseTuple(args, "siddissz" "p", &options.http_host, &options.http_port,
+    PyObject *launch;
+    int to_stderr;
+    if (!PyArg_ParseTuple(args, "siddissz" "pO", &options.http_host, &options.http_port,
                           &options.request_timeout_s, &options.keep_alive_timeout_s,
                           &options.proxies, &options.log_level, &options.log_encoding,
-                          &options.log_directory, &to_stderr))
+                          &options.log_directory, &to_stderr, &launch))
         return NULL;
     options.log_to_stderr = to_stderr;
     struct native_instance *self = allocate((PyTypeObject *)type);
     if (!self)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    code = manta_start(&options, &self->instance, &error);
-    Py_END_ALLOW_THREADS
-    if (code == 0)
+    if (start_instance(self, &options, launch, &error) == 0)
         return (PyObject *)self;
     native_raise_error(self->state, &error);
     Py_DECREF(self);

@@ -19,6 +19,7 @@
 
 #include <jansson.h>
 #include <manta/instance.h>
+#include <manta/sys/deploy.h>
 
 #include "child.h"
 #include "control.h"
@@ -28,24 +29,36 @@
 #include "socket.h"
 #include "wire.h"
 
-enum { START_WAIT_MS = 30000, END_WAIT_MS = 10000, FAILED_WAIT_MS = 2000 };
+enum {
+    START_WAIT_MS = 30000,
+    END_WAIT_MS = 10000,
+    FAILED_WAIT_MS = 2000,
+    NODE_LINK = 3, /* the number of its end of the parent link */
+};
 
 static const struct manta_start_options START_DEFAULTS = {MANTA_START_OPTIONS};
 
 /* ---- starting the node
  * --------------------------------------------------------------------------------- */
 
+/* Who starts the node's process, if not this library. */
+struct launch {
+    manta_launch_function *function;
+    void *owner;
+};
+
 /* Arguments as text; the array points into the struct. */
 struct node_arguments {
-    char executable[4096], port[16], proxies[16], timeout[24], keep_alive[24];
+    char executable[4096], port[16], proxies[16], timeout[24], keep_alive[24], link[16];
     const char *list[32];
 };
 
 static void fill_arguments(struct node_arguments *arguments, const struct manta_instance *instance,
-                           const struct manta_start_options *options)
+                           const struct manta_start_options *options, int link)
 {
     size_t count = 0;
     const char **list = arguments->list;
+    snprintf(arguments->link, sizeof arguments->link, "%d", link);
     snprintf(arguments->port, sizeof arguments->port, "%d", options->http_port);
     snprintf(arguments->proxies, sizeof arguments->proxies, "%d", options->proxies);
     snprintf(arguments->timeout, sizeof arguments->timeout, "%.0f",
@@ -56,7 +69,7 @@ static void fill_arguments(struct node_arguments *arguments, const struct manta_
     list[count++] = "--name";
     list[count++] = instance->place.name;
     list[count++] = "--parent-descriptor";
-    list[count++] = "3";
+    list[count++] = arguments->link;
     list[count++] = "--http-host";
     list[count++] = options->http_host ? options->http_host : "127.0.0.1";
     list[count++] = "--http-port";
@@ -82,37 +95,55 @@ static void fill_arguments(struct node_arguments *arguments, const struct manta_
     list[count] = NULL;
 }
 
+/* The process id, or an error. */
+static int spawn_node(const struct node_arguments *arguments, int link, struct error *reterr)
+{
+    struct child child = {0};
+    struct child_descriptor parent = {.source = link, .target = NODE_LINK};
+    struct child_spawn spawn = {.path = arguments->executable,
+                                .arguments = arguments->list,
+                                .descriptors = &parent,
+                                .descriptor_count = 1,
+                                .output = -1,
+                                .error_output = -1};
+    if (child_start(&child, NULL, &spawn, NULL, NULL, reterr) < 0)
+        return reterr->code;
+    int pid = (int)child.pid;
+    child_close(&child);
+    return pid;
+}
+
+static int launch_node(const struct node_arguments *arguments, int link,
+                       const struct launch *launch, struct error *reterr)
+{
+    int pid = launch->function(launch->owner, arguments->executable, arguments->list, link);
+    return pid > 0 ? pid : error_set(reterr, ERROR_SYSTEM, "the node could not be launched");
+}
+
 static int start_node(struct manta_instance *instance, const struct manta_start_options *options,
-                      struct error *reterr)
+                      const struct launch *launch, struct error *reterr)
 {
     struct node_arguments arguments;
-    struct child child = {0};
     int pair[2];
     char directory[4000];
     if (instance_libexec(directory, sizeof directory, reterr) < 0)
         return reterr->code;
     snprintf(arguments.executable, sizeof arguments.executable, "%s/manta-node", directory);
-    fill_arguments(&arguments, instance, options);
     int code = socket_pair(pair);
     if (code < 0)
         return error_set(reterr, ERROR_SYSTEM, "no socket pair: %s", strerror(-code));
-    struct child_descriptor parent = {.source = pair[1], .target = 3};
-    struct child_spawn spawn = {.path = arguments.executable,
-                                .arguments = arguments.list,
-                                .descriptors = &parent,
-                                .descriptor_count = 1,
-                                .output = -1,
-                                .error_output = -1};
-    code = child_start(&child, NULL, &spawn, NULL, NULL, reterr);
+    fill_arguments(&arguments, instance, options, launch->function ? pair[1] : NODE_LINK);
+    forks_keep(&instance->at_fork, pair[0]); /* what is forked on the way shall not have our end */
+    int pid = launch->function ? launch_node(&arguments, pair[1], launch, reterr)
+                               : spawn_node(&arguments, pair[1], reterr);
     socket_close(pair[1]);
-    if (code < 0) {
+    if (pid < 0) {
+        forks_drop(&instance->at_fork);
         socket_close(pair[0]);
-        return code;
+        return pid;
     }
-    instance->node = child.pid;
+    instance->node = pid;
     instance->link = pair[0];
-    forks_keep(&instance->at_fork, pair[0]);
-    child_close(&child);
     return 0;
 }
 
@@ -352,8 +383,8 @@ static int start_inside(struct manta_instance *instance, const struct manta_star
     return open_runtime(instance, reterr);
 }
 
-int manta_start(const struct manta_start_options *given, struct manta_instance **ret_instance,
-                struct manta_error *reterr)
+static int start_by(const struct manta_start_options *given, const struct launch *launch,
+                    struct manta_instance **ret_instance, struct manta_error *reterr)
 {
     struct manta_start_options options = START_DEFAULTS;
     struct error error = {0};
@@ -382,7 +413,8 @@ int manta_start(const struct manta_start_options *given, struct manta_instance *
             instance_free(instance);
             return manta_connect(options.name, ret_instance, reterr);
         }
-        if (start_node(instance, &options, &error) == 0 && await_node(instance, &error) == 0 &&
+        if (start_node(instance, &options, launch, &error) == 0 &&
+            await_node(instance, &error) == 0 &&
             open_runtime(instance, &error) == 0) {
             *ret_instance = instance;
             return 0;
@@ -394,6 +426,20 @@ int manta_start(const struct manta_start_options *given, struct manta_instance *
     }
     instance_free(instance);
     return runtime_error(reterr, &error);
+}
+
+int manta_start(const struct manta_start_options *options, struct manta_instance **ret_instance,
+                struct manta_error *reterr)
+{
+    return start_by(options, &(struct launch){0}, ret_instance, reterr);
+}
+
+int manta_start_by(const struct manta_start_options *options, manta_launch_function *launch,
+                   void *owner, struct manta_instance **ret_instance, struct manta_error *reterr)
+{
+    if (!launch)
+        return manta_error_set(reterr, MANTA_EINVALID, "no function is given that launches");
+    return start_by(options, &(struct launch){launch, owner}, ret_instance, reterr);
 }
 
 /* ---- joining

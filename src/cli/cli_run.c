@@ -29,7 +29,7 @@ struct run {
     struct manta_instance *instance;
     int joined; /* an instance that was running before */
     int blocking;
-    int as_ray_serve;
+    const char *pythons; /* an option that is for module:application alone; null: none */
     int signals; /* signalfd */
     int started; /* eventfd: the application runs, or has failed */
 };
@@ -79,7 +79,10 @@ static int take_option(struct run *run, int option, const char *value)
         run->blocking = 0;
         return CLI_OK;
     case 's':
-        run->as_ray_serve = 1;
+        run->pythons = "--as-ray-serve";
+        return CLI_OK;
+    case 'R':
+        run->pythons = "--reload";
         return CLI_OK;
     case 'a':
         return CLI_OK; /* Python's, which reads the arguments again */
@@ -103,6 +106,7 @@ static int parse(struct run *run, int argument_count, char **arguments)
                                           {"non-blocking", no_argument, NULL, 'B'},
                                           {"app-dir", required_argument, NULL, 'a'},
                                           {"as-ray-serve", no_argument, NULL, 's'},
+                                          {"reload", no_argument, NULL, 'R'},
                                           {NULL, 0, NULL, 0}};
     int option, code, count = 0;
     opterr = 0;
@@ -267,8 +271,8 @@ static int run_command(int argument_count, char **arguments)
         return code;
     if (cli_is_python(run.target))
         return cli_run_python("manta._private.run_main", argument_count, given);
-    if (run.as_ray_serve)
-        return cli_misused(&command_run, "--as-ray-serve is for module:application, not for '%s'",
+    if (run.pythons)
+        return cli_misused(&command_run, "%s is for module:application, not for '%s'", run.pythons,
                            run.target);
     set_ends(&ends);
     pthread_sigmask(SIG_BLOCK, &ends, NULL);
@@ -313,6 +317,7 @@ const struct command command_run = {
         "  --log-to-stderr          log lines come here instead\n"
         "  --non-blocking           return when the application runs (needs a running instance)\n"
         "  --app-dir DIRECTORY      where Python modules are looked for first (default: .)\n"
+        "  --reload                 a Python application is loaded again when its files change\n"
         "  --as-ray-serve           a Python application that imports ray.serve gets manta.serve\n"
         "\n"
         "example:\n"

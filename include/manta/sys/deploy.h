@@ -136,6 +136,17 @@ struct manta_apply_options {
 MANTA_EXPORT int manta_apply(struct manta_instance *instance, const struct manta_apply_options *options,
                              const struct manta_apply_app *apps, size_t count, struct manta_error *reterr);
 
+/*
+ * Starts the process of a node in a way of its own: it executes `path` with `arguments` (ended by null, the first is the
+ * program's name) in a new session and with `parent_descriptor` open under this number, and returns the id of that
+ * process, a child of this one; below 0 when it cannot.  What the process forked before it became the node stays its
+ * child: so a program hands over a copy of itself that makes replicas (manta-node --zygote).
+ */
+typedef int manta_launch_function(void *owner, const char *path, const char *const *arguments, int parent_descriptor);
+/* As manta_start; `launch` is called once, by this thread, unless the instance lives inside the program. */
+MANTA_EXPORT int manta_start_by(const struct manta_start_options *options, manta_launch_function *launch, void *owner,
+                                struct manta_instance **ret_instance, struct manta_error *reterr);
+
 #ifdef __cplusplus
 }
 #endif

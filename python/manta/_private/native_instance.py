@@ -109,6 +109,7 @@ def _start(options: dict[str, Any]) -> Any:
                 str(logging.get("encoding") or "TEXT"),
                 logging.get("logs_dir"),
                 bool(os.environ.get("MANTA_LOG_TO_STDERR")),
+                options.get("launch"),
             )
     except native.Error as error:
         raise RayServeException(error.args[1]) from None
@@ -165,6 +166,11 @@ class NativeInstance(instance.Instance):
         port = self.http_port
         where = f" at http://{self._host}:{port}{app.route_prefix}" if port > 0 and app.route_prefix else ""
         logger.info(f"Application '{app.name}' is ready{where}.", extra={"is_ready": True})
+
+    def apply_document(self, name: str, route_prefix: Optional[str], document: bytes) -> None:
+        """Run what another process has built; RuntimeError when it fails to deploy."""
+        whole = [(name, route_prefix, document, None)]
+        _interruptibly(self._asked().apply, (whole, False, True, None))
 
     def _failure(self, names: Sequence[str], error: DeployError) -> str:
         """Which of them failed, and why."""
@@ -353,8 +359,7 @@ def _entry(
     }
     # A hash of all but the zygote's key, which is another for every driver.
     number = _number(app.name, wanted.code, native_code.by_value(code), options)
-    env = (deployment.ray_actor_options or {}).get("runtime_env") or {}
-    options["zygote"] = surroundings.zygote(entered, codes, list(version.of_folders(env)))
+    options["zygote"] = surroundings.zygote(entered, codes, surroundings.folders_of(deployment))
     return (
         deployment.name,
         f"python:{os.path.abspath(sys.executable)}",

@@ -15,11 +15,14 @@ import json
 import os
 import pickletools
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from manta._private import ray_names, version
+from manta._private import native_code, ray_names, version
 from manta.serve.deployment import Deployment
+
+if TYPE_CHECKING:
+    from manta._private.graph import BuiltApplication
 
 _THREADS = "OMP_NUM_THREADS"  # OpenBLAS and MKL go by it, too.
 
@@ -31,14 +34,18 @@ def of(deployment: Deployment) -> dict[str, Any]:
     directory = env.get("working_dir") or os.getcwd()
     first = [os.path.abspath(env["working_dir"])] if env.get("working_dir") else []
     first += _module_folders(env.get("py_modules") or ())
-    path = [os.path.abspath(entry) for entry in sys.path]
     return {
-        "path": first + [entry for entry in path if entry not in first],
+        "path": first + [entry for entry in search_path() if entry not in first],
         "directory": os.path.abspath(directory),
         "environment": dict(env.get("env_vars") or {}),
         "environment_defaults": {_THREADS: str(max(1, int(options.get("num_cpus") or 1)))},
         "as_ray_serve": ray_names.is_installed(),
     }
+
+
+def search_path() -> list[str]:
+    """Where this process looks for modules."""
+    return [os.path.abspath(entry) for entry in sys.path]
 
 
 def _module_folders(modules: Iterable[Any]) -> list[str]:
@@ -80,6 +87,20 @@ def zygote(entered: dict[str, Any], codes: Iterable[bytes], facts: Any) -> dict[
     needed, named = modules_of(codes)
     load = json.dumps({**entered, "modules": needed, "perhaps": named}, sort_keys=True)
     return {"key": _key(load, facts), "load": load}
+
+
+def keys_of(app: BuiltApplication) -> Iterator[tuple[dict[str, Any], str]]:
+    """For each deployment what its replicas enter, and the key of their zygote."""
+    codes = [native_code.pack(deployment) for deployment in app.deployments]
+    for deployment in app.deployments:
+        entered = of(deployment)
+        yield entered, zygote(entered, codes, folders_of(deployment))["key"]
+
+
+def folders_of(deployment: Deployment) -> list[Any]:
+    """Facts of the directories that its runtime_env names."""
+    env = (deployment.ray_actor_options or {}).get("runtime_env") or {}
+    return list(version.of_folders(env))
 
 
 def _key(load: str, facts: Any) -> str:

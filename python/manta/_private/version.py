@@ -212,11 +212,29 @@ def _file_of(module: types.ModuleType) -> Path | None:
 @lru_cache(maxsize=65536)
 def _resolved(name: str, directory: str) -> Path:
     """Where a module's file lies does not change while it is loaded; asking is what takes time."""
-    return Path(directory, name).resolve()
+    whole = os.path.join(directory, name)
+    if os.path.islink(whole):
+        return Path(os.path.realpath(whole))
+    folder, _, last = whole.rpartition("/")
+    return Path(_resolved_folder(folder), last)
+
+
+@lru_cache(maxsize=65536)
+def _resolved_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def own_files() -> list[tuple[str, bytes]]:
     """The files of the application: of its loaded modules, and of those they import later."""
+    return sorted(_own_by_path().values())
+
+
+def own_paths() -> list[str]:
+    """Where they lie."""
+    return sorted(map(str, _own_by_path()))
+
+
+def _own_by_path() -> dict[Path, tuple[str, bytes]]:
     found: dict[Path, tuple[str, bytes]] = {}
     waiting = [
         (name, file)
@@ -235,7 +253,7 @@ def own_files() -> list[tuple[str, bytes]]:
             package = name if file.name == "__init__.py" else name.rpartition(".")[0]
             names = [_absolute(other, package) for other in _named_by(data)]
             waiting += [(n, f) for n in names for f in _own_file_named(n)]
-    return sorted(found.values())
+    return found
 
 
 @lru_cache(maxsize=4096)

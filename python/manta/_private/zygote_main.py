@@ -24,7 +24,8 @@ import sys
 import traceback
 from typing import Any, NoReturn, Optional
 
-_BASE = (
+# What every replica needs.
+BASE = (
     "asyncio",
     "manta._native",
     "manta._private.native_instance",
@@ -51,7 +52,7 @@ def load(wanted: dict[str, Any]) -> None:
     from manta._private import surroundings
 
     surroundings.enter(wanted)
-    for name in _BASE:
+    for name in BASE:
         importlib.import_module(name)
     try:
         importlib.import_module("uvloop")
@@ -149,12 +150,8 @@ class Zygote:
             self._say(f"unfit {error}")
             return False
         self._end_with_node(False)
-        self.warm()
-        return True
-
-    def warm(self) -> None:
         settle()
-        self._say("warm")
+        return True
 
     def _end_with_node(self, wanted: bool) -> None:
         """While modules are imported nobody reads the socket: its end ends this process by signal.
@@ -174,6 +171,7 @@ class Zygote:
 
     def serve(self) -> None:
         """Until the node hangs up."""
+        self._say("warm")
         while True:
             try:
                 message, descriptors, _flags, _address = socket.recv_fds(
