@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,6 +59,15 @@ static void add_package(void)
         setenv("PYTHONPATH", both, 1);
 }
 
+/* The module lets it through when it can answer. */
+static void hold_interrupt(int how)
+{
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(how, &interrupt, NULL);
+}
+
 int cli_run_python(const char *module, int argument_count, char **arguments)
 {
     const char *python = getenv("MANTA_PYTHON");
@@ -74,7 +84,10 @@ int cli_run_python(const char *module, int argument_count, char **arguments)
         words[count++] = arguments[i];
     words[count] = NULL;
     add_package();
+    /* An interpreter that is interrupted before it runs anything shows a trace of its own. */
+    hold_interrupt(SIG_BLOCK);
     execvp(python, (char *const *)words);
+    hold_interrupt(SIG_UNBLOCK);
     cli_say("the interpreter '%s' could not be run: %s (MANTA_PYTHON names another)", python,
             strerror(errno));
     return CLI_FAILED;

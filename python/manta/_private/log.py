@@ -78,3 +78,11 @@ def add_to_replica(handler: logging.Handler, who: str, log_is_stderr: bool) -> N
         logger.addHandler(_ToStderr(who))
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def start_anew() -> None:
+    """In a fork that becomes a replica: what its origin showed to a person is not its affair."""
+    logger = logging.getLogger(NAME)
+    for handler in list(logger.handlers):
+        if isinstance(handler, _ToStderr):
+            logger.removeHandler(handler)

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Optional
 
 POLL_S = 0.25
 _MOST_FILES = 10_000
-_IMPORT_LIMIT_S = 600.0
+_LOOK_S = 0.02
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 State = dict[str, tuple[int, int]]
 
@@ -28,13 +29,14 @@ class Watch:
     """The application's files: those it has loaded, and every Python file below its directory."""
 
     def __init__(self, folder: str, files: Iterable[str]) -> None:
-        self._folder = Path(folder)
+        self._folder = os.path.abspath(folder)
         self._files = set(files)
         self._last = self._look()
 
     def see(self, files: Iterable[str]) -> None:
-        """These are the application's files by now."""
+        """These are the application's files by now; new ones are taken as they are."""
         self._files = set(files)
+        self._last = {**self._look(), **self._last}
 
     def changed(self) -> list[str]:
         """What has changed since the last call and is the same for one look: a save has two halves."""
@@ -82,10 +84,14 @@ def send(descriptor: int, files: Iterable[str], document: bytes) -> None:
         pipe.write(json.dumps(sorted(files)).encode() + b"\n" + document)
 
 
-def build(words: list[str]) -> Optional[tuple[list[str], bytes]]:
+def build(words: list[str], wait: Callable[[float], bool]) -> Optional[tuple[list[str], bytes]]:
     """Import and build in a process of its own: files and document; None when that failed.
 
     What it has to say it says on standard error, the traces of the user's modules too.
+
+    Args:
+        words: Those of the command.
+        wait: As ``watch`` has it; when it says that all is over the process is ended.
     """
     reader, writer = os.pipe()
     child = subprocess.Popen(
@@ -95,18 +101,24 @@ def build(words: list[str]) -> Optional[tuple[list[str], bytes]]:
         start_new_session=True,  # Ctrl-C is ours to act upon.
     )
     os.close(writer)
+    made: list[bytes] = []
+    thread = threading.Thread(target=_read, args=(reader, made), name="manta-reload", daemon=True)
+    thread.start()
     try:
-        with os.fdopen(reader, "rb") as pipe:
-            line = pipe.readline()
-            document = pipe.read()
-        status = child.wait(_IMPORT_LIMIT_S)
+        while thread.is_alive() or child.poll() is None:
+            if wait(_LOOK_S):
+                return None
     finally:
         if child.poll() is None:
-            child.kill()
-            child.wait()
-    if status or not line:
-        return None
-    return json.loads(line), document
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    line, _, document = made[0].partition(b"\n")
+    return (json.loads(line), document) if child.returncode == 0 and line else None
+
+
+def _read(reader: int, made: list[bytes]) -> None:
+    with os.fdopen(reader, "rb") as pipe:
+        made.append(pipe.read())
 
 
 def watch(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from manta.serve.exceptions import RayServeException
 
 if TYPE_CHECKING:
     from manta._private.graph import BuiltApplication
+    from manta._private.reload import Watch
 
 _FAILED = 1
 _MISUSED = 2
@@ -178,10 +180,12 @@ class End:
         return self._came.wait(seconds)
 
 
-def _stay(given: argparse.Namespace, words: list[str], found: Any, joined: bool) -> None:
+def _stay(
+    given: argparse.Namespace, words: list[str], found: Any, joined: bool, files: Optional[Watch]
+) -> None:
     end = End()
-    if given.reload:
-        _reload(given, words, found, end)
+    if files is not None:
+        _reload(given, words, found, end, files)
     while not end.wait(3600):
         pass
     _say("ending; once more to end at once")
@@ -191,15 +195,18 @@ def _stay(given: argparse.Namespace, words: list[str], found: Any, joined: bool)
         found.shutdown()
 
 
-def _reload(given: argparse.Namespace, words: list[str], found: Any, end: End) -> None:
-    from manta._private import reload, version
+def _reload(
+    given: argparse.Namespace, words: list[str], found: Any, end: End, files: Watch
+) -> None:
+    from manta._private import reload
 
     def again(changed: list[str]) -> None:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         _say(f"{changed[0]}{more} changed: loading the application again")
-        made = reload.build(words)
+        made = reload.build(words, end.wait)
         if made is None:
-            _say("it does not load; what ran before serves on")
+            if not end.wait(0):
+                _say("it does not load; what ran before serves on")
             return
         files.see(made[0])
         try:
@@ -209,21 +216,32 @@ def _reload(given: argparse.Namespace, words: list[str], found: Any, end: End) -
         else:
             _say(f"application '{given.name}' is running as it stands now")
 
-    files = reload.Watch(given.app_dir, version.own_paths())
     reload.watch(files, end.wait, again)
+
+
+def _watch(given: argparse.Namespace) -> Optional[Watch]:
+    """The files as they are when they are imported: what changes from here on is seen."""
+    if not given.reload:
+        return None
+    from manta._private import reload
+
+    return reload.Watch(given.app_dir, ())
 
 
 # ---- the command
 
 
 def _run(given: argparse.Namespace, words: list[str]) -> int:
-    from manta._private import launch
+    from manta._private import launch, version
 
     ready = launch.Preparation()
+    files = _watch(given)
     app = _build(given)
     gc.freeze()  # Modules are no garbage: nobody shall look through them again while all wait.
     if given.build_only >= 0:
         return _send(given, app)
+    if files is not None:
+        files.see(version.own_paths())
     found, joined = _join(given, app, ready)
     found.deploy([app], wait_ingress=True, wait_running=True)
     port, prefix = found.http_port, given.route_prefix
@@ -232,7 +250,7 @@ def _run(given: argparse.Namespace, words: list[str]) -> int:
     else:
         _say(f"application '{given.name}' is running, not reachable over HTTP")
     if given.blocking:
-        _stay(given, words, found, joined)
+        _stay(given, words, found, joined, files)
     return 0
 
 
@@ -251,19 +269,20 @@ def main(words: list[str]) -> int:
         _say("--reload stays and watches: it does not go with --non-blocking")
         return _MISUSED
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # The command has held it.
         return _run(given, words)
     except KeyboardInterrupt:
         _say("interrupted before the application was running")
     except Mistake as error:
         _say(str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _tell(given.target, error)
     return _FAILED
 
 
-def _tell(target: str, error: Exception) -> None:
+def _tell(target: str, error: BaseException) -> None:
     """What we or the instance refuse in one line; of the user's own code the trace."""
-    if isinstance(error, RayServeException) or getattr(error, "code", None) is not None:
+    if isinstance(error, RayServeException) or _is_refusal(error):
         _say(str(error))
         return
     if _is_ours(error) and isinstance(error, (ValueError, TypeError, RuntimeError)):
@@ -278,8 +297,13 @@ def _tell(target: str, error: Exception) -> None:
     _say(f"'{target}' could not be loaded: {type(error).__name__}{where}")
 
 
+def _is_refusal(error: BaseException) -> bool:
+    """What the instance said to a deploy."""
+    return isinstance(error, RuntimeError) and hasattr(error, "code")
+
+
 def _is_machinery(file: str) -> bool:
-    return file.startswith((_OURS, "<frozen importlib"))
+    return file.startswith((_OURS, "<frozen importlib", importlib.__file__))
 
 
 def _end(status: int) -> NoReturn:

@@ -24,6 +24,8 @@ import sys
 import traceback
 from typing import Any, NoReturn, Optional
 
+from manta._private import log
+
 # What every replica needs.
 BASE = (
     "asyncio",
@@ -242,6 +244,7 @@ class Zygote:
             signal.signal(name, signal.default_int_handler if name == signal.SIGINT else signal.SIG_DFL)
         sys.argv = ["manta-replica"]
         show_arguments(arguments)
+        log.start_anew()
         reseed()
 
 

@@ -64,6 +64,8 @@ static void set_timer_ms(struct node_zygote *zygote, int64_t ms)
 static void choose_timer(struct node_zygote *zygote)
 {
     const struct settings *settings = &zygote->node->settings;
+    if (zygote->state == ZYGOTE_AWAY)
+        return; /* its start is set */
     if (!zygote->running && zygote->socket >= 0)
         return; /* dead, and what it was forking has a while to say so */
     if (zygote->state == ZYGOTE_WARM && !list_empty(&zygote->forking))
