@@ -18,11 +18,12 @@ import subprocess
 import browser
 import pytest
 from conftest import PATIENCE_S, ROOT, Answer, Running, World, running_service, wait_until
+from websocket_client import Websocket
 
 FOLDER = ROOT / "examples/python"
 PAGES = sorted(FOLDER.glob("*/README.md"))
 # Others than one `manta run` and one block of requests: they have a test of their own below.
-RUN_OTHERWISE = {"mixed", "notebook"}
+RUN_OTHERWISE = {"chat", "mixed", "notebook"}
 
 
 def find_python():
@@ -472,3 +473,52 @@ def test_the_demo_in_python_ends_well(manta_build, interpreter):
         assert world.processes() == {} and world.instances() == []
     finally:
         world.clear()
+
+
+# ---- a chat
+
+
+def test_two_people_talk_in_a_browser_and_a_third_without(start_example, tmp_path):
+    def enter(page, name):
+        page.wait_for("document.querySelector('#enter button') !== null")
+        page.evaluate(f"document.querySelector('#name').value = '{name}'; document.querySelector('#enter button').click()")
+        page.wait_for(f"document.querySelector('#said').innerText.includes('{name} came in')")
+
+    def say(page, text):
+        page.evaluate(f"document.querySelector('#text').value = '{text}'; document.querySelector('#talk button').click()")
+
+    def hears(page, text):
+        page.wait_for(f"document.querySelector('#said').innerText.includes('{text}')")
+
+    with start_example("--app-dir", "examples/python/chat", "chat:app") as chat, browser.opened(tmp_path) as chromium:
+        ada, bob = (chromium.page(f"http://127.0.0.1:{chat.port}/") for _ in range(2))
+        enter(ada, "Ada")
+        enter(bob, "Bob")
+        hears(ada, "Bob came in")
+        say(ada, "h\u00e4llo <b>Bob</b>")
+        hears(bob, "Ada: h\u00e4llo <b>Bob</b>")
+        assert ada.text().count("2 here") == 1
+        with Websocket(chat.port, "/rooms/lobby?name=Cleo") as cleo:
+            assert json.loads(cleo.receive()) == {"who": "Ada", "text": "h\u00e4llo <b>Bob</b>"}  # what was said before
+            cleo.send("x" * 5000)
+            hears(bob, "Cleo: xxx")
+        hears(ada, "Cleo left")
+        assert chat.get("/rooms/lobby").json() == ["Ada", "Bob"]
+        # A replica that dies takes nobody along: the page comes back, and what was said is still there.
+        os.kill(replica_of(chat, "Chat"), 9)
+        wait_until(lambda: answers(chat) == ["Ada", "Bob"], "both come back to the next replica")
+        hears(ada, "Ada: h\u00e4llo")
+        say(bob, "still here")
+        hears(ada, "Bob: still here")
+        assert [line for line in ada.complaints + bob.complaints if "WebSocket" not in line] == []
+
+
+def answers(chat):
+    answer = chat.get("/rooms/lobby")
+    return answer.json() if answer.status == 200 else None
+
+
+def replica_of(running, deployment):
+    """The process of the deployment's only replica."""
+    [replica] = running.status()["applications"]["default"]["deployments"][deployment]["replicas"]
+    return replica["pid"]
