@@ -3,23 +3,27 @@
 
 ``MANTA_CONFORM=manta`` (the default) or ``MANTA_CONFORM=ray`` chooses.  The cases import the names
 from here and from nowhere else, so that they are the same for both.  Applications run in local
-testing mode: no instance is started.  With ``MANTA_CONFORM=manta-native`` they run in replicas of a
-private instance, which needs the extension.
+testing mode: no instance is started.  With ``manta-native`` and ``ray-native`` they run in replicas:
+of a private instance, which needs the extension, or of a Ray cluster on this machine.
 """
 
+import contextlib
 import importlib
+import itertools
 import os
 
+import pytest
+
 NAME = os.environ.get("MANTA_CONFORM", "manta")
-if NAME not in ("manta", "manta-native", "ray"):
-    raise RuntimeError(f"MANTA_CONFORM is {NAME!r}; it is manta, manta-native or ray")
-IS_RAY = NAME == "ray"
-IS_NATIVE = NAME == "manta-native"
+if NAME not in ("manta", "manta-native", "ray", "ray-native"):
+    raise RuntimeError(f"MANTA_CONFORM is {NAME!r}; it is manta, ray, manta-native or ray-native")
+IS_RAY = NAME.startswith("ray")
+IS_NATIVE = NAME.endswith("-native")
 
 
 def load(path):
     """A module of the implementation, by the part of its name after ``serve``."""
-    return importlib.import_module(f"{'ray' if IS_RAY else 'manta'}.{path}")
+    return importlib.import_module(f"{'ray' if IS_RAY else 'manta'}.{path}".rstrip("."))
 
 
 serve = load("serve")
@@ -41,12 +45,47 @@ else:
     _build = load("_private.graph").build_app
 
 
+_numbers = itertools.count(1)
+_running = []  # applications of the current test
+
+
 def run(app, **options):
-    """Run an application inside this process, or in an instance of its own."""
-    if IS_NATIVE:
-        serve.start(http_options={"port": 0})
-        return serve.run(app, **{"route_prefix": None, **options})
-    return serve.run(app, _local_testing_mode=True, **options)
+    """Run an application inside this process, or in an instance; under a name of its own."""
+    if not IS_NATIVE:
+        return serve.run(app, _local_testing_mode=True, **options)
+    _start()
+    options = {"route_prefix": None, "name": f"app{next(_numbers)}", **options}
+    _running.append(options["name"])
+    return serve.run(app, **options)
+
+
+def _start():
+    if IS_RAY and not load("").is_initialized():
+        load("").init(num_cpus=200, include_dashboard=False, log_to_driver=False)
+    serve.start(http_options={"port": int(os.environ.get("PORT", "0"))})
+
+
+@contextlib.contextmanager
+def own_applications():
+    """What is run inside is deleted afterwards."""
+    before = len(_running)
+    yield
+    while len(_running) > before:
+        serve.delete(_running.pop(), _blocking=False)
+
+
+@contextlib.contextmanager
+def fails_to_run(kind, words):
+    """Inside, an application fails to start: in this process by the error itself, else with its words."""
+    if not IS_NATIVE:
+        with pytest.raises(kind, match=words):
+            yield
+        return
+    with pytest.raises(RuntimeError) as caught:
+        yield
+    assert "failed" in str(caught.value)
+    if not IS_RAY:  # Which tells only that, and not why.
+        assert words in str(caught.value)
 
 
 def build(app, name="default"):

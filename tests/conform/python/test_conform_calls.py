@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from subject import exceptions, handle, run, serve
+from subject import exceptions, fails_to_run, handle, run, serve
 
 
 @serve.deployment
@@ -55,7 +55,7 @@ class Calculator:
 
 @pytest.fixture(scope="module")
 def calculator():
-    return run(Calculator.bind(3))
+    return run(Calculator.bind(3), name="default")
 
 
 def test_result(calculator):
@@ -478,7 +478,7 @@ def test_constructor_error_comes_out_of_run():
         def __init__(self):
             raise OSError("no disk")
 
-    with pytest.raises(OSError, match="no disk"):
+    with fails_to_run(OSError, "no disk"):
         run(Broken.bind())
 
 
@@ -488,7 +488,7 @@ def test_constructor_error_of_a_callee_comes_out_of_run():
         def __init__(self):
             raise OSError("no disk")
 
-    with pytest.raises(OSError, match="no disk"):
+    with fails_to_run(OSError, "no disk"):
         run(Adder.bind(Broken.bind(), 1))
 
 

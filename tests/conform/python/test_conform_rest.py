@@ -6,7 +6,7 @@ import pickle
 
 import pydantic
 import pytest
-from subject import context, errors, exceptions, handle, load, run, serve
+from subject import context, errors, exceptions, fails_to_run, handle, load, run, serve
 
 names = load("serve.context")
 metrics = load("serve.metrics")
@@ -350,5 +350,5 @@ def test_the_late_application_must_be_one():
         def __serve_build_asgi_app__(self):
             return None
 
-    with pytest.raises(TypeError, match="must return an ASGI app"):
+    with fails_to_run(TypeError, "must return an ASGI app"):
         run(serve.deployment(serve.ingress()(Host)).bind())
