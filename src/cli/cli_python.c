@@ -68,13 +68,19 @@ static void hold_interrupt(int how)
     sigprocmask(how, &interrupt, NULL);
 }
 
+const char *cli_python(void)
+{
+    static int added;
+    const char *python = getenv("MANTA_PYTHON");
+    if (!added++)
+        add_package();
+    return python && *python ? python : "python3";
+}
+
 int cli_run_python(const char *module, int argument_count, char **arguments)
 {
-    const char *python = getenv("MANTA_PYTHON");
-    const char *words[WORD_LIMIT + 4];
+    const char *python = cli_python(), *words[WORD_LIMIT + 4];
     int count = 0;
-    if (!python || !*python)
-        python = "python3";
     if (argument_count > WORD_LIMIT)
         return cli_misused(&command_run, "more than %d arguments", WORD_LIMIT);
     words[count++] = python;
@@ -83,7 +89,6 @@ int cli_run_python(const char *module, int argument_count, char **arguments)
     for (int i = 1; i < argument_count; i++)
         words[count++] = arguments[i];
     words[count] = NULL;
-    add_package();
     /* An interpreter that is interrupted before it runs anything shows a trace of its own. */
     hold_interrupt(SIG_BLOCK);
     execvp(python, (char *const *)words);

@@ -36,41 +36,12 @@ struct run {
 
 static int take_option(struct run *run, int option, const char *value)
 {
-    long number;
     switch (option) {
     case 'n':
         run->options.name = value;
         return CLI_OK;
     case 'r':
         run->options.route_prefix = *value ? value : NULL;
-        return CLI_OK;
-    case 'H':
-        run->start.http_host = value;
-        return CLI_OK;
-    case 'p':
-        if (!cli_number(value, -1, 65535, &number))
-            return cli_misused(&command_run, "--port is '%s', not a number from -1 to 65535",
-                               value);
-        run->start.http_port = (int32_t)number;
-        return CLI_OK;
-    case 'P':
-        if (!cli_number(value, 0, 64, &number))
-            return cli_misused(&command_run, "--proxies is '%s', not a number from 0 to 64", value);
-        run->start.proxies = (int32_t)number;
-        return CLI_OK;
-    case 't':
-        if (!cli_number(value, 0, 86400, &number))
-            return cli_misused(&command_run, "--request-timeout-s is '%s', not 0 to 86400", value);
-        run->start.request_timeout_s = (double)number;
-        return CLI_OK;
-    case 'l':
-        run->start.log_level = value;
-        return CLI_OK;
-    case 'd':
-        run->start.log_directory = value;
-        return CLI_OK;
-    case 'e':
-        run->start.log_to_stderr = true;
         return CLI_OK;
     case 'b':
         run->blocking = 1;
@@ -87,7 +58,7 @@ static int take_option(struct run *run, int option, const char *value)
     case 'a':
         return CLI_OK; /* Python's, which reads the arguments again */
     default:
-        return cli_misused(&command_run, "unknown option or missing value");
+        return cli_start_option(&command_run, &run->start, option, value);
     }
 }
 
@@ -95,13 +66,7 @@ static int parse(struct run *run, int argument_count, char **arguments)
 {
     static const struct option TABLE[] = {{"name", required_argument, NULL, 'n'},
                                           {"route-prefix", required_argument, NULL, 'r'},
-                                          {"host", required_argument, NULL, 'H'},
-                                          {"port", required_argument, NULL, 'p'},
-                                          {"proxies", required_argument, NULL, 'P'},
-                                          {"request-timeout-s", required_argument, NULL, 't'},
-                                          {"log-level", required_argument, NULL, 'l'},
-                                          {"log-dir", required_argument, NULL, 'd'},
-                                          {"log-to-stderr", no_argument, NULL, 'e'},
+                                          CLI_START_OPTIONS,
                                           {"blocking", no_argument, NULL, 'b'},
                                           {"non-blocking", no_argument, NULL, 'B'},
                                           {"app-dir", required_argument, NULL, 'a'},

@@ -9,7 +9,8 @@
 
 #include "cli.h"
 
-static const struct command *const COMMANDS[] = {&command_run, &command_status, &command_shutdown};
+static const struct command *const COMMANDS[] = {&command_run,    &command_start,  &command_deploy,
+                                                 &command_status, &command_delete, &command_shutdown};
 enum { COMMAND_COUNT = sizeof(COMMANDS) / sizeof(*COMMANDS) };
 
 void cli_say(const char *format, ...)
@@ -48,6 +49,43 @@ int cli_number(const char *text, long least, long most, long *ret_number)
         return 0;
     *ret_number = number;
     return 1;
+}
+
+int cli_start_option(const struct command *command, struct manta_start_options *start, int option,
+                     const char *value)
+{
+    long number;
+    switch (option) {
+    case 'H':
+        start->http_host = value;
+        return CLI_OK;
+    case 'p':
+        if (!cli_number(value, -1, 65535, &number))
+            return cli_misused(command, "--port is '%s', not a number from -1 to 65535", value);
+        start->http_port = (int32_t)number;
+        return CLI_OK;
+    case 'P':
+        if (!cli_number(value, 0, 64, &number))
+            return cli_misused(command, "--proxies is '%s', not a number from 0 to 64", value);
+        start->proxies = (int32_t)number;
+        return CLI_OK;
+    case 't':
+        if (!cli_number(value, 0, 86400, &number))
+            return cli_misused(command, "--request-timeout-s is '%s', not 0 to 86400", value);
+        start->request_timeout_s = (double)number;
+        return CLI_OK;
+    case 'l':
+        start->log_level = value;
+        return CLI_OK;
+    case 'd':
+        start->log_directory = value;
+        return CLI_OK;
+    case 'e':
+        start->log_to_stderr = true;
+        return CLI_OK;
+    default:
+        return cli_misused(command, "unknown option or missing value");
+    }
 }
 
 static void print_help(FILE *out)

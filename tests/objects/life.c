@@ -106,6 +106,13 @@ static int hang_in_open(struct manta_replica *replica, void **ret_state, struct 
 
 MANTA_DEPLOYMENT(open_hangs, .open = hang_in_open, .call = process_call);
 
+/* Not even its builder comes back. */
+MANTA_APPLICATION(build_crashes)
+{
+    (void)app;
+    abort();
+}
+
 MANTA_APPLICATION(open_hangs)
 {
     return bind_with_options(app, &open_hangs);

@@ -65,6 +65,9 @@ class Written(Instance):
         self.log.append(("deploy", [app.name for app in apps], wait_ingress, wait_running))
         self.apps |= {app.name: app for app in apps}
 
+    def deploy_config(self, config, *, wait):
+        self.log.append(("deploy_config", [app.name for app in config.applications], wait))
+
     def delete(self, names, *, wait):
         self.log.append(("delete", list(names), wait))
 
@@ -111,6 +114,13 @@ def running(monkeypatch):
 class Model:
     def __call__(self):
         return 1
+
+
+def test_a_configuration_is_checked_and_handed_on_whole(running):
+    serve.api.deploy_apps({"applications": [{"name": "a", "import_path": "m:a"}]}, _blocking=False)
+    assert running.log == [("deploy_config", ["a"], False)]
+    with pytest.raises(ValueError, match="import_path"):
+        serve.api.deploy_apps({"applications": [{"name": "a"}]})
 
 
 def test_run_deploys_and_gives_a_handle(running):

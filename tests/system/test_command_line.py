@@ -22,12 +22,12 @@ def test_help_names_every_command(manta_world, word):
     done = manta_world.command(word)
     assert (done.returncode, done.stderr) == (0, "")
     commands = re.findall(r"^  (\w+) +\w", done.stdout.partition("commands:")[2].partition("\n\n")[0], re.MULTILINE)
-    assert commands == ["run", "status", "shutdown"]
+    assert commands == ["run", "start", "deploy", "status", "delete", "shutdown"]
     for variable in ("MANTA_INSTANCE", "MANTA_LIBEXEC", "MANTA_<SETTING>"):
         assert variable in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "status", "shutdown"])
+@pytest.mark.parametrize("command", ["run", "start", "deploy", "status", "delete", "shutdown"])
 @pytest.mark.parametrize("before", [[], ["--port"], ["whatever", "more"]])
 def test_every_command_explains_itself(manta_world, command, before):
     done = manta_world.command(command, *before, "--help")

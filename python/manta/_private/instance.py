@@ -36,6 +36,10 @@ class Instance(ABC):
         """
 
     @abstractmethod
+    def deploy_config(self, config: Any, *, wait: bool) -> None:
+        """Make a ``ServeDeploySchema`` the wanted state; RuntimeError when an application fails."""
+
+    @abstractmethod
     def delete(self, names: Sequence[str], *, wait: bool) -> None:
         """Delete applications; TimeoutError after 60 s of waiting.  Unknown names are ignored."""
 

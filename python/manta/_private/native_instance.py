@@ -149,23 +149,34 @@ class NativeInstance(instance.Instance):
         self, apps: Sequence[BuiltApplication], *, wait_ingress: bool, wait_running: bool
     ) -> None:
         whole = [(app.name, app.route_prefix, document_of(app), None) for app in apps]
+        self._apply(whole, False, wait_running)
+        if wait_running:
+            for app in apps:
+                self._say_ready(app.name, app.route_prefix)
+
+    def deploy_config(self, config: Any, *, wait: bool) -> None:
+        from manta._private import declarative
+
+        self._apply(declarative.build_all(config), True, wait)
+        for app in config.applications if wait else ():
+            self._say_ready(app.name, app.route_prefix)
+
+    def _apply(self, whole: list[tuple[Any, ...]], declarative: bool, wait: bool) -> None:
         try:
-            _interruptibly(self._asked().apply, (whole, False, wait_running, logger.info))
+            _interruptibly(self._asked().apply, (whole, declarative, wait, logger.info))
         except DeployError as error:
             if error.code == native.EEXISTS:
                 raise RayServeException(str(error)) from None
             if error.code == native.EDEPLOYFAILED:
-                raise DeployError(error.code, self._failure([a.name for a in apps], error)) from None
+                told = self._failure([app[0] for app in whole], error)
+                raise DeployError(error.code, told) from None
             raise
-        if wait_running:
-            for app in apps:
-                self._say_ready(app)
 
-    def _say_ready(self, app: BuiltApplication) -> None:
+    def _say_ready(self, name: str, route_prefix: Optional[str]) -> None:
         """The line that people wait for; whoever has one of its own filters it by ``is_ready``."""
         port = self.http_port
-        where = f" at http://{self._host}:{port}{app.route_prefix}" if port > 0 and app.route_prefix else ""
-        logger.info(f"Application '{app.name}' is ready{where}.", extra={"is_ready": True})
+        where = f" at http://{self._host}:{port}{route_prefix}" if port > 0 and route_prefix else ""
+        logger.info(f"Application '{name}' is ready{where}.", extra={"is_ready": True})
 
     def apply_document(self, name: str, route_prefix: Optional[str], document: bytes) -> None:
         """Run what another process has built; RuntimeError when it fails to deploy."""

@@ -29,7 +29,7 @@ from manta.serve.multiplex import get_multiplexed_model_id, multiplexed
 if TYPE_CHECKING:
     from manta._private.asgi import ASGIApp
     from manta.serve.config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
-    from manta.serve.schema import LoggingConfig, ServeStatus, TracingConfig
+    from manta.serve.schema import LoggingConfig, ServeDeploySchema, ServeStatus, TracingConfig
 
 __all__ = [
     "Application",
@@ -38,6 +38,7 @@ __all__ = [
     "_run",
     "_run_many",
     "delete",
+    "deploy_apps",
     "deployment",
     "get_app_handle",
     "get_deployment_actor",
@@ -318,6 +319,37 @@ def run(
     if blocking:
         _park()
     return handle
+
+
+def deploy_apps(config: Union[dict, ServeDeploySchema], _blocking: bool = True) -> None:
+    """Make a whole configuration the wanted state, as ``manta deploy FILE`` does.
+
+    What does not differ from what runs is left alone; applications of an earlier configuration that
+    are not in this one are drained and deleted; what ``run`` started stays. Options of the instance
+    (``http_options`` and so on) count when this starts it.
+
+    Args:
+        config: The configuration, or what ``ServeDeploySchema`` takes.
+        _blocking: Return only when everything runs; ``RuntimeError`` names what does not.
+    """
+    from manta._private import declarative
+
+    checked = declarative.checked(config)
+    found = instance.join(start=True, options=_config_options(checked))
+    if found is None:
+        raise RayServeException("The instance could not be started.")
+    found.deploy_config(checked, wait=_blocking)
+
+
+def _config_options(config: ServeDeploySchema) -> dict[str, Any]:
+    from manta._private import start_options
+
+    given = config.model_fields_set
+    http = config.http_options.model_dump(exclude_unset=True) if "http_options" in given else None
+    return start_options.check(
+        config.proxy_location if "proxy_location" in given else None,
+        http, None, config.logging_config, None, None,
+    )  # fmt: skip
 
 
 def _park() -> None:
