@@ -224,7 +224,7 @@ def test_one_that_fails_does_not_keep_the_others_from_running(service):
 
 def test_a_wrong_file_changes_nothing_and_says_where(service):
     assert service.deploy(c_file(service.world.build)).returncode == 0
-    before = service.world.status(NAME)["applications"]
+    before = service.replicas("mirror", "mirror"), service.applications()
     done = service.deploy("""
         applications:
         - import_path: a.b
@@ -240,7 +240,7 @@ def test_a_wrong_file_changes_nothing_and_says_where(service):
     assert lines[1] == (f"{file}:7: applications[0].deployments[0].max_ongoing_requests: 'many' is not a whole number from "
                         "1 to 1000000")  # fmt: skip
     assert lines[2] == "manta: the file is wrong: nothing was changed"
-    assert service.world.status(NAME)["applications"] == before
+    assert (service.replicas("mirror", "mirror"), service.applications()) == before
 
 
 def test_a_route_that_another_application_has_is_refused_whole(service):
