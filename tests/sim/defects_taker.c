@@ -24,12 +24,24 @@ struct replica *__wrap_replica_new(const struct replica_config *config)
     return __real_replica_new(&wrong);
 }
 
-void __real_replica_release(struct replica *replica, int64_t now_ns, struct request_id request);
-void __wrap_replica_release(struct replica *replica, int64_t now_ns, struct request_id request);
-void __wrap_replica_release(struct replica *replica, int64_t now_ns, struct request_id request)
+void __real_replica_release(struct replica *replica, int64_t now_ns, struct request_id request,
+                            struct bytes model_id);
+void __wrap_replica_release(struct replica *replica, int64_t now_ns, struct request_id request,
+                            struct bytes model_id);
+void __wrap_replica_release(struct replica *replica, int64_t now_ns, struct request_id request,
+                            struct bytes model_id)
 {
+    if (defect_is(DEFECT_MIXED_BATCH))
+        model_id = (struct bytes){0};
     if (!defect_now(DEFECT_LOST_RELEASE, 5))
-        __real_replica_release(replica, now_ns, request);
+        __real_replica_release(replica, now_ns, request, model_id);
+}
+
+int __real_taker_models(struct taker *taker, const struct bytes *ids, size_t count);
+int __wrap_taker_models(struct taker *taker, const struct bytes *ids, size_t count);
+int __wrap_taker_models(struct taker *taker, const struct bytes *ids, size_t count)
+{
+    return count && defect_is(DEFECT_LOST_MODELS) ? 0 : __real_taker_models(taker, ids, count);
 }
 
 /* ---- taking ---- */

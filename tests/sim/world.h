@@ -9,6 +9,7 @@
  *     world_process.c    the proxies' and the controller's processes
  *     world_replica.c    a replica's process: the real taker and a runner
  *     world_user.c       user code: does with a request what its plan says
+ *     world_models.c     models that a replica loads and unloads
  *     world_body.c       what bodies look like
  *     world_command.c    deploys and deletes, as a command would
  *     world_client.c     clients: what they send, how fast, and when they leave
@@ -41,7 +42,8 @@
 
 enum {
     WORLD_PROXIES = 2,
-    WORLD_APPS = 4, /* one deployment each; the last is reached by calls alone */
+    WORLD_APPS = 5,   /* one deployment each; the last is reached by calls alone */
+    WORLD_MODELS = 6, /* that requests may name */
     WORLD_PORT = 8000,
     WORLD_BATCH = 16,        /* most requests of one call of user code */
     WORLD_PIPELINE = 8,      /* most requests of a client that are out */
@@ -75,6 +77,7 @@ struct world_app {
     bool calls; /* its user code may call the last application */
     uint32_t batch_size, batch_concurrency;
     int64_t batch_wait_ns;
+    uint32_t models;    /* most that a replica holds; 0: it knows nothing of models */
     bool wanted;        /* deployed, as far as the command is concerned */
     bool queue_changed; /* max_queued was lowered at some time */
     /* Last moment when some proxy had no route to it, or its snapshot said unavailable. */
@@ -106,6 +109,7 @@ struct world_request {
     uint32_t app;
     uint32_t nested; /* number of the call that user code makes for it; 0: none */
     uint32_t client; /* 0: user code made it */
+    uint32_t model;  /* that it names; 0: none */
     bool head_only;  /* HEAD */
     bool old;        /* HTTP/1.0 */
     uint64_t body_size, answer_size;
@@ -121,7 +125,7 @@ struct world_request {
     uint32_t taken_count; /* how often user code saw it */
     uint64_t taken_by;    /* replica */
     bool replica_ended;   /* that one ended before the answer was out */
-    bool nested_failed;
+    bool nested_failed, model_failed;
     bool over; /* the client has its answer, or has given up */
 };
 
@@ -139,6 +143,17 @@ struct world_call {        /* user code that runs: for one request, or for a bat
     uint32_t parts_left;
     uint64_t written, read;          /* bytes of the answer, of a streamed body */
     bool begun, waits_for_room, due; /* due: the service time is over */
+    bool waits_for_model, holds_model;
+};
+
+enum world_model_state { WORLD_MODEL_NONE, WORLD_MODEL_LOADING, WORLD_MODEL_LOADED };
+struct world_model {
+    struct world_replica *replica;
+    uint32_t number; /* "m3" */
+    enum world_model_state state;
+    uint32_t users;
+    uint64_t used; /* replica->models_used of its last use */
+    struct loop_timer timer;
 };
 
 struct world_replica {
@@ -166,6 +181,9 @@ struct world_replica {
     struct loop_turn turn;
     struct loop_timer timer; /* the constructor */
     struct sim_event kill;
+    struct world_model models[WORLD_MODELS + 1]; /* by number */
+    uint64_t models_used;
+    bool freed_model; /* a call has ended, for which another may wait */
     struct trace trace;
     char path[64];
     int exit_code, signal_number;
@@ -319,6 +337,19 @@ void world_user_take(struct world_replica *replica, struct taker_request **reque
 void world_user_event(struct world_replica *replica, const struct taker_event *event);
 void world_user_nested(struct world_replica *replica, const struct dispatch_event *event);
 void world_user_free(struct world_call *call); /* its replica ends */
+
+/* Whoever waited for a model may have it now. */
+void world_user_go_on(struct world_replica *replica);
+
+/* world_models.c */
+void world_models_begin(struct world_replica *replica);
+void world_models_end(struct world_replica *replica);
+void world_models_tell(struct world_replica *replica);
+/* The call has the model that its request names, or needs none; false: it waits. */
+bool world_models_take(struct world_call *call);
+void world_models_give_back(struct world_call *call);
+/* At rest: the sender knows which models the replica holds. */
+bool world_models_believed(const struct world_replica *replica, const struct router *router);
 
 /* world_body.c */
 void world_body_fill(uint32_t key, uint64_t at, uint8_t *to, size_t size);

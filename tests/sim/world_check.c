@@ -324,6 +324,20 @@ static const char *target_rest(struct world *world)
     return NULL;
 }
 
+/* C5: every sender knows which models each replica holds. */
+static const char *models_rest(struct world *world)
+{
+    struct list_link *link;
+    list_each (link, &world->replicas) {
+        const struct world_replica *replica = list_entry(link, struct world_replica, link);
+        for (uint32_t i = 0; i < world->proxy_count; i++)
+            if (!world_models_believed(replica, dispatch_router(world->proxies[i].proxy->dispatch)))
+                return say_why(world, "C5", world->proxies[i].process.name,
+                               "takes a replica's models for others");
+    }
+    return NULL;
+}
+
 static bool is_behind(const struct world *world, const struct dispatch *dispatch)
 {
     return router_version(dispatch_router(dispatch)) < world->controller.conduct->snapshot_version;
@@ -358,5 +372,7 @@ const char *world_check_rest(struct world *world)
         why = target_rest(world);
     for (link = world->replicas.head.next; !why && link != &world->replicas.head; link = link->next)
         why = replica_rest(world, list_entry(link, struct world_replica, link));
+    if (!why)
+        why = models_rest(world);
     return why ? why : readers_rest(world);
 }

@@ -128,6 +128,8 @@ static void write_head(struct world_client *client, const struct world_request *
     text_add_string(out, request->head_only ? "HEAD " : body ? "POST " : "GET ");
     write_target(out, client->world, request);
     text_print(out, " HTTP/1.%d\r\nHost: sim\r\n", request->old ? 0 : 1);
+    if (request->model)
+        text_print(out, "serve_multiplexed_model_id: m%u\r\n", request->model);
     client->body_chunked = body && !request->old && request->number % 3 == 0;
     if (client->body_chunked)
         text_add_string(out, "Transfer-Encoding: chunked\r\n");

@@ -374,6 +374,20 @@ static void end_silent(struct world *world)
     }
 }
 
+/* The one fault of calm: nothing else ends this replica. */
+static void sicken_one(void *owner)
+{
+    struct world *world = owner;
+    struct list_link *link;
+    list_each (link, &world->replicas) {
+        struct world_replica *replica = list_entry(link, struct world_replica, link);
+        if (replica->is_serving && !replica->sick) {
+            world_replica_say_health(replica, false);
+            return;
+        }
+    }
+}
+
 static void become_calm(void *owner)
 {
     struct world *world = owner;
@@ -381,6 +395,8 @@ static void become_calm(void *owner)
     sim_event_clear(&world->fault_event);
     give_descriptors(world);
     end_silent(world);
+    if (world->fault_on[FAULT_REPLICA_SICK])
+        sim_event_set(&world->fault_event, sim_now_ns() + WORLD_SECOND / 2, sicken_one, world);
     world->calm = true;
     world->calm_ns = sim_now_ns();
     /* What failed for good, or never began, comes back with a version that does not. */

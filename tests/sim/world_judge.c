@@ -43,8 +43,8 @@ static const char *judge_error(const struct world_request *request)
 {
     if (request->taken_count == 0)
         return "user code never saw it: it should have been sent elsewhere";
-    if (died(request) || request->nested_failed || request->plan == PLAN_FAIL ||
-        request->plan == PLAN_BREAK)
+    if (died(request) || request->nested_failed || request->model_failed ||
+        request->plan == PLAN_FAIL || request->plan == PLAN_BREAK)
         return NULL;
     return "user code answered it well";
 }

@@ -76,8 +76,11 @@ static void plan_app(struct world *world, uint32_t index)
 {
     static const struct {
         const char *name, *route;
-    } names[WORLD_APPS] = {
-        {"plain", "/plain"}, {"batch", "/batch"}, {"stream", "/s/tream"}, {"inner", ""}};
+    } names[WORLD_APPS] = {{"plain", "/plain"},
+                           {"batch", "/batch"},
+                           {"stream", "/s/tream"},
+                           {"many", "/many"},
+                           {"inner", ""}};
     struct world_app *app = &world->apps[index];
     /* One after the other: in what order an initializer asks for chance is the compiler's choice.
      */
@@ -87,6 +90,7 @@ static void plan_app(struct world *world, uint32_t index)
     app->calls = index == 0;
     app->batched = index == 1;
     app->streams_body = index == 2;
+    app->models = index == 3 ? (uint32_t)world_between(world, 1, WORLD_MODELS - 1) : 0;
     app->replicas = (uint32_t)world_between(world, 1, 3);
     app->max_ongoing = (uint32_t)world_between(world, 1, 8);
     app->max_queued = world_one_in(world, 3) ? world_between(world, 1, 4) : -1;
@@ -113,11 +117,13 @@ void world_plan(struct world *world)
     for (uint32_t i = 0; i < WORLD_APPS; i++)
         plan_app(world, i);
     plan_batches(world, &world->apps[1]);
-    /* Two of them need not be there. */
+    /* Three of them need not be there. */
     if (world_one_in(world, 3))
         world->apps[1].wanted = false;
     if (world_one_in(world, 3))
         world->apps[2].wanted = false;
+    if (world_one_in(world, 3))
+        world->apps[3].wanted = false;
     world->proxy_count = (uint32_t)world_between(world, 1, WORLD_PROXIES);
     world->busy = world_one_in(world, 4);
     world->client_count =
@@ -193,6 +199,19 @@ static void plan_user(struct world *world, struct world_request *request)
         request->crash = (enum world_crash)world_between(world, CRASH_WHEN_TAKEN, CRASH_IN_ANSWER);
 }
 
+/* Some are asked for more often than others.  A deployment without models does not mind the name,
+ * but its batches are of one. */
+static uint32_t plan_model(struct world *world, const struct world_app *app)
+{
+    if (world_one_in(world, app->models || app->batched ? 8 : 50))
+        return app->models || app->batched ? 0 : 1;
+    if (app->batched)
+        return world_one_in(world, 2) ? (uint32_t)world_between(world, 1, 2) : 0;
+    if (!app->models)
+        return 0;
+    return (uint32_t)world_between(world, 1, world_one_in(world, 2) ? WORLD_MODELS : 2);
+}
+
 struct world_request *world_plan_request(struct world *world, uint32_t client, uint32_t app)
 {
     struct world_request *request = request_new(world);
@@ -202,6 +221,7 @@ struct world_request *world_plan_request(struct world *world, uint32_t client, u
     plan_user(world, request);
     if (world->apps[app].batched && request->plan != PLAN_FAIL && request->plan != PLAN_SILENT)
         request->plan = PLAN_WHOLE;
+    request->model = plan_model(world, &world->apps[app]);
     if (!client) {
         request->kind = WORLD_NESTED;
         request->body_size = world_size(world, BODY_MOST);

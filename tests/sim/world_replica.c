@@ -71,6 +71,11 @@ static void replica_turn(void *owner)
     struct world_replica *replica = owner;
     take_events(replica);
     take_requests(replica);
+    while (replica->freed_model && !replica->process.doomed) {
+        replica->freed_model = false;
+        world_user_go_on(replica);
+        take_requests(replica);
+    }
     if (replica->reported_failure &&
         (taker_reports_sent(replica->taker) || sim_now_ns() >= replica->report_until_ns))
         exit_with(replica, 1);
@@ -91,7 +96,9 @@ void world_replica_call_over(struct world_call *call)
     replica->woken = true; /* its thread asks for more */
     loop_timer_clear(&call->timer);
     list_remove(&call->link);
+    world_models_give_back(call);
     mem_free(call);
+    replica->freed_model = true;
 }
 
 /* ---- the beginning ---- */
@@ -121,6 +128,8 @@ static void constructed(void *owner)
         fail_to_start(replica);
         return;
     }
+    if (replica->options.models)
+        world_models_tell(replica);
     if (taker_listen(replica->taker, replica->path, &error) < 0)
         world_fail(replica->world, "W3: %s cannot listen: %s", replica->process.name, error.text);
     taker_report_ready(replica->taker);
@@ -249,6 +258,7 @@ struct world_replica *world_replica_start(struct world *world, uint64_t id, uint
     if (options->calls)
         open_dispatch(replica);
     open_taker(replica);
+    world_models_begin(replica);
     loop_on_signal(replica->process.loop, SIGTERM, on_terminate, replica);
     replica->turn = (struct loop_turn){.turn = replica_turn, .owner = replica};
     loop_turn_add(replica->process.loop, &replica->turn);
@@ -289,6 +299,7 @@ void world_replica_end(struct world_replica *replica)
     replica->taker = taker_free(replica->taker);
     loop_turn_remove(&replica->turn);
     loop_timer_clear(&replica->timer);
+    world_models_end(replica);
     struct loop *loop = replica->process.loop;
     channel_set_done(&replica->channels);
     loop_free(loop);

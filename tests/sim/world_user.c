@@ -69,6 +69,17 @@ static void check_whole_body(struct world_replica *replica, const struct taker_r
         world_fail(replica->world, "W2: request %u has another body than was sent", known->number);
 }
 
+static void check_model(struct world_replica *replica, const struct taker_request *request,
+                        const struct world_request *known)
+{
+    char wanted[16] = "";
+    if (known->model)
+        snprintf(wanted, sizeof wanted, "m%u", known->model);
+    if (!bytes_equal(request->model_id, bytes_of_string(wanted)))
+        world_fail(replica->world, "W2: request %u for model '%s' came for '%.*s'", known->number,
+                   wanted, BYTES_PRINT(request->model_id));
+}
+
 static void note_taken(struct world_replica *replica, const struct taker_request *request,
                        struct world_request *known)
 {
@@ -83,6 +94,7 @@ static void note_taken(struct world_replica *replica, const struct taker_request
     if (strcmp(world->apps[known->app].name, replica->options.name) != 0)
         world_fail(world, "W2: request %u for %s was given to %s", known->number,
                    world->apps[known->app].name, replica->options.name);
+    check_model(replica, request, known);
     if (!replica->options.streams_body)
         check_whole_body(replica, request, known);
 }
@@ -120,7 +132,7 @@ static void begin_nested(struct world_call *call)
                                        .body_whole = true,
                                        .method = BYTES("__call__")};
     struct error error = {0};
-    char id[32];
+    char id[32], model[16] = "";
     if (!router_find_deployment(dispatch_router(replica->dispatch), inner, inner,
                                 &request.deployment)) {
         known->nested_failed = true;
@@ -130,6 +142,9 @@ static void begin_nested(struct world_call *call)
     world_body_fill(nested->number, 0, body, (size_t)nested->body_size);
     snprintf(id, sizeof id, "n=%u", nested->number);
     request.request_id = bytes_of_string(id);
+    if (nested->model)
+        snprintf(model, sizeof model, "m%u", nested->model);
+    request.model_id = bytes_of_string(model);
     request.body = bytes_of(body, (size_t)nested->body_size);
     request.body_size = nested->body_size;
     nested->made_ns = sim_now_ns();
@@ -202,7 +217,7 @@ static void answer_one(struct world_call *call, uint32_t index)
                                   .content_type = BYTES("application/octet-stream")};
     uint8_t *body = NULL;
     bool fails = known->plan == PLAN_FAIL || known->plan == PLAN_BREAK || known->nested_failed ||
-                 call->requests[index]->body_error;
+                 known->model_failed || call->requests[index]->body_error;
     if (fails) {
         answer.code = ERROR_USER;
         answer.status = 500;
@@ -296,17 +311,38 @@ static void step(struct world_call *call)
             write_part(call);
         return;
     }
-    if (!call->due || call->nested || is_silent(call) || call->replica->process.doomed ||
-        !(body_here || known->answers_early))
+    if (!call->due || !world_models_take(call) || call->nested || is_silent(call) ||
+        call->replica->process.doomed || !(body_here || known->answers_early))
         return;
     if (crashes(call, CRASH_BEFORE_ANSWER))
         return;
-    bool in_parts = !call->batched && !known->nested_failed && !request->body_error &&
+    bool in_parts = !call->batched && !known->nested_failed && !known->model_failed &&
+                    !request->body_error &&
                     (known->plan == PLAN_STREAM || known->plan == PLAN_BREAK);
     if (in_parts)
         begin_answer(call);
     else
         answer_all(call);
+}
+
+/* A call that ends may leave the list, and its model may be what another one waits for: from the
+ * start again until nobody moves. */
+void world_user_go_on(struct world_replica *replica)
+{
+    struct list_link *link;
+    bool again = true;
+    while (again && !replica->process.doomed) {
+        again = false;
+        list_each (link, &replica->calls) {
+            struct world_call *call = list_entry(link, struct world_call, link);
+            if (!call->waits_for_model || !call->due || !world_models_take(call))
+                continue;
+            call->waits_for_model = false;
+            step(call);
+            again = true;
+            break;
+        }
+    }
 }
 
 static void timer_fired(void *owner)
@@ -333,6 +369,8 @@ void world_user_take(struct world_replica *replica, struct taker_request **reque
         call->known[i] = know(replica, requests[i]);
         requests[i]->owner = call;
         note_taken(replica, requests[i], call->known[i]);
+        if (call->known[i]->model != call->known[0]->model)
+            world_fail(world, "B1: a batch for two models");
         if (call->known[i]->service_ns > service_ns)
             service_ns = call->known[i]->service_ns;
     }
@@ -390,6 +428,7 @@ void world_user_event(struct world_replica *replica, const struct taker_event *e
 
 void world_user_free(struct world_call *call)
 {
+    world_models_give_back(call);
     loop_timer_clear(&call->timer);
     list_remove(&call->link);
     mem_free(call);

@@ -209,20 +209,16 @@ enum replica_verdict replica_admit(struct replica *replica, int64_t now_ns,
     return REPLICA_ACCEPTED;
 }
 
-/*
- * The model id is not known any more (it is only needed for batches of one model, and a held body
- * is rare there): batched requests with a body that came in parts go together by method alone. When
- * memory lacks for a group the request goes to user code alone.
- */
-void replica_release(struct replica *replica, int64_t now_ns, struct request_id id)
+/* When memory lacks for a group the request goes to user code alone. */
+void replica_release(struct replica *replica, int64_t now_ns, struct request_id id,
+                     struct bytes model_id)
 {
     see(replica, now_ns);
     struct replica_request *request = find(replica, id);
     if (!request || request->state != REPLICA_REQUEST_HELD)
         return;
     struct replica_group *group =
-        request->batched ? replica_group_for(replica, request->method_hash, (struct bytes){0})
-                         : NULL;
+        request->batched ? replica_group_for(replica, request->method_hash, model_id) : NULL;
     list_remove(&request->link);
     request->state = REPLICA_REQUEST_READY;
     request->arrival = ++replica->arrival;

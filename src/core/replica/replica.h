@@ -58,8 +58,10 @@ struct replica_admit {
 enum replica_verdict replica_admit(struct replica *replica, int64_t now_ns,
                                    const struct replica_admit *admit);
 
-/* The body of a held request is whole: it is READY, behind those that came meanwhile. */
-void replica_release(struct replica *replica, int64_t now_ns, struct request_id request);
+/* The body of a held request is whole: it is READY, behind those that came meanwhile.  `model_id` as
+ * when it was admitted: of a held request it is not kept. */
+void replica_release(struct replica *replica, int64_t now_ns, struct request_id request,
+                     struct bytes model_id);
 
 /*
  * Up to `room` requests for user code, as one call: an unbatched one alone, or one batch.  0 when

@@ -157,7 +157,7 @@ void body_end(struct request *request, int code)
         }
         request->phase = REQUEST_READY;
         replica_release(request->taker->mind, now_of(request->taker),
-                        (struct request_id){request->public.id});
+                        (struct request_id){request->public.id}, request->public.model_id);
     }
     request_tell(request, EVENT_BODY);
 }

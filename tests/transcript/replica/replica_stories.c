@@ -6,6 +6,7 @@
  *
  *     limits max=5 batch=4 wait=10ms concurrent=2       at any time; else 5, 1, 0s, 1
  *     admit q1 q2 batched method=embed model=m for=5s
+ *     admit q1 held model=m · release q1 model=m        its body comes in parts, and is whole
  *     busy · free                                       user code takes nothing; takes all that is
  * due (as at first) take room=8                                       takes once, also while busy
  *     answer q1 q2 · cancel q1 · batch done
@@ -81,6 +82,7 @@ static bool admit(struct world *world, const struct transcript_words *words)
     struct replica_admit event = {.deadline_ns =
                                       duration ? now_ns + transcript_time_ns(duration) : 0,
                                   .batched = transcript_has(words, "batched"),
+                                  .held = transcript_has(words, "held"),
                                   .method_hash = bytes_hash(bytes_of_string(method ? method : "")),
                                   .model_id = bytes_of_string(model ? model : "")};
     for (int i = 1; i < words->count; i++) {
@@ -89,6 +91,16 @@ static bool admit(struct world *world, const struct transcript_words *words)
             replica_admit(world->replica, now_ns, &event);
     }
     return true;
+}
+
+static bool release(struct world *world, const struct transcript_words *words)
+{
+    const char *model = transcript_option(words, "model");
+    struct request_id id = request_of(words->count > 1 ? words->at[1] : "");
+    if (id.v)
+        replica_release(world->replica, world->transcript->now_ns, id,
+                        bytes_of_string(model ? model : ""));
+    return id.v != 0;
 }
 
 static bool take(struct world *world, const struct transcript_words *words)
@@ -163,9 +175,10 @@ static const struct {
     const char *verb;
     bool (*happen)(struct world *world, const struct transcript_words *words);
 } events[] = {
-    {"limits", limits},       {"admit", admit},      {"take", take},     {"answer", end_requests},
-    {"cancel", end_requests}, {"batch", batch_done}, {"drain", drain},   {"drained", drain},
-    {"busy", hands},          {"free", hands},       {"show", question}, {"due", question},
+    {"limits", limits},       {"admit", admit},      {"take", take},   {"answer", end_requests},
+    {"cancel", end_requests}, {"batch", batch_done}, {"drain", drain}, {"drained", drain},
+    {"release", release},     {"busy", hands},       {"free", hands},  {"show", question},
+    {"due", question},
 };
 
 static void *begin(struct transcript *transcript)
