@@ -9,6 +9,7 @@ replica's life: its document, its code, its health, its end.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import importlib
 import json
@@ -308,6 +309,7 @@ def _join_where_we_belong(arguments: list[str]) -> None:
 
 def main(arguments: list[str]) -> int:
     """The whole life of the process."""
+    faulthandler.enable()  # A crash in native code shows where Python was; the node keeps it.
     try:
         taker = native.Taker(["manta-replica", *arguments])
     except native.Error as error:
