@@ -149,6 +149,7 @@ def test_errors_of_cells_are_readable_and_the_notebook_goes_on(notebook):
     )
     assert "Deploying application default failed" in told[1]["error"]
     assert "ValueError: not today" in told[1]["error"]
+    assert 'File "<notebook cell ' in told[1]["error"]
     assert told[2]["error"].startswith("RayTaskError(ZeroDivisionError)")
     assert told[3]["value"] == "0.5"
 
@@ -243,6 +244,24 @@ def test_a_script_that_just_ends_leaves_nothing_behind(script):
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split("\n")) == ["", "2", "got 1"]
     assert "Application 'default' is ready" in done.stderr
+
+
+def test_a_trace_from_a_replica_names_the_scripts_file_and_line(script):
+    done = script(
+        """
+@serve.deployment
+class Bad:
+    def __call__(self):
+        raise ValueError("here")
+
+try:
+    serve.run(Bad.bind(), route_prefix=None).remote().result()
+except ValueError as error:
+    print(error)
+"""
+    )
+    assert 'script.py", line 8, in __call__' in done.stdout
+    assert 'raise ValueError("here")' in done.stdout
 
 
 def test_an_error_of_the_script_ends_it_and_its_instance(script):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from manta._private import ray_names
+from manta._private import code_by_value
 from manta.serve.deployment import Deployment
 
 
@@ -96,9 +97,7 @@ def pack(deployment: Deployment) -> bytes:
     where = importable(thing)
     if where is not None:
         return pickle.dumps(Code(*where, None, arguments))
-    import cloudpickle
-
-    return pickle.dumps(Code("", "", cloudpickle.dumps(thing, protocol=5), arguments))
+    return pickle.dumps(Code("", "", code_by_value.dumps(thing), arguments))
 
 
 def by_value(data: bytes) -> str:
