@@ -19,8 +19,6 @@
 #include "value.h"
 
 static const uint8_t EMPTY_ARRAY = 0x90; /* MessagePack */
-static const char NAME_CHARACTERS[] =
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 static const double DURATION_LIMIT_S = 1e9;
 
 enum { NAME_LIMIT = 128 };
@@ -65,11 +63,20 @@ static int check_document(const struct manta_deploy_entry *entry, const struct m
     return 0;
 }
 
+/* As Ray Serve has it: any text without '#', which separates the parts of a replica's full name. */
+static bool is_name(const char *name)
+{
+    size_t length = name ? strlen(name) : 0;
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7F || name[i] == '#')
+            return false;
+    return length >= 1 && length <= NAME_LIMIT;
+}
+
 static int check_entry(const struct manta_deploy_entry *entry, struct error *reterr)
 {
-    size_t length = entry->name ? strlen(entry->name) : 0;
-    if (length < 1 || length > NAME_LIMIT || strspn(entry->name, NAME_CHARACTERS) != length)
-        return refuse(entry, "a name must be 1 to 128 of A-Z a-z 0-9 _ . -", reterr);
+    if (!is_name(entry->name))
+        return refuse(entry, "a name has 1 to 128 bytes, no control characters and no '#'", reterr);
     if (!entry->runner || strncmp(entry->runner, "python:/", 8) != 0 ||
         strlen(entry->runner) > 4000)
         return refuse(entry, "the runner is not python:/path/of/an/interpreter", reterr);

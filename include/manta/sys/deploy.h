@@ -29,7 +29,7 @@ extern "C" {
 /* One deployment.  Everything is borrowed until manta_deploy returns; members are only ever appended. */
 struct manta_deploy_entry {
     size_t             size;   /* set by MANTA_DEPLOY_ENTRY */
-    const char        *name;   /* unique in the application, [A-Za-z0-9_.-]+, at most 128 */
+    const char        *name;   /* unique in the application; 1 to 128 bytes, no control characters, no '#' */
     /*
      * Who runs its replicas: "python:" and the absolute path of an interpreter, which is started as
      * `INTERPRETER -m manta._private.replica_main` with the arguments of a replica.

@@ -332,9 +332,10 @@ def document_of(app: BuiltApplication) -> bytes:
     """The application for the controller: opaque, and good for this release only."""
     native_limits.check_application(app)
     _check_options(app)
-    document: bytes = native.document(
-        app.name, app.ingress_deployment_name, _entries(app)
-    )
+    try:
+        document: bytes = native.document(app.name, app.ingress_deployment_name, _entries(app))
+    except native.Error as error:
+        raise ValueError(error.args[1]) from None
     return document
 
 

@@ -341,7 +341,7 @@ def test_failed_lifespan_comes_out_of_run(way):
             await send({"type": "lifespan.startup.failed", "message": "no"})
 
     made = serve.deployment(serve.ingress(Failing())(type("Host", (), {})))
-    with pytest.raises(RuntimeError, match="ASGI lifespan startup failed"):
+    with fails_to_run(RuntimeError, "ASGI lifespan startup failed"):
         run(made.bind())
 
 
