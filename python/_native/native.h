@@ -11,6 +11,7 @@
  *     native_errors.c    Manta's errors as the module's exception
  *     native_taker.c     Taker: the replica of this process: turns, events, the end
  *     native_request.c   Request: one request of it, and its answer
+ *     native_sender.c    ASGI's send of a request
  *     native_scope.c     a request's head as an ASGI scope
  *     native_websocket.c a request that is a websocket
  *     native_ring.c      what Manta tells from threads that do not hold the interpreter
@@ -47,7 +48,7 @@
     X(set_result) X(set_error) X(push) X(full) X(type) X(asgi) X(http) X(http_version) X(method) X(scheme) \
     X(path) X(raw_path) X(query_string) X(root_path) X(headers) X(client) X(server) X(extensions)  \
     X(version) X(spec_version) X(base) X(flags) X(writeable) X(text) X(bytes) X(code) X(reason)    \
-    X(subprotocols)
+    X(subprotocols) X(status) X(body) X(more_body) X(ended) X(write_rest)
 
 struct native_names {
 #define X(name) PyObject *name;
@@ -58,7 +59,8 @@ struct native_names {
 enum { NATIVE_ELEMENT_COUNT = 14 /* types of an array's elements */ };
 
 struct native_state {
-    PyTypeObject *taker_type, *request_type, *call_type, *instance_type, *buffer_type;
+    PyTypeObject *taker_type, *request_type, *call_type, *instance_type, *buffer_type,
+        *sender_type, *done_type;
     PyObject *error;       /* Error(code, text) */
     PyObject *dumps;       /* as pickle.dumps, but code of the program itself by value */
     PyObject *pickle_dumps;
@@ -69,6 +71,8 @@ struct native_state {
     struct manta_pack *pack; /* a scratch for one arg */
     PyObject *make_handle; /* app, deployment -> a handle, among constructor arguments */
     struct native_names names;
+    PyObject *text_start, *text_body, *no_fields, *no_bytes; /* ASGI's messages of an answer */
+    PyObject *done;                                          /* the only Done */
     PyObject *text_websocket, *text_ws, *text_receive, *text_disconnect;
     PyObject *text_http, *text_1_0, *text_1_1, *asgi_version; /* of every scope */
 };
@@ -258,6 +262,12 @@ PyObject *native_websocket_accept(PyObject *object, PyObject *args);
 PyObject *native_websocket_receive(PyObject *object, PyObject *unused);
 PyObject *native_websocket_send(PyObject *object, PyObject *message);
 PyObject *native_websocket_close(PyObject *object, PyObject *args);
+/* reply_http(status, content_type, headers, body): the whole answer. */
+PyObject *native_request_reply_http(PyObject *object, PyObject *const *args, Py_ssize_t count);
+/* Begins a streamed answer, of values when the status is 0; false: an exception is set. */
+bool native_request_begin(struct native_request *self, long status, const char *content_type,
+                          PyObject *headers);
+PyObject *native_request_finish(struct native_request *self);
 /* The scope of an HTTP request. */
 PyObject *native_request_scope(struct native_request *self, PyObject *ignored);
 /* `method` of Taker and Instance: begins a call; see native_call.c for the arguments. */
@@ -272,6 +282,6 @@ void native_call_drain(struct native_ring *ring);
 /* document(name, ingress, entries): what Instance.apply() takes, as bytes. */
 PyObject *native_instance_document(PyObject *module, PyObject *args);
 extern PyType_Spec native_taker_spec, native_request_spec, native_call_spec, native_instance_spec,
-    native_buffer_spec;
+    native_buffer_spec, native_sender_spec, native_done_spec;
 
 #endif

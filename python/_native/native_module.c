@@ -76,11 +76,17 @@ static bool add_names(struct native_state *state)
     state->text_1_0 = PyUnicode_InternFromString("1.0");
     state->text_1_1 = PyUnicode_InternFromString("1.1");
     state->asgi_version = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", "2.4");
+    state->text_start = PyUnicode_InternFromString("http.response.start");
+    state->text_body = PyUnicode_InternFromString("http.response.body");
+    state->no_fields = PyTuple_New(0);
+    state->no_bytes = PyBytes_FromStringAndSize("", 0);
+    state->done = PyType_GenericAlloc(state->done_type, 0);
     state->text_websocket = PyUnicode_InternFromString("websocket");
     state->text_ws = PyUnicode_InternFromString("ws");
     state->text_receive = PyUnicode_InternFromString("websocket.receive");
     state->text_disconnect = PyUnicode_InternFromString("websocket.disconnect");
     return state->text_websocket && state->text_ws && state->text_receive &&
+           state->text_start && state->text_body && state->no_fields && state->no_bytes && state->done &&
            state->text_disconnect && state->text_http && state->text_1_0 && state->text_1_1 && state->asgi_version;
 }
 
@@ -130,6 +136,8 @@ static int module_exec(PyObject *module)
                 add_type(module, &native_call_spec, &state->call_type) &&
                 add_type(module, &native_instance_spec, &state->instance_type) &&
                 add_type(module, &native_buffer_spec, &state->buffer_type) &&
+                add_type(module, &native_sender_spec, &state->sender_type) &&
+                add_type(module, &native_done_spec, &state->done_type) &&
                 add_names(state) && add_pickle(state) && add_codes(module);
     return made ? 0 : -1;
 }
@@ -139,7 +147,8 @@ static int module_exec(PyObject *module)
     X(taker_type) X(request_type) X(call_type) X(instance_type) X(buffer_type) X(error) X(dumps)   \
     X(pickle_dumps) X(loads) X(make_handle) X(protocol) X(buffer_callback_name) X(buffers_name)    \
     X(ndarray) X(text_http) X(text_1_0) X(text_1_1) X(asgi_version) X(text_websocket) X(text_ws)    \
-    X(text_receive) X(text_disconnect)
+    X(text_receive) X(text_disconnect) X(sender_type) X(done_type) X(done) X(text_start)            \
+    X(text_body) X(no_fields) X(no_bytes)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {

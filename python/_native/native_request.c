@@ -326,7 +326,7 @@ bool native_request_add_fields(struct native_request *self, PyObject *fields, co
 }
 
 /* reply_http(status, content_type, headers, body): the whole answer. */
-static PyObject *request_reply_http(PyObject *object, PyObject *const *args, Py_ssize_t count)
+PyObject *native_request_reply_http(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     struct native_request *self = (struct native_request *)object;
     Py_buffer body;
@@ -357,28 +357,34 @@ static PyObject *request_reply_http(PyObject *object, PyObject *const *args, Py_
 }
 
 /* begin(status, content_type, headers): a streamed answer; of values when the status is 0. */
-static PyObject *request_begin(PyObject *object, PyObject *args)
+bool native_request_begin(struct native_request *self, long status, const char *content_type,
+                          PyObject *headers)
 {
-    struct native_request *self = (struct native_request *)object;
     struct manta_error error = {0};
-    int status;
-    const char *content_type;
-    PyObject *given;
-    if (!PyArg_ParseTuple(args, "izO", &status, &content_type, &given) || !native_request_is_open(self))
-        return NULL;
-    PyObject *fields = PySequence_Fast(given, "headers are no sequence");
+    if ((status == -1 && PyErr_Occurred()) || !native_request_is_open(self))
+        return false;
+    PyObject *fields = PySequence_Fast(headers, "headers are no sequence");
     if (!fields)
-        return NULL;
+        return false;
     bool added = native_request_add_fields(self, fields, &content_type);
-    int code = added ? manta_request_begin(self->request, status ? status : 200, content_type, NULL,
-                                           NULL, &error)
+    int code = added ? manta_request_begin(self->request, status ? (int)status : 200, content_type,
+                                           NULL, NULL, &error)
                      : -1;
     Py_DECREF(fields);
-    if (!added)
+    if (added && code < 0)
+        native_raise_error(state_of(self), &error);
+    self->begun = self->begun || (added && code == 0);
+    return added && code == 0;
+}
+
+static PyObject *request_begin(PyObject *object, PyObject *args)
+{
+    int status;
+    const char *content_type;
+    PyObject *headers;
+    if (!PyArg_ParseTuple(args, "izO", &status, &content_type, &headers) ||
+        !native_request_begin((struct native_request *)object, status, content_type, headers))
         return NULL;
-    if (code < 0)
-        return native_raise_error(state_of(self), &error);
-    self->begun = true;
     Py_RETURN_NONE;
 }
 
@@ -436,13 +442,18 @@ static PyObject *request_wait_room(PyObject *object, PyObject *unused)
     return PyBool_FromLong(code == 0);
 }
 
-static PyObject *request_finish(PyObject *object, PyObject *unused)
+PyObject *native_request_finish(struct native_request *self)
 {
-    struct native_request *self = (struct native_request *)object;
-    (void)unused;
     if (!native_request_is_open(self))
         return NULL;
+    native_taker_put(self->taker, false);
     return native_request_answered(self, manta_request_finish(self->request));
+}
+
+static PyObject *request_finish(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return native_request_finish((struct native_request *)object);
 }
 
 /* ---- the type ---------------------------------------------------------------------------------- */
@@ -480,7 +491,7 @@ static PyMethodDef METHODS[] = {
     {"time_left_s", request_time_left, METH_NOARGS, "Seconds until the deadline, or infinity."},
     {"reply", request_reply, METH_O, "Answers a call with a value."},
     {"reply_exception", request_reply_exception, METH_O, "Answers a call with an exception."},
-    {"reply_http", (PyCFunction)(void (*)(void))request_reply_http, METH_FASTCALL,
+    {"reply_http", (PyCFunction)(void (*)(void))native_request_reply_http, METH_FASTCALL,
      "Answers with status, content type, headers, body."},
     {"fail", request_fail, METH_VARARGS, "Answers that it failed: code, text."},
     {"begin", request_begin, METH_VARARGS, "Begins a streamed answer: status, type, headers."},

@@ -23,7 +23,7 @@ class Exchange:
     """Scope, receive and send of one request, and the short way for whole answers."""
 
     __slots__ = (
-        "_body_ended", "_gone", "_headers", "_loop", "_scope", "_status", "_streams_body", "request"
+        "_body_ended", "_gone", "_loop", "_scope", "_streams_body", "request"
     )  # fmt: skip
 
     def __init__(self, request: Any, loop: asyncio.AbstractEventLoop, streams_body: bool) -> None:
@@ -32,8 +32,6 @@ class Exchange:
         self._streams_body = streams_body
         self._body_ended = False
         self._gone: Optional[asyncio.Future[None]] = None
-        self._status = 0
-        self._headers: Any = ()
         self._scope: Optional[dict[str, Any]] = None
 
     @property
@@ -89,38 +87,23 @@ class Exchange:
             self._gone = self._loop.create_future()
         await asyncio.shield(self._gone)
 
-    def _end(self) -> None:
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
-
     # What goes.
 
-    async def send(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
-        if kind == "http.response.start":
-            if self._status:
-                raise RuntimeError("The response has been started before.")
-            self._status = message["status"]
-            self._headers = message.get("headers") or ()
-        elif kind == "http.response.body":
-            if not self._status:
-                raise RuntimeError("A body came before the response was started.")
-            await self._send_body(message.get("body", b""), message.get("more_body", False))
+    def sender(self) -> Any:
+        """ASGI's ``send``: it answers, or writes a part, without a coroutine as long as there is room."""
+        return native.Sender(self.request, self)
 
-    async def _send_body(self, body: bytes, more: bool) -> None:
-        request = self.request
-        if not request.open:
-            return
-        if not request.begun and not more:
-            request.reply_http(self._status, None, self._headers, body)
-            self._end()
-            return
-        if not request.begun:
-            request.begin(self._status, None, self._headers)
+    async def write_rest(self, body: bytes, more: bool) -> None:
+        """What the sender does where a part has to wait for room."""
         await self.write(body)
-        if not more and request.open:
-            request.finish()
-            self._end()
+        if not more and self.request.open:
+            self.request.finish()
+            self.ended()
+
+    def ended(self) -> None:
+        """The answer is whole: who waits for the client's leaving waits no longer."""
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
 
     async def write(self, part: bytes) -> None:
         """A part of a streamed answer, once the client has taken enough; OSError when it left."""
@@ -128,20 +111,28 @@ class Exchange:
             while not self.request.write(part):
                 await self._wait_for("on_room")
         except native.Error as error:
-            if error.args[0] != native.ECANCELLED:
-                raise
-            raise OSError("The client has left.") from None
+            raise _left(error) from None
 
     async def stream(self, items: Any) -> None:
         """What a generator yields, as it comes."""
-        self.request.begin(200, "text/plain; charset=utf-8", ())
-        if inspect.isasyncgen(items):
-            async for item in items:
-                await self.write(item if isinstance(item, bytes) else str(item).encode())
-        else:
-            for item in items:
-                await self.write(item if isinstance(item, bytes) else str(item).encode())
-        self.request.finish()
+        request = self.request
+        request.begin(200, "text/plain; charset=utf-8", ())
+        try:
+            if inspect.isasyncgen(items):
+                async for item in items:
+                    if not request.write(item if isinstance(item, bytes) else str(item).encode()):
+                        await self._write_later(item)
+            else:
+                for item in items:
+                    if not request.write(item if isinstance(item, bytes) else str(item).encode()):
+                        await self._write_later(item)
+        except native.Error as error:
+            raise _left(error) from None
+        request.finish()
+
+    async def _write_later(self, item: Any) -> None:
+        await self._wait_for("on_room")
+        await self.write(item if isinstance(item, bytes) else str(item).encode())
 
     def answer(self, answer: Answer) -> None:
         """The whole answer at once."""
@@ -153,4 +144,9 @@ class Exchange:
             if not self.request.begun:
                 raise RuntimeError("The ASGI application returned without an answer.")
             self.request.finish()
-        self._end()
+        self.ended()
+
+
+def _left(error: Any) -> BaseException:
+    """What an application is told when it writes to nobody, as ASGI has it."""
+    return OSError("The client has left.") if error.args[0] == native.ECANCELLED else error

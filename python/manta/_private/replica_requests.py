@@ -201,7 +201,7 @@ class Requests:
             self._enter(request, request.route_prefix)
             target = self._code.callable
             if is_asgi(target):
-                await target(exchange.scope, exchange.receive, exchange.send)
+                await target(exchange.scope, exchange.receive, exchange.sender())
                 exchange.check_answered()
             else:
                 await self._serve_plain(exchange)
@@ -237,7 +237,7 @@ class Requests:
             else:
                 result = await self._code.call("__call__", args, {})
         if http_result.is_asgi_response(result):
-            await result(exchange.scope, exchange.receive, exchange.send)
+            await result(exchange.scope, exchange.receive, exchange.sender())
         elif inspect.isasyncgen(result) or inspect.isgenerator(result):
             await exchange.stream(result)
         else:
