@@ -10,6 +10,8 @@
  *         void call_batch(manta::batch requests);              optional: requests come in batches
  *         void reconfigure(std::string_view user_config);      optional: JSON
  *         void check_health();                                 optional: throws when it is not well
+ *         std::unique_ptr<Model> load_model(std::string_view id);      optional: see <manta/model.h>
+ *         void unload_model(std::string_view id, Model &model);        optional: before it ends
  *         static constexpr auto methods()                      optional: beside operator()
  *         {
  *             return manta::methods(manta::method<&adder::scale>("scale"));

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <string_view>
 #include <tuple>
@@ -147,6 +148,42 @@ template <class Class>
 struct has_methods<Class, std::void_t<decltype(Class::methods())>> : std::true_type {
 };
 
+/* What load_model makes: std::unique_ptr<Model>, for this Model. */
+template <class> struct owned {
+    using type = void;
+};
+template <class Model> struct owned<std::unique_ptr<Model>> {
+    using type = Model;
+};
+template <class, class = void> struct model_of {
+    using type = void;
+};
+template <class Class>
+struct model_of<Class, std::void_t<decltype(std::declval<Class &>().load_model(
+                           std::declval<std::string_view>()))>>
+    : owned<decltype(std::declval<Class &>().load_model(std::declval<std::string_view>()))> {
+};
+template <class Class>
+inline constexpr bool has_models = !std::is_void_v<typename model_of<Class>::type>;
+template <class, class, class = void> struct has_unload_model : std::false_type {
+};
+template <class Class, class Model>
+struct has_unload_model<Class, Model,
+                        std::void_t<decltype(std::declval<Class &>().unload_model(
+                            std::declval<std::string_view>(), std::declval<Model &>()))>>
+    : std::true_type {
+};
+
+template <class, class = void> struct names_load_model : std::false_type {
+};
+template <class Class>
+struct names_load_model<Class, std::void_t<decltype(&Class::load_model)>> : std::true_type {
+};
+template <class, class = void> struct names_unload_model : std::false_type {
+};
+template <class Class>
+struct names_unload_model<Class, std::void_t<decltype(&Class::unload_model)>> : std::true_type {
+};
 template <class, class = void> struct names_call_batch : std::false_type {
 };
 template <class Class>
@@ -174,6 +211,12 @@ template <class Class> struct entry {
                   "reconfigure takes a std::string_view");
     static_assert(has_check_health<Class>::value || !names_check_health<Class>::value,
                   "check_health takes nothing");
+    using model = typename model_of<Class>::type; /* void: it has none */
+    static constexpr bool unloads = has_unload_model<Class, model>::value;
+    static_assert(has_models<Class> || !names_load_model<Class>::value,
+                  "load_model takes a std::string_view and returns a std::unique_ptr");
+    static_assert(unloads || !names_unload_model<Class>::value,
+                  "unload_model takes a std::string_view and a reference to what load_model makes");
     static_assert(std::is_constructible_v<Class, const replica &> ||
                       std::is_default_constructible_v<Class>,
                   "a deployment is constructed from const manta::replica &, or from nothing");
@@ -273,6 +316,37 @@ template <class Class> struct entry {
         }
     }
 
+    static int load_model(void *raw, const char *model_id, void **ret_model,
+                          manta_error *reterr) noexcept
+    {
+        try {
+            std::unique_ptr<model> made =
+                static_cast<state *>(raw)->object.load_model(std::string_view(model_id));
+            if (!made)
+                throw error(MANTA_EUSER, "load_model returned nothing");
+            *ret_model = made.release();
+            return MANTA_OK;
+        } catch (...) {
+            return exception_to_error(reterr);
+        }
+    }
+    /* The model ends whatever unload_model throws. */
+    static void unload_model(void *raw, const char *model_id, void *raw_model) noexcept
+    {
+        std::unique_ptr<model> ended(static_cast<model *>(raw_model));
+        if constexpr (unloads)
+            try {
+                static_cast<state *>(raw)->object.unload_model(std::string_view(model_id), *ended);
+            } catch (...) {
+                tell_exception([&](int, const char *text) {
+                    manta_replica_log(static_cast<state *>(raw)->replica.raw(), 40,
+                                      "unload_model of '%s': %s", model_id, text);
+                });
+            }
+        else
+            (void)raw, (void)model_id;
+    }
+
     template <auto member> static constexpr manta_method method_of(method<member> named) noexcept
     {
         return manta_method{named.name, call_method<member>};
@@ -331,6 +405,10 @@ constexpr manta_deployment describe(const char *symbol, Options set_options, Res
         made.reconfigure = entry<Class>::reconfigure;
     if constexpr (has_check_health<Class>::value)
         made.check_health = entry<Class>::check_health;
+    if constexpr (has_models<Class>) {
+        made.load_model = entry<Class>::load_model;
+        made.unload_model = entry<Class>::unload_model;
+    }
     if constexpr (has_methods<Class>::value) {
         made.methods = method_table<Class>.data();
         made.method_count = method_table<Class>.size();

@@ -22,6 +22,7 @@
 #include <utility>
 
 #include <manta/handle.hpp>
+#include <manta/model.h>
 #include <manta/request.h>
 #include <manta/pack.hpp>
 
@@ -142,6 +143,23 @@ class request
     std::string_view model_id() const noexcept
     {
         return manta_request_model_id(raw_);
+    }
+    /* The model that the request names, loaded if need be, until the answer; `Model` is what the
+     * class's load_model makes.  Errors of manta_model_get, load_model's own among them. */
+    template <class Model> Model &model() const
+    {
+        detail::failure failed;
+        void *found = nullptr;
+        detail::check(manta_model_get(raw_, &found, &failed), failed);
+        return *static_cast<Model *>(found);
+    }
+    /* The same for another one. */
+    template <class Model> Model &model(c_string model_id) const
+    {
+        detail::failure failed;
+        void *found = nullptr;
+        detail::check(manta_model_load(raw_, model_id.c_str(), &found, &failed), failed);
+        return *static_cast<Model *>(found);
     }
     /* First value of a header field in any case. */
     std::optional<std::string_view> header(c_string name) const noexcept

@@ -174,3 +174,48 @@ def test_a_request_through_a_class_allocates_nothing(
         # Not every round: what is kept for reuse may grow with a heartbeat that comes in between.
         assert any(allocations_of_a_round() == 0 for _ in range(20))
         connection.close()
+
+
+# ---- many models
+
+
+@pytest.fixture(scope="module")
+def galleries(manta_start, tmp_path_factory):
+    """Digits by their remainder: gallery "0" has 0, 3, 6 and 9."""
+    folder = tmp_path_factory.mktemp("galleries")
+    for remainder in range(3):
+        rows = [row for row in read_images() if row[-1] % 3 == remainder]
+        (folder / f"{remainder}.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    (folder / "broken.csv").write_text("1,2,x\n")
+    with manta_start("examples/libgalleries.so:galleries", f"directory={folder}") as running:
+        yield running
+        assert running.end() == 0, running.stderr[-20:]
+
+
+def ask_gallery(running, name, rows):
+    headers = {"content-type": "application/json", "serve_multiplexed_model_id": name}
+    return running.request("POST", "/", json.dumps({"rows": rows}), headers)
+
+
+def test_each_gallery_answers_with_its_own(galleries, images):
+    pixels = [pixels for pixels, _ in images[:20]]
+    for name in ("0", "1", "2", "0"):  # the third one ends the first, which comes back
+        answer = ask_gallery(galleries, name, pixels)
+        assert answer.status == 200, answer
+        told = answer.json()
+        assert told["gallery"] == name and len(told["labels"]) == len(pixels)
+        assert {label % 3 for label in told["labels"]} == {int(name)}
+
+
+@pytest.mark.parametrize(
+    "name, status, words",
+    [("nowhere", 404, "nowhere.csv"), ("broken", 404, "broken.csv"), ("a/b", 400, "no '/'")],
+)
+def test_a_gallery_that_cannot_be_loaded_says_why(galleries, name, status, words):
+    answer = ask_gallery(galleries, name, [[0] * 64])
+    assert answer.status == status and words in answer.text, answer
+
+
+def test_a_request_for_a_gallery_names_one(galleries):
+    answer = galleries.post_json("/", {"rows": [[0] * 64]})
+    assert answer.status == 400, answer

@@ -61,6 +61,14 @@ manta::call_options method(const char *name)
     return options;
 }
 
+manta::call_options of_model(const char *model_id, const char *name = nullptr)
+{
+    manta::call_options options;
+    options.model_id = model_id;
+    options.method = name;
+    return options;
+}
+
 /* What a call fails with, as "code: text"; "" when it does not. */
 template <class Run> std::string failure_of(Run run)
 {
@@ -184,6 +192,24 @@ Test(border, a_batch_is_answered_one_by_one, .timeout = 60)
     /* The changed copy is a deployment of its own. */
     cr_assert_eq(
         here.instance().status().as_value()["applications"]["default"]["deployments"].size(), 5);
+}
+
+/* A class owns its models: loaded as unique_ptr, used by reference, unloaded and ended in order. */
+Test(border, models_of_a_class_are_loaded_used_and_ended, .timeout = 60)
+{
+    world w;
+    manta::handle library = w.run("library");
+    cr_assert_eq(library.call(of_model("one")).get<std::string>(), "one");
+    cr_assert_eq(library.call(of_model("two", "both"), "one").get<std::string>(), "two one");
+    cr_assert_eq(library.call(of_model("two")).get<std::string>(), "two");
+    cr_assert_eq(library.call(of_model("three")).get<std::string>(), "three");
+    cr_assert_eq(library.call(method("told")).get<std::string>(), "one; 2 alive");
+    std::string user = std::to_string(MANTA_EUSER) + ": ";
+    cr_assert(failure_of([&] { library.call(of_model("!four")).wait(); }) ==
+              user + "model '!four' could not be loaded: no such word: !four");
+    cr_assert(failure_of([&] { library.call(of_model("!nothing")).wait(); }) ==
+              user + "model '!nothing' could not be loaded: load_model returned nothing");
+    cr_assert(failure_of([&] { library.call().wait(); }).find(std::to_string(MANTA_EINVALID)) == 0);
 }
 
 Test(border, user_config_reaches_reconfigure, .timeout = 60)

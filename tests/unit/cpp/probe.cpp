@@ -4,6 +4,7 @@
  * late, and every entry point a class can have.
  */
 #include <atomic>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -224,7 +225,70 @@ class batch_greeter
     }
 };
 
+/* ---- models --------------------------------------------------------------------------- */
+
+struct word {
+    explicit word(std::string_view given) : text(given)
+    {
+        alive++;
+    }
+    ~word()
+    {
+        alive--;
+    }
+    std::string text;
+    static inline std::atomic<int> alive{0};
+};
+
+/* Holds two words at most; those that begin with '!' do not load. */
+class library
+{
+  public:
+    std::unique_ptr<word> load_model(std::string_view id)
+    {
+        if (id == "!nothing")
+            return nullptr;
+        if (id[0] == '!')
+            throw std::runtime_error("no such word: " + std::string(id));
+        return std::make_unique<word>(id);
+    }
+    void unload_model(std::string_view id, word &ended)
+    {
+        unloaded_ += (unloaded_.empty() ? "" : " ") + std::string(id);
+        if (ended.text != id)
+            unloaded_ += " which was " + ended.text;
+        throw std::runtime_error("it is logged, and the word ends all the same");
+    }
+    void operator()(manta::request &request)
+    {
+        request.reply(request.model<word>().text);
+    }
+    void both(manta::request &request)
+    {
+        request.reply(request.model<word>().text + " " +
+                      request.model<word>(request.args().get<std::string>(0)).text);
+    }
+    void told(manta::request &request)
+    {
+        request.reply(unloaded_ + "; " + std::to_string(word::alive) + " alive");
+    }
+    static constexpr auto methods()
+    {
+        return manta::methods(manta::method<&library::both>("both"),
+                              manta::method<&library::told>("told"));
+    }
+
+  private:
+    std::string unloaded_;
+};
+
 } /* namespace */
+
+MANTA_DEPLOYMENT_CLASS(library, [](manta_deployment &options) { options.max_models = 2; });
+MANTA_APPLICATION_BUILDER(library)
+{
+    return app.bind<library>();
+}
 
 MANTA_DEPLOYMENT_CLASS(greeter);
 MANTA_DEPLOYMENT_CLASS(batch_greeter,
