@@ -39,6 +39,15 @@ class Front:
 
 app = Front.bind(Adder.bind(3))
 '''
+# What is heavy is loaded when it is first needed: not by an application's module, nor by the command that runs it.
+LEAN = """
+import sys
+import first_app
+heavy = {"cloudpickle", "fastapi", "numpy", "pydantic", "starlette", "uvloop"} & set(sys.modules)
+assert not heavy, heavy
+import manta._native
+assert not {"pydantic", "starlette", "cloudpickle"} & set(sys.modules)
+"""
 DRIVER = '''
 import first_app
 from manta import serve
@@ -127,6 +136,7 @@ def use(bin_folder, folder, build):
     world = World(build)
     try:
         world.environment["PATH"] = f"{bin_folder}:/usr/bin:/bin"
+        run(bin_folder / "python", "-c", LEAN, cwd=folder, environment=world.environment, patience_s=PATIENCE_S)
         run(bin_folder / "python", "driver.py", cwd=folder, environment=world.environment, patience_s=PATIENCE_S)
         wait_until(lambda: not world.processes(), "all processes of the driver end")
         running = Running(world, "first_app:app", (), ("--app-dir", str(folder)), bin_folder / "manta")
@@ -169,6 +179,7 @@ def test_a_wheel_carries_its_libraries_and_every_licence(wheel):
         licences = re.findall(r"^License-File: (.*)$", metadata, re.MULTILINE)
         assert {"LICENSE", "NOTICE"} <= set(licences)
         assert all(archive.read(f"{about}/licenses/{name}").strip() for name in licences)
+        assert {"manta/py.typed", "manta/_native.pyi", "manta/bin/manta", "manta/libexec/manta/manta-node"} <= set(names)
         libraries = [name.split("/")[1] for name in names if name.startswith("manta_serve.libs/") and not name.endswith("/")]
     # One licence for each library that was put inside, and none that is not there.
     packages = [name.split("/")[0] for name in licences if "/" in name]
