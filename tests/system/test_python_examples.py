@@ -425,7 +425,8 @@ print(json.dumps([cell.outputs for cell in notebook.cells if cell.cell_type == "
 
 
 def shown_by(outputs):
-    """What a reader sees below a cell."""
+    """What a reader sees below a cell, but for the progress of a deploy, which is on standard error."""
+    outputs = [output for output in outputs if output.get("name") != "stderr"]
     return [output.get("text") or output.get("data", {}).get("text/plain") or output for output in outputs]
 
 

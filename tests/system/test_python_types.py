@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The package's types: the stub of the extension is true, and a program that uses the package can be checked."""
 
+import ast
+import re
 import subprocess
 
 import pytest
 from conftest import PATIENCE_S, ROOT
 
 MYPY_PATIENCE_S = 4 * PATIENCE_S
+STUB = ROOT / "python/manta/_native.pyi"
+# A row of a table of methods that takes nothing or one object; others say in the code what they take.
+METHOD = re.compile(r'\{"(\w+)", [^{}]*?(METH_NOARGS|METH_O)\b')
 PROGRAM = ROOT / "tests/system/typed_program.py"
 # What is wrong with each: words of mypy's.
 WRONG = {
@@ -45,6 +50,26 @@ def mypy(manta_build, interpreter, tmp_path_factory):
 def test_the_stub_of_the_extension_says_what_is_there(mypy):
     status, said = mypy("mypy.stubtest", "manta._native")
     assert status == 0, f"python/manta/_native.pyi and python/_native differ:\n{said}"
+
+
+def parameters_in_stub():
+    """{name: the numbers of parameters of the functions with that name, without self and cls}."""
+    found = {}
+    for node in ast.walk(ast.parse(STUB.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            given = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+            found.setdefault(node.name, set()).add(len(given) - (given[:1] in (["self"], ["cls"])))
+    return found
+
+
+def test_the_stub_gives_methods_the_parameters_that_they_take():
+    stub, seen = parameters_in_stub(), 0
+    for source in (ROOT / "python/_native").glob("*.c"):
+        for name, kind in METHOD.findall(source.read_text()):
+            if name in stub:
+                seen += 1
+                assert {"METH_NOARGS": 0, "METH_O": 1}[kind] in stub[name], f"{source.name}: {name} is {kind}"
+    assert seen > 30
 
 
 def test_a_program_with_types_is_checked(mypy, tmp_path):
