@@ -33,6 +33,7 @@ static int parse(struct deploy *deploy, int argument_count, char **arguments)
                                           {"timeout-s", required_argument, NULL, 't'},
                                           {"build-timeout-s", required_argument, NULL, 'b'},
                                           {"app-dir", required_argument, NULL, 'a'},
+                                          {"as-ray-serve", no_argument, NULL, 'r'},
                                           {NULL, 0, NULL, 0}};
     int option;
     opterr = 0;
@@ -41,6 +42,8 @@ static int parse(struct deploy *deploy, int argument_count, char **arguments)
             deploy->wait = 0;
         else if (option == 'a')
             deploy->directory = optarg;
+        else if (option == 'r')
+            setenv("MANTA_AS_RAY_SERVE", "1", 1); /* read where applications are built */
         else if (option != 't' && option != 'b')
             return cli_misused(&command_deploy, "unknown option or missing value");
         else if (!cli_number(optarg, 0, 86400,
@@ -319,6 +322,7 @@ const struct command command_deploy = {
         "  --timeout-s S          wait so long for everything to run (default: 0, for ever)\n"
         "  --build-timeout-s S    time for importing one application (default: 300; 0: no limit)\n"
         "  --app-dir DIRECTORY    where modules and shared objects are looked for (default: .)\n"
+        "  --as-ray-serve         Python applications that import ray.serve get manta.serve\n"
         "\n"
         "exit status: 0 everything runs, 1 something does not, 2 the arguments or the file are "
         "wrong\n"

@@ -27,10 +27,12 @@ app = Adder.bind(40)
 """
 
 
-def program(words, paths=(), **more):
+def program(words, paths=(), cwd=None, **variables):
     return subprocess.run(
         [sys.executable, *words],
+        cwd=cwd,
         env={
+            **variables,
             "PYTHONPATH": os.pathsep.join(map(str, (*paths, PACKAGE))),
             "PATH": "/usr/bin:/bin",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -39,7 +41,6 @@ def program(words, paths=(), **more):
         text=True,
         check=False,
         timeout=60,
-        **more,
     )
 
 
@@ -128,6 +129,33 @@ def test_a_module_runs_as_main(tmp_path):
     )
     run = program(["-m", "manta.as_ray_serve", "-m", "package.entry", "a"], cwd=tmp_path)
     assert run.stdout == "__main__ ['a'] manta.serve\n", run.stderr
+
+
+def test_tests_that_were_written_for_ray_serve_run_without_it(tmp_path):
+    (tmp_path / "test_service.py").write_text(
+        APP
+        + """
+import pytest
+
+@pytest.fixture(scope="module")
+def handle():
+    ray.init(num_cpus=2)
+    yield serve.run(app)  # Local, because the environment says so.
+    serve.shutdown()
+    ray.shutdown()
+
+def test_it_adds(handle):
+    assert handle.remote(2).result() == 42
+
+def test_it_fails(handle):
+    with pytest.raises(ValueError, match="negative"):
+        ray.get(handle.remote(-1))
+"""
+    )
+    words = ["-m", "manta.as_ray_serve", "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path]
+    run = program(words, RAY_SERVE_FORCE_LOCAL_TESTING_MODE="1")
+    assert run.returncode == 0, run.stdout
+    assert "2 passed" in run.stdout
 
 
 @pytest.mark.parametrize(

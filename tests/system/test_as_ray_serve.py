@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 from conftest import PATIENCE_S, Running, wait_until
+from test_deploy import foreground
 
 APP = """
 import ray
@@ -135,3 +136,61 @@ def test_a_shared_object_is_not_run_as_ray_serve(python_world):
     done = python_world.command("run", "--as-ray-serve", "./lib.so:app")
     assert done.returncode == 2
     assert "--as-ray-serve is for module:application, not for './lib.so:app'" in done.stderr
+
+
+CONFIG = """
+proxy_location: EveryNode
+http_options:
+  host: 127.0.0.1
+  port: 8000
+applications:
+- name: ours
+  route_prefix: /ours
+  import_path: service:app
+  deployments:
+  - name: Inner
+    num_replicas: 2
+"""
+
+
+def test_a_file_written_for_serve_deploy_is_deployed(python_world):
+    (python_world.directory / "service.py").write_text(APP)
+    folder = ("--app-dir", str(python_world.directory))
+    with foreground(python_world) as service:
+        done = service.deploy(CONFIG, "--as-ray-serve", *folder)
+        assert done.returncode == 0, done.stderr
+        assert service.get("/ours/41") == (200, b'{"result":42,"app":"ours"}')
+        assert len(service.replicas("ours", "Inner")) == 2
+        again = service.deploy(CONFIG, *folder)
+        assert again.returncode == 1
+        assert "No module named 'ray'" in again.stderr
+        assert service.get("/ours/1")[0] == 200
+
+
+def test_an_application_that_blocks_until_ctrl_c_ends_as_in_ray_serve(python_world, interpreter):
+    script = python_world.directory / "program.py"
+    script.write_text(
+        APP + "\nserve.start(http_options={'port': 0})\nserve.run(app, blocking=True)\nprint('never')\n"
+    )
+    running = subprocess.Popen(
+        [interpreter, "-m", "manta.as_ray_serve", script],
+        env={**python_world.environment, "MANTA_LOG_TO_STDERR": ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = []
+        while not said or "is ready at" not in said[-1]:
+            said.append(running.stderr.readline())
+            assert said[-1], "".join(said)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=PATIENCE_S)
+    finally:
+        running.kill()
+    assert out == ""
+    assert "Got KeyboardInterrupt, exiting..." in err
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    wait_until(lambda: not python_world.processes(), "all processes of the program end")

@@ -69,6 +69,10 @@ def build(described: dict[str, Any], app_dir: str) -> bytes:
     """The document of the application that the dictionary describes."""
     described = {**described, "runtime_env": _local(described.get("runtime_env") or {})}
     described["deployments"] = [_deployment(d) for d in described.get("deployments") or ()]
+    if os.environ.get("MANTA_AS_RAY_SERVE"):
+        from manta import as_ray_serve
+
+        as_ray_serve.install()
     _enter(described["runtime_env"], app_dir)
     from manta._private import app_builder, graph, native_instance
 
