@@ -96,6 +96,15 @@ struct manta_deployment {
     double      model_load_timeout_s;          /* default 0: none; a replica whose load_model takes longer is unhealthy and replaced */
 
     manta_call_function         *websocket;    /* optional: clients' websockets, see <manta/websocket.h>; without it they are refused with 501 */
+
+    /*
+     * A rollout: so many new replicas start before old ones stop, percent of num_replicas, rounded up.  Default 100: all of
+     * them; 0 (Ray Serve's default): old ones stop first.
+     */
+    int32_t     max_surge_percent;
+    double      rolling_update_percentage;     /* default 0.2: the part that stops, or takes a new user_config, at a time; at least one replica */
+    int32_t     max_constructor_retry_count;   /* default 20: failed starts until the deployment has failed; at most 3 for each replica */
+    double      start_timeout_s;               /* default 0: none; a replica that is not ready then has failed to start */
 };
 
 #define MANTA_DEPLOYMENT_DEFAULTS(identifier)                                                        \
@@ -103,7 +112,8 @@ struct manta_deployment {
     .symbol = #identifier, .name = #identifier, .num_replicas = 1, .max_ongoing_requests = 5,        \
     .max_queued_requests = -1, .threads = 1, .max_batch_size = 10, .max_concurrent_batches = 1,      \
     .batch_wait_timeout_s = 0.01, .graceful_shutdown_wait_loop_s = 2, .graceful_shutdown_timeout_s = 20, \
-    .health_check_period_s = 10, .health_check_timeout_s = 30, .max_models = 3
+    .health_check_period_s = 10, .health_check_timeout_s = 30, .max_models = 3, .max_surge_percent = 100, \
+    .rolling_update_percentage = 0.2, .max_constructor_retry_count = 20
 
 #ifndef __cplusplus
 /* Defines and exports a deployment; a designated initialiser replaces a default. */

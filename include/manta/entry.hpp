@@ -380,6 +380,9 @@ constexpr manta_deployment deployment_defaults(const char *symbol) noexcept
     made.health_check_period_s = 10;
     made.health_check_timeout_s = 30;
     made.max_models = 3;
+    made.max_surge_percent = 100;
+    made.rolling_update_percentage = 0.2;
+    made.max_constructor_retry_count = 20;
     return made;
 }
 

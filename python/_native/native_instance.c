@@ -203,7 +203,8 @@ static void show_progress(void *owner, const char *line)
 /*
  * One deployment: (name, runner, code, options, user_config, version, num_replicas,
  * max_ongoing_requests, max_queued_requests, threads, graceful_shutdown_timeout_s,
- * health_check_period_s, health_check_timeout_s, stream_body).  Borrows all but `options`, which
+ * health_check_period_s, health_check_timeout_s, stream_body,
+ * max_surge_percent, rolling_update_percentage, max_constructor_retry_count, start_timeout_s).  Borrows all but `options`, which
  * becomes *document.
  */
 static bool read_entry(struct native_state *state, PyObject *given, struct manta_deploy_entry *entry,
@@ -216,12 +217,14 @@ static bool read_entry(struct native_state *state, PyObject *given, struct manta
     int stream_body;
     *entry = (struct manta_deploy_entry){MANTA_DEPLOY_ENTRY};
     document->alone = true;
-    if (!PyArg_ParseTuple(given, "ssy#OzKiiiidddp", &entry->name, &entry->runner, &code, &code_size,
+    if (!PyArg_ParseTuple(given, "ssy#OzKiiiidddpidid", &entry->name, &entry->runner, &code, &code_size,
                           &options, &entry->user_config, &version, &entry->num_replicas,
                           &entry->max_ongoing_requests, &entry->max_queued_requests,
                           &entry->threads, &entry->graceful_shutdown_timeout_s,
                           &entry->health_check_period_s, &entry->health_check_timeout_s,
-                          &stream_body) ||
+                          &stream_body, &entry->max_surge_percent,
+                          &entry->rolling_update_percentage, &entry->max_constructor_retry_count,
+                          &entry->start_timeout_s) ||
         !native_write(state, document, options))
         return false;
     entry->code = code_size ? code : NULL;

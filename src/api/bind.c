@@ -176,6 +176,12 @@ static int64_t to_us(double seconds)
     return seconds > 0 ? (int64_t)(seconds * 1e6 + 0.5) : 0;
 }
 
+static int64_t to_millionths(double part)
+{
+    int64_t millionths = (int64_t)(part * 1e6 + 0.5);
+    return millionths > 0 ? millionths : 1;
+}
+
 static struct target_replica replica_target(const struct manta_app *app,
                                             const struct app_deployment *bound)
 {
@@ -257,6 +263,10 @@ static void write_target(const struct manta_app *app, uint32_t ingress, struct t
             .graceful_shutdown_timeout_us = replica.graceful_shutdown_timeout_us,
             .health_check_period_us = replica.health_check_period_us,
             .health_check_timeout_us = replica.health_check_timeout_us,
+            .max_surge_percent = bound->deployment.max_surge_percent,
+            .rolling_update_millionths = to_millionths(bound->deployment.rolling_update_percentage),
+            .max_constructor_retry_count = bound->deployment.max_constructor_retry_count,
+            .start_timeout_us = to_us(bound->deployment.start_timeout_s),
             .stream_body = replica.stream_body,
         };
     }

@@ -2,9 +2,9 @@
 /*
  * deploy_public: <manta/sys/deploy.h>: from descriptions of deployments to a target document.
  *
- * What a shared object's builder does by manta_bind (bind.c) is given here as data.  The numbers are
- * checked with the limits of the target's table when the controller reads it; what would make no
- * target at all is checked here, by name.
+ * What a shared object's builder does by manta_bind (bind.c) is given here as data.  The numbers
+ * are checked with the limits of the target's table when the controller reads it; what would make
+ * no target at all is checked here, by name.
  */
 #include <math.h>
 #include <stdio.h>
@@ -49,6 +49,14 @@ static int check_numbers(const struct manta_deploy_entry *entry, struct error *r
     if (!is_duration(entry->health_check_period_s, false) ||
         !is_duration(entry->health_check_timeout_s, false))
         return refuse(entry, "the periods of the health check are not above 0, up to 1e9", reterr);
+    if (entry->max_surge_percent < 0 || entry->max_surge_percent > 100)
+        return refuse(entry, "max_surge_percent is not 0 to 100", reterr);
+    if (!(entry->rolling_update_percentage > 0 && entry->rolling_update_percentage <= 1))
+        return refuse(entry, "rolling_update_percentage is not above 0, up to 1", reterr);
+    if (entry->max_constructor_retry_count < 1)
+        return refuse(entry, "max_constructor_retry_count is not at least 1", reterr);
+    if (!is_duration(entry->start_timeout_s, true))
+        return refuse(entry, "start_timeout_s is not 0 to 1e9", reterr);
     if (entry->version > INT64_MAX)
         return refuse(entry, "version is not below 2^63", reterr);
     return 0;
@@ -143,6 +151,10 @@ static struct target_deployment deployment_target(const struct manta_deploy_entr
         .graceful_shutdown_timeout_us = replica->graceful_shutdown_timeout_us,
         .health_check_period_us = replica->health_check_period_us,
         .health_check_timeout_us = replica->health_check_timeout_us,
+        .max_surge_percent = entry->max_surge_percent,
+        .rolling_update_millionths = to_us_above_zero(entry->rolling_update_percentage),
+        .max_constructor_retry_count = entry->max_constructor_retry_count,
+        .start_timeout_us = to_us(entry->start_timeout_s),
         .stream_body = entry->stream_body,
     };
 }
@@ -237,10 +249,8 @@ int manta_deploy(struct manta_instance *instance, const struct manta_deploy_opti
     text_init(&document, INSTANCE_TARGET_LIMIT);
     int code = write_target(&options, entries, count, &document, &error);
     if (code == 0) {
-        struct manta_run_options run = {MANTA_RUN_OPTIONS,
-                                        .no_wait = options.no_wait,
-                                        .progress = options.progress,
-                                        .owner = options.owner};
+        struct manta_run_options run = {MANTA_RUN_OPTIONS, .no_wait = options.no_wait,
+                                        .progress = options.progress, .owner = options.owner};
         run.name = options.name;
         run.route_prefix = options.route_prefix;
         code = instance_deploy(instance, &run, text_bytes(&document), &error);

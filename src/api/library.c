@@ -139,6 +139,19 @@ static int check_methods(const struct manta_deployment *deployment, struct error
     return 0;
 }
 
+static int check_rollout(const struct manta_deployment *deployment, struct error *reterr)
+{
+    if (deployment->max_surge_percent < 0 || deployment->max_surge_percent > 100)
+        return refuse(deployment, "max_surge_percent must be 0 to 100", reterr);
+    if (!(deployment->rolling_update_percentage > 0 && deployment->rolling_update_percentage <= 1))
+        return refuse(deployment, "rolling_update_percentage must be above 0, up to 1", reterr);
+    if (deployment->max_constructor_retry_count < 1)
+        return refuse(deployment, "max_constructor_retry_count must be at least 1", reterr);
+    if (!(deployment->start_timeout_s >= 0 && deployment->start_timeout_s <= 1e9))
+        return refuse(deployment, "start_timeout_s must be at least 0", reterr);
+    return 0;
+}
+
 static int check_numbers(const struct manta_deployment *deployment, struct error *reterr)
 {
     if (deployment->num_replicas < 0 || deployment->num_replicas > 100000)
@@ -169,7 +182,7 @@ static int check_numbers(const struct manta_deployment *deployment, struct error
         return refuse(deployment, "model_load_timeout_s must be at least 0", reterr);
     if (!(deployment->health_check_timeout_s > 0 && deployment->health_check_timeout_s <= 1e9))
         return refuse(deployment, "health_check_timeout_s must be above 0", reterr);
-    return 0;
+    return check_rollout(deployment, reterr);
 }
 
 int library_check_deployment(const struct manta_deployment *given,
@@ -185,7 +198,10 @@ int library_check_deployment(const struct manta_deployment *given,
                          "a deployment was not made by MANTA_DEPLOYMENT: its size is %zu",
                          given->size);
     /* What an older header did not have yet has its default. */
-    struct manta_deployment deployment = {.max_models = 3};
+    struct manta_deployment deployment = {.max_models = 3,
+                                          .max_surge_percent = 100,
+                                          .rolling_update_percentage = 0.2,
+                                          .max_constructor_retry_count = 20};
     memcpy(&deployment, given, given->size);
     deployment.size = sizeof deployment;
     if (!deployment.symbol || !name_is_valid(deployment.name))

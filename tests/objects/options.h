@@ -45,6 +45,10 @@ static inline struct manta_deployment options_of(struct manta_app *app,
     option_seconds(app, "health_check_timeout_s", &changed.health_check_timeout_s);
     option_number(app, "max_models", &changed.max_models);
     option_seconds(app, "model_load_timeout_s", &changed.model_load_timeout_s);
+    option_number(app, "max_surge_percent", &changed.max_surge_percent);
+    option_seconds(app, "rolling_update_percentage", &changed.rolling_update_percentage);
+    option_number(app, "max_constructor_retry_count", &changed.max_constructor_retry_count);
+    option_seconds(app, "start_timeout_s", &changed.start_timeout_s);
     changed.name = manta_app_argument(app, "name", changed.name);
     changed.user_config = manta_app_argument(app, "user_config", changed.user_config);
     changed.stream_body = *manta_app_argument(app, "stream_body", "0") == '1';

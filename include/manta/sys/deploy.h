@@ -53,10 +53,15 @@ struct manta_deploy_entry {
     double             health_check_period_s;
     double             health_check_timeout_s;
     bool               stream_body; /* requests come before their body is whole */
+    int32_t            max_surge_percent; /* this and the following as in struct manta_deployment */
+    double             rolling_update_percentage;
+    int32_t            max_constructor_retry_count;
+    double             start_timeout_s;
 };
 #define MANTA_DEPLOY_ENTRY .size = sizeof(struct manta_deploy_entry), .num_replicas = 1, .max_ongoing_requests = 5, \
     .max_queued_requests = -1, .threads = 1, .graceful_shutdown_timeout_s = 20, .health_check_period_s = 10,        \
-    .health_check_timeout_s = 30
+    .health_check_timeout_s = 30, .max_surge_percent = 100, .rolling_update_percentage = 0.2,                       \
+    .max_constructor_retry_count = 20
 
 /* How the application runs; as in manta_run_options. */
 struct manta_deploy_options {

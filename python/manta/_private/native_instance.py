@@ -387,7 +387,23 @@ def _entry(
         float(chosen.health_check_period_s),
         float(chosen.health_check_timeout_s),
         asgi,
+        # Ray Serve's default stops old replicas first; here that is done for who asks for it.
+        int(chosen.non_default().get("max_surge_percent", 100)),
+        float(chosen.rolling_update_percentage),
+        int(chosen.max_constructor_retry_count),
+        _start_timeout_s(env),
     )
+
+
+def _start_timeout_s(env: dict[str, Any]) -> float:
+    """The instance's setting, for one deployment: an environment variable of its replicas."""
+    text = (env.get("env_vars") or {}).get("MANTA_START_TIMEOUT_MS")
+    if text is None:
+        return 0.0
+    try:
+        return max(0, int(text)) / 1000
+    except ValueError:
+        raise ValueError(f"MANTA_START_TIMEOUT_MS is {text!r}, not a number of ms.") from None
 
 
 def _plain(value: Any) -> Any:

@@ -87,6 +87,16 @@ struct controller_config {
     uint64_t application_last, deployment_last, replica_last, snapshot_last;
 };
 
+/* How replicas are replaced, and how long a start is believed in (Ray Serve's options). */
+struct controller_rollout {
+    /* Replicas of another version beside the wanted number, percent of it, rounded up: they start
+     * before old ones stop.  0: old ones stop first, the share below at a time. */
+    uint32_t max_surge_percent;
+    uint32_t share_millionths; /* rolling_update_percentage; at least one replica at a time */
+    uint32_t retry_limit;      /* max_constructor_retry_count; 0: its default */
+    int64_t start_timeout_ns;  /* of one start; 0: start_timeout_ms */
+};
+
 /* What an application should be.  The mind copies what it keeps. */
 struct controller_deployment_target {
     struct bytes name;
@@ -98,6 +108,7 @@ struct controller_deployment_target {
     int64_t max_queued;
     int64_t graceful_shutdown_timeout_ns;
     int64_t health_check_period_ns, health_check_timeout_ns;
+    struct controller_rollout rollout;
     bool streams_body;
     struct bytes body; /* opaque: what the engine needs to start a replica (MessagePack) */
 };
@@ -265,6 +276,8 @@ struct controller_deployment_view {
     uint32_t replica_count[REPLICA_STATE_COUNT]; /* by state */
     uint32_t updating; /* of those RUNNING: being told their configuration */
     uint32_t target_replicas, max_ongoing;
+    uint32_t
+        ready_least; /* ready replicas fall below by accident only, once they were there (C2) */
     int64_t max_queued;
     bool available, streams_body;
     bool published; /* belongs to the routing snapshot */

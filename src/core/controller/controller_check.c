@@ -76,12 +76,15 @@ static size_t check_replicas(const struct controller *controller,
     return count;
 }
 
-/* C4: as many places as wanted, each held by one replica; no second version starts beside the
- * goal's. */
+/* C4: as many places as wanted, or as a rollout leaves room for, each held by one replica; no
+ * second version starts beside the goal's. */
 static void check_places(const struct controller *controller,
                          const struct controller_deployment *deployment)
 {
     const struct list *in = deployment->replicas.in;
+    uint32_t wanted = deployment->goal.target->replicas;
+    uint32_t outdated = controller_deployment_outdated(deployment);
+    uint32_t most = wanted + controller_deployment_surge(deployment);
     bool held = deployment->app->restored && !controller->loaded;
     uint32_t fitting = controller_deployment_fitting(deployment, REPLICA_STATE_WANTED) +
                        controller_deployment_fitting(deployment, REPLICA_STATE_STARTING);
@@ -93,7 +96,7 @@ static void check_places(const struct controller *controller,
     if (controller_deployment_halted(deployment))
         ensure_tag(C4, in[REPLICA_STATE_WANTED].length + in[REPLICA_STATE_STARTING].length == 0);
     else
-        ensure_tag(C4, fitting == deployment->goal.target->replicas);
+        ensure_tag(C4, fitting == wanted || (fitting < wanted && fitting + outdated >= most));
 }
 
 static void check_deployment(const struct controller *controller,
@@ -120,7 +123,7 @@ static void check_deployment(const struct controller *controller,
                deployment->replicas.in[REPLICA_STATE_RUNNING].length == 0);
         return;
     }
-    ensure_tag(C2, deployment->ready_floor <= deployment->goal.target->replicas);
+    ensure_tag(C2, deployment->ready_floor <= controller_deployment_floor(deployment));
     check_places(controller, deployment);
 }
 
@@ -155,8 +158,7 @@ static void check_app(const struct controller *controller, const struct controll
         check_route(controller, app, app->plan->target.route_prefix);
     list_each (link, &app->stores) {
         const struct controller_store *store = list_entry(link, struct controller_store, link);
-        ensure(map_get(&controller->transactions, store->transaction->token) ==
-               store->transaction);
+        ensure(map_get(&controller->transactions, store->transaction->token) == store->transaction);
         ensure(store->app == app && store->transaction_link.list == &store->transaction->stores);
         ensure_tag(C1,
                    !store->done ||

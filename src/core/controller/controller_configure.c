@@ -23,8 +23,6 @@
 #include "controller_state.h"
 #include "ensure.h"
 
-enum { ROLLOUT_SHARE = 5 };
-
 static struct controller_replica *replica_of(struct list_link *link)
 {
     return list_entry(link, struct controller_replica, state_link);
@@ -69,8 +67,7 @@ static void tell(struct controller *controller, struct controller_replica *repli
 /* How many may still begin: the share, less those that are at it and places that are empty. */
 static uint32_t count_room(const struct controller_deployment *deployment)
 {
-    uint32_t wanted = deployment->goal.target->replicas;
-    uint32_t share = wanted / ROLLOUT_SHARE > 1 ? wanted / ROLLOUT_SHARE : 1;
+    uint32_t share = controller_deployment_share(deployment);
     uint32_t busy = controller_deployment_fitting(deployment, REPLICA_STATE_WANTED) +
                     controller_deployment_fitting(deployment, REPLICA_STATE_STARTING);
     struct list_link *link;

@@ -76,11 +76,49 @@ uint32_t controller_deployment_fitting(const struct controller_deployment *deplo
 uint32_t controller_deployment_retry_limit(const struct controller *controller,
                                            const struct controller_deployment *deployment)
 {
-    int64_t limit =
-        controller->config.settings.start_retry_limit * (int64_t)deployment->goal.target->replicas;
-    if (limit < 1)
-        return 1;
-    return limit < CONTROLLER_RETRY_LIMIT ? (uint32_t)limit : CONTROLLER_RETRY_LIMIT;
+    const struct controller_deployment_target *target = deployment->goal.target;
+    int64_t limit = controller->config.settings.start_retry_limit * (int64_t)target->replicas;
+    int64_t most =
+        target->rollout.retry_limit ? target->rollout.retry_limit : CONTROLLER_RETRY_LIMIT;
+    if (limit > most)
+        limit = most;
+    return limit < 1 ? 1 : (uint32_t)limit;
+}
+
+/* ---- rollouts ---- */
+
+uint32_t controller_deployment_share(const struct controller_deployment *deployment)
+{
+    const struct controller_deployment_target *target = deployment->goal.target;
+    uint64_t share = (uint64_t)target->rollout.share_millionths * target->replicas / 1000000;
+    return share > 1 ? (uint32_t)share : 1;
+}
+
+uint32_t controller_deployment_surge(const struct controller_deployment *deployment)
+{
+    const struct controller_deployment_target *target = deployment->goal.target;
+    return (uint32_t)(((uint64_t)target->rollout.max_surge_percent * target->replicas + 99) / 100);
+}
+
+uint32_t controller_deployment_outdated(const struct controller_deployment *deployment)
+{
+    struct list_link *link;
+    uint32_t count = 0;
+    list_each (link, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
+        const struct controller_replica *replica =
+            list_entry(link, struct controller_replica, state_link);
+        count += !replica->unhealthy && !controller_replica_fits(replica);
+    }
+    return count;
+}
+
+uint32_t controller_deployment_floor(const struct controller_deployment *deployment)
+{
+    uint32_t wanted = deployment->goal.target->replicas;
+    uint32_t share = controller_deployment_share(deployment);
+    if (controller_deployment_surge(deployment) > 0)
+        return wanted;
+    return wanted > share ? wanted - share : 0;
 }
 
 /* ---- goals ---- */
@@ -113,7 +151,11 @@ bool controller_deployment_options_equal(const struct controller_deployment_targ
            a->max_queued == b->max_queued && a->streams_body == b->streams_body &&
            a->graceful_shutdown_timeout_ns == b->graceful_shutdown_timeout_ns &&
            a->health_check_period_ns == b->health_check_period_ns &&
-           a->health_check_timeout_ns == b->health_check_timeout_ns;
+           a->health_check_timeout_ns == b->health_check_timeout_ns &&
+           a->rollout.max_surge_percent == b->rollout.max_surge_percent &&
+           a->rollout.share_millionths == b->rollout.share_millionths &&
+           a->rollout.retry_limit == b->rollout.retry_limit &&
+           a->rollout.start_timeout_ns == b->rollout.start_timeout_ns;
 }
 
 /* The same processes may run it as they are. */
@@ -148,13 +190,22 @@ static enum controller_signal news_of(const struct controller_deployment *deploy
                                       const struct controller_deployment_target *target)
 {
     const struct controller_deployment_target *old = deployment->goal.target;
-    if (!old || old->version != target->version || !controller_deployment_options_equal(old, target) ||
-        deployment->failed || deployment->status == DEPLOYMENT_STATUS_DEPLOY_FAILED)
+    if (!old || old->version != target->version ||
+        !controller_deployment_options_equal(old, target) || deployment->failed ||
+        deployment->status == DEPLOYMENT_STATUS_DEPLOY_FAILED)
         return CONTROLLER_SIGNAL_CONFIG;
     if (old->replicas == target->replicas)
         return CONTROLLER_SIGNAL_COUNT;
     return old->replicas < target->replicas ? CONTROLLER_SIGNAL_SCALE_UP
                                             : CONTROLLER_SIGNAL_SCALE_DOWN;
+}
+
+/* Another goal may promise less. */
+static void lower_floor(struct controller_deployment *deployment)
+{
+    uint32_t floor = controller_deployment_floor(deployment);
+    if (deployment->ready_floor > floor)
+        deployment->ready_floor = floor;
 }
 
 /* Whoever deploys again does not want to wait for a back-off that an earlier target earned. */
@@ -190,8 +241,7 @@ void controller_deployment_aim(struct controller *controller,
     forgive(controller, deployment);
     set_goal(controller, deployment, plan, target, proven);
     deployment->drain_ns = target->graceful_shutdown_timeout_ns;
-    if (deployment->ready_floor > target->replicas)
-        deployment->ready_floor = target->replicas;
+    lower_floor(deployment);
     if (news != CONTROLLER_SIGNAL_COUNT) {
         deployment->message[0] = '\0';
         controller_status_signal(controller, deployment, news);
@@ -249,8 +299,7 @@ void controller_deployment_fail(struct controller *controller,
     controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_STARTUP_FAILED);
     if (good->plan)
         set_goal(controller, deployment, good->plan, good->target, good->proven);
-    if (deployment->ready_floor > goal->target->replicas)
-        deployment->ready_floor = goal->target->replicas;
+    lower_floor(deployment);
     controller_deployment_touch(controller, deployment);
 }
 

@@ -441,8 +441,12 @@ static void warn_slow(struct controller *controller, struct controller_replica *
 static void start_timed_out(struct controller *controller, struct controller_replica *replica)
 {
     char text[CONTROLLER_TEXT_SIZE];
-    controller_print(text, sizeof(text), "it was not ready after %lld ms (start_timeout_ms)",
-                     (long long)(controller->now_ns - replica->since_ns) / 1000000);
+    const struct controller_deployment *deployment = replica->deployment;
+    bool own = deployment && deployment->goal.target &&
+               deployment->goal.target->rollout.start_timeout_ns > 0;
+    controller_print(text, sizeof(text), "it was not ready after %lld ms (%s)",
+                     (long long)(controller->now_ns - replica->since_ns) / 1000000,
+                     own ? "start_timeout_s" : "start_timeout_ms");
     start_failed(controller, replica, text, CONTROLLER_STOP_BY_FORCE);
 }
 

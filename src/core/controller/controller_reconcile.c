@@ -6,12 +6,14 @@
  * doubled event heals.  In order: what is not wanted goes, places are filled, what may start
  * starts, running ones learn their limit, the surplus of old ones drains, and the result is judged.
  *
- * A rollout (C2): all replicas of the new version are wanted at once, beside the old ones; an old
- * one drains only while more are ready than are wanted.  So at every moment
+ * A rollout (C2): as many replicas of the new version are wanted beside the old ones as the surge
+ * allows; an old one drains only while more are ready than are wanted.  So at every moment
  *
  *     ready replicas >= min(target, ready replicas when the target came)
  *
- * but for those that die by themselves; ready_floor keeps the right side and is checked.
+ * but for those that die by themselves; ready_floor keeps the right side and is checked.  Without a
+ * surge old ones stop first, the rolling update's share at a time (Ray Serve's default), and the
+ * target on the right side is less by that share.
  *
  * DRAINING and STOPPING replicas belong to nobody's count: they neither fill a place nor keep the
  * deployment from being HEALTHY.  (Ray Serve waits for them; here a deployer need not wait for the
@@ -106,16 +108,20 @@ static void shrink(struct controller *controller, struct controller_deployment *
     shrink_state(controller, deployment, REPLICA_STATE_RUNNING, count, is_any);
 }
 
-/* C4: exactly the wanted number of places, each with a replica that waits, starts or runs. */
+/* C4: exactly the wanted number of places, each with a replica that waits, starts or runs; fewer as
+ * long as old ones leave no more room. */
 static void fill(struct controller *controller, struct controller_deployment *deployment)
 {
     uint32_t wanted = deployment->goal.target->replicas;
+    uint32_t most = wanted + controller_deployment_surge(deployment);
+    uint32_t outdated = controller_deployment_outdated(deployment);
     uint32_t held = controller_deployment_fitting(deployment, REPLICA_STATE_WANTED) +
                     controller_deployment_fitting(deployment, REPLICA_STATE_STARTING) +
                     controller_deployment_fitting(deployment, REPLICA_STATE_RUNNING);
     if (held > wanted)
         shrink(controller, deployment, held - wanted);
-    for (; held < wanted && !controller_deployment_halted(deployment); held++)
+    for (; held < wanted && held + outdated < most && !controller_deployment_halted(deployment);
+         held++)
         controller_replica_want(controller, deployment, 0, 0);
 }
 
@@ -151,6 +157,35 @@ static uint32_t count_answering(const struct controller_deployment *deployment)
 }
 
 /*
+ * Without a surge: the oldest outdated ones make room, no more at a time than the share, places
+ * that are empty or start counted, and replicas that owe an answer.  One that is silent gives
+ * nothing up.
+ */
+static void make_room(struct controller *controller, struct controller_deployment *deployment)
+{
+    uint32_t wanted = deployment->goal.target->replicas;
+    uint32_t share = controller_deployment_share(deployment);
+    uint32_t answering = count_answering(deployment);
+    uint32_t missing = wanted > answering ? wanted - answering : 0;
+    struct list_link *link, *after;
+    if (controller_deployment_surge(deployment) > 0 || controller->recovering ||
+        controller_deployment_halted(deployment))
+        return;
+    uint32_t count = share > missing ? share - missing : 0;
+    list_each_safe (link, after, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
+        struct controller_replica *replica = replica_of(link);
+        if (replica->unhealthy || controller_replica_fits(replica) ||
+            (!replica->silent && (count == 0 || replica->owes_ns)))
+            continue;
+        count -= !replica->silent;
+        controller_replica_drain(controller, replica);
+    }
+    uint32_t ready = controller_deployment_ready(deployment);
+    if (deployment->ready_floor > ready)
+        deployment->ready_floor = ready;
+}
+
+/*
  * C2: old ones drain, the oldest first, only while more are ready than are wanted.  One that owes
  * an answer is not relied upon: it makes no other one dispensable, and is dispensable itself as
  * soon as enough others answer.
@@ -178,7 +213,8 @@ static void judge(struct controller *controller, struct controller_deployment *d
     const struct list *in = deployment->replicas.in;
     uint32_t wanted = goal->target->replicas;
     uint32_t ready = controller_deployment_ready(deployment);
-    uint32_t floor = ready < wanted ? ready : wanted;
+    uint32_t most = controller_deployment_floor(deployment);
+    uint32_t floor = ready < most ? ready : most;
     if (deployment->ready_floor < floor)
         deployment->ready_floor = floor;
     bool complete =
@@ -202,11 +238,14 @@ static void steer(struct controller *controller, struct controller_deployment *d
 {
     withdraw_unwanted(controller, deployment);
     drain_unhealthy(controller, deployment);
+    make_room(controller, deployment);
     fill(controller, deployment);
     start_due(controller, deployment);
     controller_ranks_settle(controller, deployment);
     controller_configure(controller, deployment);
     drain_surplus(controller, deployment);
+    fill(controller, deployment); /* what has gone may have left room */
+    start_due(controller, deployment);
     judge(controller, deployment);
 }
 

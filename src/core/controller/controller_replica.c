@@ -252,8 +252,11 @@ void controller_replica_start(struct controller *controller, struct controller_r
     ensure_tag(C1, deployment && deployment->goal.plan && deployment->goal.plan->stored);
     controller_replica_move(controller, replica, REPLICA_STATE_STARTING);
     int64_t warn_ns = controller_after(controller, nanoseconds(settings->start_slow_ms));
-    if (settings->start_timeout_ms > 0)
-        replica->limit_ns = controller_after(controller, nanoseconds(settings->start_timeout_ms));
+    int64_t limit_ns = deployment->goal.target->rollout.start_timeout_ns;
+    if (limit_ns == 0)
+        limit_ns = nanoseconds(settings->start_timeout_ms);
+    if (limit_ns > 0)
+        replica->limit_ns = controller_after(controller, limit_ns);
     bool limit_first = replica->limit_ns && replica->limit_ns < warn_ns;
     controller_deadline_set(controller, replica, limit_first ? replica->limit_ns : warn_ns);
     const struct controller_deployment_target *target = deployment->goal.target;

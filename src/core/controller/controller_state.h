@@ -180,8 +180,8 @@ struct controller_app {
     struct deployment_id ingress; /* as published */
     int64_t deployed_ns;
     bool deleting, declarative;
-    bool build_failed; /* the newest target could not be built: `message` says why, what was in force
-                          stays */
+    bool build_failed; /* the newest target could not be built: `message` says why, what was in
+                          force stays */
     bool restored;     /* its target came from the store: hands off until LOADED */
     char message[CONTROLLER_MESSAGE_SIZE];
     struct bytes name; /* lies behind */
@@ -327,6 +327,14 @@ void controller_deployment_prove(struct controller_deployment *deployment,
 /* Failed starts of a version that never ran, until it is given up. */
 uint32_t controller_deployment_retry_limit(const struct controller *controller,
                                            const struct controller_deployment *deployment);
+/* Replicas that a rollout may replace or reconfigure at a time (Ray Serve's rolling update). */
+uint32_t controller_deployment_share(const struct controller_deployment *deployment);
+/* Replicas that may be there beside the wanted number; 0: old ones stop before new ones start. */
+uint32_t controller_deployment_surge(const struct controller_deployment *deployment);
+/* RUNNING ones of another version. */
+uint32_t controller_deployment_outdated(const struct controller_deployment *deployment);
+/* Below it ready replicas fall by accident only (C2). */
+uint32_t controller_deployment_floor(const struct controller_deployment *deployment);
 /* Of the version that it is steered to (a found one of unknown version is taken to be). */
 bool controller_replica_fits(const struct controller_replica *replica);
 uint32_t

@@ -80,6 +80,14 @@ static int check_deployment(const struct settings *settings,
     if (deployment->max_queued < 1 && deployment->max_queued != -1)
         return invalid(ret_message, "deployment", deployment->name,
                        "has a wrong max_queued_requests; it is -1 (no limit) or at least 1");
+    if (deployment->rollout.max_surge_percent > 100)
+        return invalid(ret_message, "deployment", deployment->name,
+                       "has a max_surge_percent above 100");
+    if (deployment->rollout.share_millionths > 1000000)
+        return invalid(ret_message, "deployment", deployment->name,
+                       "has a rolling_update_percentage above 1");
+    if (deployment->rollout.start_timeout_ns < 0)
+        return invalid(ret_message, "deployment", deployment->name, "has a negative time");
     if (deployment->graceful_shutdown_timeout_ns < 0 || deployment->health_check_period_ns < 0 ||
         deployment->health_check_timeout_ns < 0)
         return invalid(ret_message, "deployment", deployment->name, "has a negative time");

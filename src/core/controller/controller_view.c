@@ -95,6 +95,7 @@ bool controller_deployment_at(const struct controller *controller, uint32_t inde
         .streams_body = deployment->published.streams_body,
         .published = true,
         .updating = deployment->updating,
+        .ready_least = deployment->goal.plan ? controller_deployment_floor(deployment) : 0,
     };
     for (int state = 0; state < REPLICA_STATE_COUNT; state++)
         ret_view->replica_count[state] = (uint32_t)deployment->replicas.in[state].length;

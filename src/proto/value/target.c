@@ -29,16 +29,21 @@ struct field {
     enum field_kind kind;
     size_t offset; /* of the member */
     int64_t least, most;
-    bool optional; /* neither written nor wanted when empty or 0; bytes and I64 */
+    bool optional;    /* neither written nor wanted when empty or `fallback`; bytes and I64 */
+    int64_t fallback; /* I64 */
 };
 
 #define FIELD(type, key, kind, least, most)                                                        \
     {                                                                                              \
-#key, kind, offsetof(struct type, key), least, most, false                                 \
+#key, kind, offsetof(struct type, key), least, most, false, 0                              \
     }
 #define OPTIONAL(type, key, kind, least, most)                                                     \
     {                                                                                              \
-#key, kind, offsetof(struct type, key), least, most, true                                  \
+#key, kind, offsetof(struct type, key), least, most, true, 0                               \
+    }
+#define OPTIONAL_ELSE(type, key, least, most, fallback)                                            \
+    {                                                                                              \
+#key, FIELD_I64, offsetof(struct type, key), least, most, true, fallback                   \
     }
 
 static const struct field DEPLOYMENT_FIELDS[] = {
@@ -53,6 +58,12 @@ static const struct field DEPLOYMENT_FIELDS[] = {
     FIELD(target_deployment, health_check_period_us, FIELD_I64, 1, INT64_MAX / 1000),
     FIELD(target_deployment, health_check_timeout_us, FIELD_I64, 1, INT64_MAX / 1000),
     FIELD(target_deployment, stream_body, FIELD_BOOL, 0, 1),
+    OPTIONAL_ELSE(target_deployment, max_surge_percent, 0, 100, TARGET_MAX_SURGE_DEFAULT),
+    OPTIONAL_ELSE(target_deployment, rolling_update_millionths, 1, 1000000,
+                  TARGET_ROLLING_UPDATE_DEFAULT),
+    OPTIONAL_ELSE(target_deployment, max_constructor_retry_count, 1, INT32_MAX,
+                  TARGET_RETRY_DEFAULT),
+    OPTIONAL(target_deployment, start_timeout_us, FIELD_I64, 0, INT64_MAX / 1000),
 };
 
 static const struct field REPLICA_FIELDS[] = {
@@ -145,7 +156,7 @@ static bool field_is_there(const struct field *field, const void *record)
     const void *member = (const char *)record + field->offset;
     if (!field->optional)
         return true;
-    return field->kind == FIELD_I64 ? *(const int64_t *)member != 0
+    return field->kind == FIELD_I64 ? *(const int64_t *)member != field->fallback
                                     : ((const struct bytes *)member)->size > 0;
 }
 
@@ -270,7 +281,7 @@ static int read_field(const struct field *field, struct bytes map, void *record,
         if (!field->optional)
             return wrong(field, "is missing", reterr);
         if (field->kind == FIELD_I64)
-            *(int64_t *)member = 0;
+            *(int64_t *)member = field->fallback;
         else
             *(struct bytes *)member = (struct bytes){0};
         return 0;
@@ -381,9 +392,9 @@ int target_read_whole_app(struct bytes document, uint32_t index, struct target_a
         return error_set(reterr, ERROR_INVALID, "whole target: application %u is not a map", index);
     int code = read_fields(APP_FIELDS, APP_FIELD_COUNT, item.raw, &app, reterr);
     if (code == 0 && !app.document.size == !app.build_failure.size)
-        code = error_set(reterr, ERROR_INVALID,
-                         "whole target: application %u has not either 'document' or 'build_failure'",
-                         index);
+        code = error_set(
+            reterr, ERROR_INVALID,
+            "whole target: application %u has not either 'document' or 'build_failure'", index);
     if (code == 0)
         *ret_app = app;
     return code;

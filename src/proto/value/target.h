@@ -27,6 +27,10 @@
  *     [{"name", "route_prefix" (empty: none), "document" (an application's, as above), or
  *       "build_failure": why there is none}]
  *
+ * Of a deployment's row "max_surge_percent", "rolling_update_millionths",
+ * "max_constructor_retry_count" and "start_timeout_us" are written only when they are not the
+ * default.
+ *
  * What other runners need beside or instead of library and symbol is written only when it is there:
  * "runner" (else it is "c"), "code" (binary) and "options" (any value).  The controller adds, when
  * it starts a replica, "configuration", "rank" and "world_size".
@@ -50,8 +54,11 @@
 #include "text.h"
 
 enum {
-    TARGET_DEPLOYMENT_LIMIT = 4096, /* deployments of one application */
-    TARGET_APP_LIMIT = 4096,        /* applications of one whole target */
+    TARGET_DEPLOYMENT_LIMIT = 4096,         /* deployments of one application */
+    TARGET_MAX_SURGE_DEFAULT = 100,         /* percent; Ray Serve's is 0 */
+    TARGET_ROLLING_UPDATE_DEFAULT = 200000, /* millionths */
+    TARGET_RETRY_DEFAULT = 20,
+    TARGET_APP_LIMIT = 4096, /* applications of one whole target */
 };
 
 struct target_deployment {
@@ -60,8 +67,14 @@ struct target_deployment {
     uint32_t num_replicas, max_ongoing_requests;
     int64_t max_queued_requests;
     int64_t graceful_shutdown_timeout_us, health_check_period_us, health_check_timeout_us;
+    int64_t max_surge_percent, rolling_update_millionths, max_constructor_retry_count;
+    int64_t start_timeout_us; /* 0: none of its own */
     bool stream_body;
 };
+#define TARGET_ROLLOUT_DEFAULTS                                                                    \
+    .max_surge_percent = TARGET_MAX_SURGE_DEFAULT,                                                 \
+    .rolling_update_millionths = TARGET_ROLLING_UPDATE_DEFAULT,                                    \
+    .max_constructor_retry_count = TARGET_RETRY_DEFAULT
 
 /* One application of a whole target. */
 struct target_app {

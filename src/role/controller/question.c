@@ -107,6 +107,10 @@ static int fill_row(struct controller_deployment_target *row,
         .graceful_shutdown_timeout_ns = deployment->graceful_shutdown_timeout_us * 1000,
         .health_check_period_ns = deployment->health_check_period_us * 1000,
         .health_check_timeout_ns = deployment->health_check_timeout_us * 1000,
+        .rollout = {.max_surge_percent = (uint32_t)deployment->max_surge_percent,
+                    .share_millionths = (uint32_t)deployment->rolling_update_millionths,
+                    .retry_limit = (uint32_t)deployment->max_constructor_retry_count,
+                    .start_timeout_ns = deployment->start_timeout_us * 1000},
         .streams_body = deployment->stream_body};
     return 0;
 }
@@ -235,8 +239,7 @@ static int read_whole(const struct wire_apply *frame, uint32_t count,
         readings[i] = (struct reading){0};
         text_init(&readings[i].bodies, 0);
         *ret_read = i + 1;
-        if (app.document.size &&
-            read_document(app.document, &targets[i], &readings[i], reterr) < 0)
+        if (app.document.size && read_document(app.document, &targets[i], &readings[i], reterr) < 0)
             return error_set(reterr, reterr->code, "application '%.*s': %s",
                              BYTES_PRINT(bytes_head(app.name, 100)), reterr->text);
     }

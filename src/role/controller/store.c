@@ -2,10 +2,10 @@
 /*
  * store: targets as rows.
  *
- * A target is saved whole: its old rows go, its new ones come; several in one transaction.  One table below
- * names the columns of a deployment for the writer and the reader; what it says must be what the
- * newest schema says (store_schema.c).  Reading copies a target into one arena, because its rows
- * are needed together.
+ * A target is saved whole: its old rows go, its new ones come; several in one transaction.  One
+ * table below names the columns of a deployment for the writer and the reader; what it says must be
+ * what the newest schema says (store_schema.c).  Reading copies a target into one arena, because
+ * its rows are needed together.
  */
 #include "store.h"
 
@@ -118,6 +118,10 @@ static const struct column {
     COLUMN(COLUMN_BITS, "graceful_shutdown_timeout_ns", graceful_shutdown_timeout_ns),
     COLUMN(COLUMN_BITS, "health_check_period_ns", health_check_period_ns),
     COLUMN(COLUMN_BITS, "health_check_timeout_ns", health_check_timeout_ns),
+    COLUMN(COLUMN_U32, "max_surge_percent", rollout.max_surge_percent),
+    COLUMN(COLUMN_U32, "share_millionths", rollout.share_millionths),
+    COLUMN(COLUMN_U32, "retry_limit", rollout.retry_limit),
+    COLUMN(COLUMN_BITS, "start_timeout_ns", rollout.start_timeout_ns),
     COLUMN(COLUMN_BOOL, "streams_body", streams_body),
     COLUMN(COLUMN_BYTES, "body", body),
 #undef COLUMN

@@ -47,6 +47,11 @@ const char *const store_schema_steps[] = {
     "ALTER TABLE applications ADD COLUMN declarative INTEGER NOT NULL DEFAULT 0;",
     /* 3: what is told to running replicas has a hash of its own; 0 is another one than any has */
     "ALTER TABLE deployments ADD COLUMN configuration INTEGER NOT NULL DEFAULT 0;",
+    /* 4: how a rollout goes; the defaults are what was done before */
+    "ALTER TABLE deployments ADD COLUMN max_surge_percent INTEGER NOT NULL DEFAULT 100;"
+    "ALTER TABLE deployments ADD COLUMN share_millionths INTEGER NOT NULL DEFAULT 200000;"
+    "ALTER TABLE deployments ADD COLUMN retry_limit INTEGER NOT NULL DEFAULT 20;"
+    "ALTER TABLE deployments ADD COLUMN start_timeout_ns INTEGER NOT NULL DEFAULT 0;",
 };
 const int store_schema_count = sizeof store_schema_steps / sizeof *store_schema_steps;
 

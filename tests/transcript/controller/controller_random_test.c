@@ -34,6 +34,7 @@ static void draw_target(struct world *world, struct world_target *target)
             .version = some_version(world),
             .replicas = (uint32_t)rng_below(&world->rng, 5),
             .max_ongoing = 1 + (uint32_t)rng_below(&world->rng, 3),
+            .surge = 50 * (uint32_t)rng_below(&world->rng, 3),
         };
 }
 

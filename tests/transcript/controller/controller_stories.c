@@ -38,7 +38,14 @@
 #include "mem.h"
 #include "transcript.h"
 
-enum { ROW_LIMIT = 16, WHOLE_LIMIT = 4, STORE_LIMIT = 64, NAME_SIZE = 40, TEXT_SIZE = 8192, TOLD_LIMIT = 64 };
+enum {
+    ROW_LIMIT = 16,
+    WHOLE_LIMIT = 4,
+    STORE_LIMIT = 64,
+    NAME_SIZE = 40,
+    TEXT_SIZE = 8192,
+    TOLD_LIMIT = 64
+};
 /* A configuration is made as the role makes it: another number for another max, too. */
 enum { CONFIG_STEP = 1000000 };
 
@@ -242,6 +249,7 @@ static struct controller_deployment_target *add_row(struct rows *rows, const cha
         .replicas = 1,
         .max_ongoing = 5,
         .max_queued = -1,
+        .rollout = {.max_surge_percent = 100, .share_millionths = 200000},
         .graceful_shutdown_timeout_ns = 20 * INT64_C(1000000000),
         .health_check_period_ns = 10 * INT64_C(1000000000),
         .health_check_timeout_ns = 30 * INT64_C(1000000000),
@@ -260,6 +268,14 @@ static bool set_option(struct controller_deployment_target *row, const char *opt
         row->max_ongoing = (uint32_t)strtoul(option + 4, NULL, 10);
     else if (strncmp(option, "config=", 7) == 0)
         row->configuration = strtoull(option + 7, NULL, 10) * CONFIG_STEP;
+    else if (strncmp(option, "surge=", 6) == 0)
+        row->rollout.max_surge_percent = (uint32_t)strtoul(option + 6, NULL, 10);
+    else if (strncmp(option, "share=", 6) == 0)
+        row->rollout.share_millionths = (uint32_t)(strtod(option + 6, NULL) * 1e6 + 0.5);
+    else if (strncmp(option, "retries=", 8) == 0)
+        row->rollout.retry_limit = (uint32_t)strtoul(option + 8, NULL, 10);
+    else if (strncmp(option, "start=", 6) == 0)
+        row->rollout.start_timeout_ns = transcript_time_ns(option + 6);
     else if (strncmp(option, "queue=", 6) == 0)
         row->max_queued = strtoll(option + 6, NULL, 10);
     else if (strncmp(option, "grace=", 6) == 0)

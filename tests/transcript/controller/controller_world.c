@@ -67,6 +67,7 @@ static void spell(struct names *names, const struct world_target *target)
             .replicas = row->replicas,
             .max_ongoing = row->max_ongoing,
             .max_queued = -1,
+            .rollout = {.max_surge_percent = row->surge, .share_millionths = 200000},
             .graceful_shutdown_timeout_ns = 2 * SECOND_NS,
             .health_check_period_ns = 2 * SECOND_NS,
             .health_check_timeout_ns = WORLD_HEALTH_S / 3 * SECOND_NS,
@@ -98,7 +99,8 @@ static void read_target(struct world_target *ret_target, const struct controller
                                                  .id = row->id.v,
                                                  .version = row->version,
                                                  .replicas = row->replicas,
-                                                 .max_ongoing = row->max_ongoing};
+                                                 .max_ongoing = row->max_ongoing,
+                                                 .surge = row->rollout.max_surge_percent};
     }
 }
 
@@ -371,7 +373,9 @@ static void check_ready(struct world *world)
             !world->condemned[replica.replica.v] && !world->owing_ns[replica.replica.v];
     for (uint32_t i = 0; controller_deployment_at(world->controller, i, &row); i++) {
         uint32_t before = world->routable[row.id.v], lost = row.id.v == world->lost_deployment;
-        uint32_t least = before < row.target_replicas ? before : row.target_replicas;
+        uint32_t least = before < row.ready_least ? before : row.ready_least;
+        uint32_t share = row.target_replicas / 5 > 1 ? row.target_replicas / 5 : 1;
+        ensure_tag(C2, row.ready_least + share >= row.target_replicas);
         ensure_tag(C2, counts[row.id.v] + lost >= least);
     }
     memcpy(world->routable, counts, (world->config.deployment_last + 1) * sizeof(counts[0]));

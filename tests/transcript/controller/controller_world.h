@@ -42,6 +42,7 @@ struct world_row {
     uint64_t id;
     uint64_t version;
     uint32_t replicas, max_ongoing;
+    uint32_t surge; /* percent */
 };
 /* A target as the world thinks of it. */
 struct world_target {

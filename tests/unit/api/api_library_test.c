@@ -207,6 +207,11 @@ Test(api_library, a_descriptor_that_no_header_made_is_refused)
     cr_assert_not_null(strstr(error.text, "its size is 0"), "%s", error.text);
 }
 
+static void nobody_calls(void *state, struct manta_request *request)
+{
+    (void)state, (void)request;
+}
+
 Test(api_library, a_descriptor_of_an_older_header_is_read_as_far_as_it_goes)
 {
     void *library = open_object(OBJECT("older_header"));
@@ -219,7 +224,30 @@ Test(api_library, a_descriptor_of_an_older_header_is_read_as_far_as_it_goes)
     cr_assert_null(deployment.unload_model);
     cr_assert_eq(deployment.max_models, 3);
     cr_assert_eq(deployment.model_load_timeout_s, 0);
+    cr_assert_eq(deployment.max_surge_percent, 100);
+    cr_assert_float_eq(deployment.rolling_update_percentage, 0.2, 1e-9);
+    cr_assert_eq(deployment.max_constructor_retry_count, 20);
+    cr_assert_eq(deployment.start_timeout_s, 0);
     library_close(library);
+}
+
+Test(api_library, what_it_says_of_rollouts_is_checked)
+{
+    static const char *const words[] = {
+        "max_surge_percent must be 0 to 100", "rolling_update_percentage must be above 0, up to 1",
+        "max_constructor_retry_count must be at least 1", "start_timeout_s must be at least 0"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        struct manta_deployment given = {MANTA_DEPLOYMENT_DEFAULTS(a)}, checked;
+        struct error error = {0};
+        given.call = nobody_calls;
+        cr_assert_eq(library_check_deployment(&given, &checked, &error), 0, "%s", error.text);
+        given.max_surge_percent = i == 0 ? 101 : 0;
+        given.rolling_update_percentage = i == 1 ? 1.5 : 1;
+        given.max_constructor_retry_count = i == 2 ? 0 : 1;
+        given.start_timeout_s = i == 3 ? -1 : 0.5;
+        cr_assert_eq(library_check_deployment(&given, &checked, &error), ERROR_INVALID);
+        cr_assert_not_null(strstr(error.text, words[i]), "%s", error.text);
+    }
 }
 
 /* ---- models ---------------------------------------------------------------------------------- */

@@ -238,6 +238,7 @@ static void write_document(struct text *out, const struct stage_deployment *depl
                                              .num_replicas = deployments[i].replicas,
                                              .max_ongoing_requests = 5,
                                              .max_queued_requests = -1,
+                                             TARGET_ROLLOUT_DEFAULTS,
                                              .graceful_shutdown_timeout_us = 20000000,
                                              .health_check_period_us = 10000000,
                                              .health_check_timeout_us = 30000000};

@@ -37,12 +37,17 @@ static const struct controller_deployment_target rows[] = {
     {.name = {(const uint8_t *)"adder", 5},
      .id = {7},
      .version = UINT64_MAX,
+     .configuration = UINT64_MAX - 1,
      .replicas = 2,
      .max_ongoing = 5,
      .max_queued = -1,
      .graceful_shutdown_timeout_ns = 20000000000,
      .health_check_period_ns = 10000000000,
      .health_check_timeout_ns = INT64_MAX,
+     .rollout = {.max_surge_percent = 33,
+                 .share_millionths = 123456,
+                 .retry_limit = 7,
+                 .start_timeout_ns = INT64_MAX - 1},
      .streams_body = true,
      .body = {(const uint8_t *)"\0body", 5}},
     {.name = {(const uint8_t *)"other", 5}, .id = {UINT64_MAX}, .replicas = UINT32_MAX},
@@ -77,6 +82,11 @@ static void check_equal(const struct controller_app_target *is)
         cr_assert(bytes_equal(row->body, rows[i].body));
         cr_assert_eq(row->id.v, rows[i].id.v);
         cr_assert_eq(row->version, rows[i].version);
+        cr_assert_eq(row->configuration, rows[i].configuration);
+        cr_assert_eq(row->rollout.max_surge_percent, rows[i].rollout.max_surge_percent);
+        cr_assert_eq(row->rollout.share_millionths, rows[i].rollout.share_millionths);
+        cr_assert_eq(row->rollout.retry_limit, rows[i].rollout.retry_limit);
+        cr_assert_eq(row->rollout.start_timeout_ns, rows[i].rollout.start_timeout_ns);
         cr_assert_eq(row->replicas, rows[i].replicas);
         cr_assert_eq(row->max_ongoing, rows[i].max_ongoing);
         cr_assert_eq(row->max_queued, rows[i].max_queued);
