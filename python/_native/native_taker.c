@@ -465,6 +465,18 @@ static PyObject *taker_log(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *taker_log_line(PyObject *object, PyObject *args)
+{
+    struct native_taker *self = (struct native_taker *)object;
+    int level;
+    const char *text;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "is#", &level, &text, &size) || !is_open(self))
+        return NULL;
+    manta_taker_log_line(self->taker, level, text, (size_t)size);
+    Py_RETURN_NONE;
+}
+
 static PyObject *taker_enter(PyObject *object, PyObject *unused)
 {
     struct native_taker *self = (struct native_taker *)object;
@@ -557,6 +569,7 @@ static PyMethodDef METHODS[] = {
     {"drain", taker_drain, METH_NOARGS, "Takes nothing new, and ends."},
     {"close", taker_close, METH_NOARGS, "Ends it; False when requests are held."},
     {"log", taker_log, METH_VARARGS, "A line into the replica's log: level, text."},
+    {"log_line", taker_log_line, METH_VARARGS, "A line that is formatted: level, text."},
     {"enter", taker_enter, METH_NOARGS, "User code begins on this thread."},
     {"leave", taker_leave, METH_NOARGS, "User code ends on this thread."},
     {"call", (PyCFunction)(void (*)(void))taker_call, METH_FASTCALL, "Begins a call."},

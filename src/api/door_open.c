@@ -510,6 +510,12 @@ static void end_process(bool process)
     metrics_close();
 }
 
+void manta_taker_log_line(struct manta_taker *taker, int level, const char *line, size_t size)
+{
+    (void)taker; /* there is one log in a process */
+    log_line((enum log_level)level, bytes_of(line, size));
+}
+
 void manta_taker_keep(struct manta_taker *taker)
 {
     bool nested = runtime_enter(taker->replica.runtime);

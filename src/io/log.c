@@ -390,6 +390,17 @@ static void print_line(struct log *log, enum log_level level, struct bytes reque
         text_done(&line);
 }
 
+static void print_whole(struct log *log, enum log_level level, struct bytes whole)
+{
+    struct text line;
+    text_init(&line, 6 * LOG_LINE_LIMIT + 1);
+    add_message(&line, whole.size > LOG_LINE_LIMIT ? bytes_head(whole, LOG_LINE_LIMIT) : whole);
+    text_add_byte(&line, '\n');
+    if (line.failed || !queue(log, text_bytes(&line), level >= LOG_ERROR))
+        note_dropped(1);
+    text_done(&line);
+}
+
 /* Once there is room again, the gap is told where it was. */
 static void print_gap(struct log *log)
 {
@@ -458,6 +469,15 @@ void log_request_line(enum log_level level, struct bytes request_id, struct byte
         return;
     print_gap(log);
     print_line(log, level, request_id, message);
+}
+
+void log_line(enum log_level level, struct bytes line)
+{
+    struct log *log = atomic_load_explicit(&current, memory_order_acquire);
+    if (!log || !log_enabled(level))
+        return;
+    print_gap(log);
+    print_whole(log, level, line);
 }
 
 void log_request(enum log_level level, struct bytes request_id, const char *format, ...)

@@ -42,6 +42,8 @@ void log_request(enum log_level level, struct bytes request_id, const char *form
     __attribute__((format(printf, 3, 4)));
 /* The same for a message that is ready, of at most 4 KiB. */
 void log_request_line(enum log_level level, struct bytes request_id, struct bytes message);
+/* A line that its writer has formatted; what would end it early is escaped as in the others. */
+void log_line(enum log_level level, struct bytes line);
 uint64_t log_dropped(void); /* lines, since log_open */
 
 #endif

@@ -174,6 +174,12 @@ MANTA_EXPORT void manta_taker_keep(struct manta_taker *taker);
  */
 MANTA_EXPORT bool manta_taker_close(struct manta_taker *take_taker);
 
+/*
+ * A line into the replica's log, formatted by the runner; manta_replica_log formats its own.  level: 10 debug, 20 info,
+ * 30 warning, 40 error; below the log's own level nothing is written.
+ */
+MANTA_EXPORT void manta_taker_log_line(struct manta_taker *taker, int level, const char *line, size_t size);
+
 /* ---- models ------------------------------------------------------------------------------------ */
 
 /*

@@ -70,13 +70,15 @@ def show_as_command() -> None:
     logger.propagate = False
 
 
-def add_to_replica(handler: logging.Handler, who: str, log_is_stderr: bool) -> None:
+def add_to_replica(handler: logging.Handler, who: str, log_is_stderr: bool, level: int) -> None:
     """In a replica: to its log by that handler, and to standard error where that is another place."""
     logger = logging.getLogger(NAME)
     logger.addHandler(handler)
     if environment.flag("LOG_TO_STDERR") and not log_is_stderr:
-        logger.addHandler(_ToStderr(who))
-    logger.setLevel(logging.INFO)
+        copy = _ToStderr(who)
+        copy.addFilter(lambda record: not getattr(record, "serve_access_log", False))
+        logger.addHandler(copy)
+    logger.setLevel(level)
     logger.propagate = False
 
 

@@ -23,6 +23,7 @@ from manta._private import (
     native_code,
     native_errors,
     native_limits,
+    replica_log,
     surroundings,
     version,
 )
@@ -363,11 +364,13 @@ def _entry(
     config = None if chosen.user_config is None else json.dumps(chosen.user_config)
     asgi = hasattr(deployment.func_or_class, "_run_asgi_lifespan_startup")
     entered = surroundings.of(deployment)
+    logging = _log_config(chosen.logging_config or app.logging_config)
     options = {
         **entered,
         "code_version": wanted.code,
         "route_prefix": app.route_prefix or "",
-        "logging": _plain(chosen.logging_config or app.logging_config),
+        "logging": logging,
+        "log": replica_log.log_options(logging),
     }
     # A hash of all but the zygote's key, which is another for every driver.
     number = _number(app.name, wanted.code, native_code.by_value(code), options)
@@ -406,8 +409,18 @@ def _start_timeout_s(env: dict[str, Any]) -> float:
         raise ValueError(f"MANTA_START_TIMEOUT_MS is {text!r}, not a number of ms.") from None
 
 
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+def _log_config(value: Any) -> Optional[dict[str, Any]]:
+    """As plain values; the directory is there and has its full name, since replicas start elsewhere."""
+    if value is None:
+        return None
+    from manta.serve.schema import LoggingConfig
+
+    made = LoggingConfig(**value) if isinstance(value, dict) else value
+    config: dict[str, Any] = made.model_dump(mode="json")
+    if config.get("logs_dir"):
+        config = {**config, "logs_dir": os.path.abspath(config["logs_dir"])}
+        os.makedirs(config["logs_dir"], exist_ok=True)
+    return config
 
 
 def _number(*parts: Any) -> int:

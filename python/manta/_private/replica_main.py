@@ -29,20 +29,6 @@ _HEALTH_STRIKES = 3
 _DESTROY_TIMEOUT_S = 10.0
 
 
-class LogHandler(logging.Handler):
-    """The loggers of the package write into the replica's log."""
-
-    def __init__(self, taker: Any) -> None:
-        super().__init__()
-        self._taker = taker
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._taker.log(record.levelno, self.format(record))
-        except Exception:
-            self.handleError(record)
-
-
 class Entered:
     """While a ``def`` handler runs in its thread, Manta answers for a loop that cannot."""
 
@@ -292,10 +278,13 @@ def _new_loop(taker: Any) -> asyncio.AbstractEventLoop:
 
 def _set_output(taker: Any, document: dict[str, Any], arguments: list[str]) -> None:
     """What user code logs and prints: to the replica's log, and where the person looks, at once."""
-    from manta._private import log
+    from manta._private import log, replica_log
 
-    who = f"{document['application']}_{document['deployment']} {document['id']}"
-    log.add_to_replica(LogHandler(taker), who, "--log-to-stderr" in arguments)
+    config = document["options"].get("logging")
+    app, name, number = document["application"], document["deployment"], document["id"]
+    handler = replica_log.ReplicaLog(taker, (app, name, number), config)
+    to_stderr = "--log-to-stderr" in arguments
+    log.add_to_replica(handler, f"{app}_{name} {number}", to_stderr, replica_log.level_of(config))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)

@@ -258,6 +258,7 @@ void node_words_close(struct node_replica *replica);
 /* node_program.c */
 struct node_program {
     char path[NODE_PATH_SIZE + 32], id[24], version_hash[24];
+    char log_level[16], log_directory[NODE_PATH_SIZE];
     const char *list[NODE_ARGUMENT_LIMIT]; /* points into the struct and the node */
 };
 bool node_program_knows(struct bytes runner);
@@ -269,6 +270,9 @@ struct node_surroundings {
     struct bytes key, load; /* of its zygote; empty: it wants none */
     struct bytes variables; /* a map: of the environment */
     struct bytes defaults;  /* a map: where the environment says nothing */
+    int log_level;          /* 0: the instance's */
+    const char *log_encoding;
+    struct bytes log_directory; /* empty: the instance's */
 };
 void node_program_read(const struct node_order *order, struct node_surroundings *ret);
 /* `base`, whose strings are borrowed, and the variables: one piece of memory, the caller's. */

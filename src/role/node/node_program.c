@@ -8,12 +8,15 @@
  *     "environment"           {name: value}: replaces what is there
  *     "environment_defaults"  {name: value}: where nothing is there
  *     "zygote"                {"key": its environment's name, "load": what it imports}
+ *     "log"                   {"level", "encoding", "directory"}: where its log is not as the
+ *                             instance's
  *
  * A value that refers to another variable ("${HOME}") is left to the interpreter.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "log.h"
 #include "mem.h"
 #include "node.h"
 #include "target.h"
@@ -37,6 +40,53 @@ const char *node_program_interpreter(const char *runner)
     return strncmp(runner, PYTHON, prefix) == 0 ? runner + prefix : NULL;
 }
 
+/* ---- what the document says ---- */
+
+static struct bytes find(struct bytes map, const char *key, enum value_type type)
+{
+    struct value found;
+    if (!map.size || !value_map_find(map, bytes_of_string(key), &found) || found.type != type)
+        return bytes_of(NULL, 0);
+    return type == VALUE_MAP ? found.raw : found.bytes;
+}
+
+static void read_log(struct bytes map, struct node_surroundings *ret)
+{
+    struct value level;
+    struct bytes encoding = find(map, "encoding", VALUE_STRING);
+    struct bytes directory = find(map, "directory", VALUE_STRING);
+    if (map.size && value_map_find(map, BYTES("level"), &level) && level.type == VALUE_INT &&
+        level.integer > 0 && level.integer <= LOG_CRITICAL)
+        ret->log_level = (int)level.integer;
+    if (bytes_equal(encoding, BYTES("JSON")))
+        ret->log_encoding = "JSON";
+    else if (bytes_equal(encoding, BYTES("TEXT")))
+        ret->log_encoding = "TEXT";
+    if (directory.size && directory.size < NODE_PATH_SIZE && directory.at[0] == '/' &&
+        !memchr(directory.at, 0, directory.size))
+        ret->log_directory = directory;
+}
+
+void node_program_read(const struct node_order *order, struct node_surroundings *ret)
+{
+    struct target_replica target;
+    struct error ignored;
+    *ret = (struct node_surroundings){0};
+    if (!node_program_interpreter(order->runner) ||
+        target_read_replica(bytes_of(order->document.at, order->document.size), &target, &ignored) <
+            0 ||
+        !target.options.size || value_check(target.options, NULL) < 0)
+        return; /* the replica itself says what is wrong with it */
+    struct bytes zygote = find(target.options, "zygote", VALUE_MAP);
+    ret->key = find(zygote, "key", VALUE_STRING);
+    ret->load = find(zygote, "load", VALUE_STRING);
+    read_log(find(target.options, "log", VALUE_MAP), ret);
+    ret->variables = find(target.options, "environment", VALUE_MAP);
+    ret->defaults = find(target.options, "environment_defaults", VALUE_MAP);
+}
+
+/* ---- what is executed ---- */
+
 /* How the list of arguments begins. */
 static size_t choose_program(struct node_program *program, const struct node *node,
                              const char *runner)
@@ -54,9 +104,30 @@ static size_t choose_program(struct node_program *program, const struct node *no
     return 3;
 }
 
+/* The instance's way to log, with what the replica's document says else. */
+static size_t add_log_arguments(struct node_program *program, const struct node *node,
+                                const struct node_surroundings *given, size_t count)
+{
+    size_t end = count + node_log_arguments(node, program->list + count);
+    snprintf(program->log_level, sizeof program->log_level, "%d", given->log_level);
+    snprintf(program->log_directory, sizeof program->log_directory, "%.*s",
+             BYTES_PRINT(given->log_directory));
+    for (; count + 1 < end; count += 2)
+        if (given->log_level && strcmp(program->list[count], "--log-level") == 0)
+            program->list[count + 1] = program->log_level;
+        else if (given->log_encoding && strcmp(program->list[count], "--log-encoding") == 0)
+            program->list[count + 1] = given->log_encoding;
+        else if (given->log_directory.size && strcmp(program->list[count], "--log-directory") == 0)
+            program->list[count + 1] = program->log_directory;
+    /* The last one, which has no value, sends everything to stderr. */
+    return given->log_directory.size ? count : end;
+}
+
 void node_program_fill(struct node_program *program, const struct node_replica *replica)
 {
     const struct node *node = replica->node;
+    struct node_surroundings given;
+    node_program_read(replica->order, &given);
     size_t count = choose_program(program, node, replica->order->runner);
     const char *ours[] = {"--instance",
                           node->instance.directory,
@@ -70,38 +141,11 @@ void node_program_fill(struct node_program *program, const struct node_replica *
                           "3"};
     memcpy(program->list + count, ours, sizeof ours);
     count += sizeof ours / sizeof *ours;
-    count += node_log_arguments(node, program->list + count);
+    count = add_log_arguments(program, node, &given, count);
     program->list[count] = NULL;
     snprintf(program->id, sizeof program->id, "%llu", (unsigned long long)replica->id);
     snprintf(program->version_hash, sizeof program->version_hash, "%llx",
              (unsigned long long)replica->order->version);
-}
-
-/* ---- what the document says ---- */
-
-static struct bytes find(struct bytes map, const char *key, enum value_type type)
-{
-    struct value found;
-    if (!map.size || !value_map_find(map, bytes_of_string(key), &found) || found.type != type)
-        return bytes_of(NULL, 0);
-    return type == VALUE_MAP ? found.raw : found.bytes;
-}
-
-void node_program_read(const struct node_order *order, struct node_surroundings *ret)
-{
-    struct target_replica target;
-    struct error ignored;
-    *ret = (struct node_surroundings){0};
-    if (!node_program_interpreter(order->runner) ||
-        target_read_replica(bytes_of(order->document.at, order->document.size), &target, &ignored) <
-            0 ||
-        !target.options.size || value_check(target.options, NULL) < 0)
-        return; /* the replica itself says what is wrong with it */
-    struct bytes zygote = find(target.options, "zygote", VALUE_MAP);
-    ret->key = find(zygote, "key", VALUE_STRING);
-    ret->load = find(zygote, "load", VALUE_STRING);
-    ret->variables = find(target.options, "environment", VALUE_MAP);
-    ret->defaults = find(target.options, "environment_defaults", VALUE_MAP);
 }
 
 /* ---- the environment ---- */
