@@ -394,13 +394,13 @@ def _entry(
         int(chosen.non_default().get("max_surge_percent", 100)),
         float(chosen.rolling_update_percentage),
         int(chosen.max_constructor_retry_count),
-        _start_timeout_s(env),
+        _start_timeout_s(entered["environment"]),
     )
 
 
-def _start_timeout_s(env: dict[str, Any]) -> float:
+def _start_timeout_s(variables: dict[str, str]) -> float:
     """The instance's setting, for one deployment: an environment variable of its replicas."""
-    text = (env.get("env_vars") or {}).get("MANTA_START_TIMEOUT_MS")
+    text = variables.get("MANTA_START_TIMEOUT_MS")
     if text is None:
         return 0.0
     try:
