@@ -14,6 +14,7 @@
  *     native_sender.c    ASGI's send of a request
  *     native_scope.c     a request's head as an ASGI scope
  *     native_websocket.c a request that is a websocket
+ *     native_news.c      News: what one task awaits, told inside a turn
  *     native_ring.c      what Manta tells from threads that do not hold the interpreter
  *     native_call.c      Call: one call made through a handle
  *     native_instance.c  Instance: a whole instance, started or joined
@@ -48,7 +49,8 @@
     X(set_result) X(set_error) X(push) X(full) X(type) X(asgi) X(http) X(http_version) X(method) X(scheme) \
     X(path) X(raw_path) X(query_string) X(root_path) X(headers) X(client) X(server) X(extensions)  \
     X(version) X(spec_version) X(base) X(flags) X(writeable) X(text) X(bytes) X(code) X(reason)    \
-    X(subprotocols) X(status) X(body) X(more_body) X(ended) X(write_rest)
+    X(subprotocols) X(status) X(body) X(more_body) X(ended) X(write_rest) X(step)    \
+    X(call_soon)
 
 struct native_names {
 #define X(name) PyObject *name;
@@ -60,7 +62,7 @@ enum { NATIVE_ELEMENT_COUNT = 14 /* types of an array's elements */ };
 
 struct native_state {
     PyTypeObject *taker_type, *request_type, *call_type, *instance_type, *buffer_type,
-        *sender_type, *done_type;
+        *sender_type, *done_type, *news_type;
     PyObject *error;       /* Error(code, text) */
     PyObject *dumps;       /* as pickle.dumps, but code of the program itself by value */
     PyObject *pickle_dumps;
@@ -73,6 +75,7 @@ struct native_state {
     struct native_names names;
     PyObject *text_start, *text_body, *no_fields, *no_bytes; /* ASGI's messages of an answer */
     PyObject *done;                                          /* the only Done */
+    PyObject *current_task, *cancelled_error; /* asyncio's, once somebody waits */
     PyObject *text_websocket, *text_ws, *text_receive, *text_disconnect;
     PyObject *text_http, *text_1_0, *text_1_1, *asgi_version; /* of every scope */
 };
@@ -282,6 +285,6 @@ void native_call_drain(struct native_ring *ring);
 /* document(name, ingress, entries): what Instance.apply() takes, as bytes. */
 PyObject *native_instance_document(PyObject *module, PyObject *args);
 extern PyType_Spec native_taker_spec, native_request_spec, native_call_spec, native_instance_spec,
-    native_buffer_spec, native_sender_spec, native_done_spec;
+    native_buffer_spec, native_sender_spec, native_done_spec, native_news_spec;
 
 #endif

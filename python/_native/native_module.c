@@ -138,6 +138,7 @@ static int module_exec(PyObject *module)
                 add_type(module, &native_buffer_spec, &state->buffer_type) &&
                 add_type(module, &native_sender_spec, &state->sender_type) &&
                 add_type(module, &native_done_spec, &state->done_type) &&
+                add_type(module, &native_news_spec, &state->news_type) &&
                 add_names(state) && add_pickle(state) && add_codes(module);
     return made ? 0 : -1;
 }
@@ -148,7 +149,8 @@ static int module_exec(PyObject *module)
     X(pickle_dumps) X(loads) X(make_handle) X(protocol) X(buffer_callback_name) X(buffers_name)    \
     X(ndarray) X(text_http) X(text_1_0) X(text_1_1) X(asgi_version) X(text_websocket) X(text_ws)    \
     X(text_receive) X(text_disconnect) X(sender_type) X(done_type) X(done) X(text_start)            \
-    X(text_body) X(no_fields) X(no_bytes)
+    X(text_body) X(no_fields) X(no_bytes) X(news_type)                         \
+    X(current_task) X(cancelled_error)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {

@@ -163,6 +163,15 @@ def test_what_is_sent_to_a_client_that_left_is_dropped(talk):
     )
 
 
+def test_one_task_may_close_while_another_receives(talk):
+    talk(
+        """
+        assert asyncio.run(end_of("/other_task"))[0] == 3002
+        until(lambda: told() == ["Another task is receiving from this websocket.", 3002], "both are told")
+        """
+    )
+
+
 def test_a_receive_that_is_given_up_loses_no_message(talk):
     talk(
         """

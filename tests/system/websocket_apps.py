@@ -80,6 +80,26 @@ class Talker:
         except WebSocketDisconnect as left:
             self.told.append(left.code)
 
+    @api.websocket("/other_task")
+    async def other_task(self, ws: WebSocket):
+        """One task receives while another closes, and a third may not receive."""
+        await ws.accept()
+
+        async def receive():
+            try:
+                await ws.receive_text()
+            except WebSocketDisconnect as left:
+                return left.code
+
+        receiving = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(ws.receive_text(), 5)
+        except RuntimeError as error:
+            self.told.append(str(error))
+        await ws.close(3002)
+        self.told.append(await asyncio.wait_for(receiving, 5))
+
     @api.websocket("/impatient")
     async def impatient(self, ws: WebSocket):
         """Gives up waiting again and again; no message is lost by that."""

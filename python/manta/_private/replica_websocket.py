@@ -10,8 +10,6 @@ dropped.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Generator
 from typing import Any, Optional
 
 from manta._private import native_errors
@@ -22,76 +20,11 @@ _CONNECTING, _ANSWERING, _ACCEPTED, _ENDED = range(4)
 _NORMAL, _ABNORMAL = 1000, 1006
 
 
-class _News:
-    """What one task awaits until something has happened.
-
-    A future whose ``tell`` takes the waiting task's next step at once instead of on the loop's next
-    round: what is done for all requests of a turn is sent together at its end.
-    """
-
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_loop", "_told", "_variables")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._asyncio_future_blocking = False
-        self._callback: Optional[Callable[[Any], None]] = None
-        self._variables: Optional[contextvars.Context] = None
-        self._told = False
-        self._cancelled = False
-
-    def tell(self) -> None:
-        if self._told:
-            return
-        self._told = True
-        callback, self._callback = self._callback, None
-        if callback is None:
-            return
-        if self._variables is None:
-            callback(self)
-        else:
-            self._variables.run(callback, self)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if not self._told:
-            self._asyncio_future_blocking = True
-            yield self
-        if self._cancelled:
-            raise asyncio.CancelledError()
-
-    # What a task asks of a future.
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    def add_done_callback(
-        self, callback: Callable[[Any], None], *, context: Optional[contextvars.Context] = None
-    ) -> None:
-        self._callback, self._variables = callback, context
-
-    def result(self) -> None:
-        if self._cancelled:
-            raise asyncio.CancelledError()
-
-    def done(self) -> bool:
-        return self._told
-
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def cancel(self, msg: Any = None) -> bool:
-        """A task that is cancelled steps from the loop, never inside the one that cancels it."""
-        if self._told or self._cancelled:
-            return False
-        self._cancelled = True
-        self._loop.call_soon(self.tell)
-        return True
-
-
 class Conversation:
     """Scope, receive and send of one websocket."""
 
     __slots__ = (
-        "_close_code", "_headers", "_loop", "_receivers", "_senders", "_state", "_status", "request", "scope"
+        "_close_code", "_headers", "_loop", "_receiver", "_senders", "_state", "_status", "request", "scope"
     )  # fmt: skip
 
     def __init__(self, request: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -99,8 +32,8 @@ class Conversation:
         self.scope: dict[str, Any] = request.scope()
         self._loop = loop
         self._state = _CONNECTING
-        self._receivers: list[_News] = []
-        self._senders: list[_News] = []
+        self._receiver: Any = None
+        self._senders: list[Any] = []
         self._status = 0
         self._headers: Any = ()
         self._close_code = _NORMAL
@@ -119,25 +52,24 @@ class Conversation:
                 message: Optional[dict[str, Any]] = request.websocket_receive()
                 if message is not None:
                     return message
-                news = _News(self._loop)
-                self._receivers.append(news)
-                try:
-                    await news
-                finally:
-                    self._receivers.remove(news)
+                await self._next_receiver()
         elif self._state == _CONNECTING:
             self._state = _ANSWERING
             return {"type": "websocket.connect"}
         elif self._state == _ANSWERING:
-            await _News(self._loop)  # A client that leaves cancels the task.
+            await native.News(self._loop)  # A client that leaves cancels the task.
         return {"type": "websocket.disconnect", "code": self._close_code, "reason": ""}
 
-    def _arrived(self) -> None:
-        for news in self._receivers.copy():
-            news.tell()
+    def _next_receiver(self) -> Any:
+        """What is told when more has come.  The task goes on inside the turn that brought it."""
+        if self._receiver is not None and not self._receiver.done():
+            raise RuntimeError("Another task is receiving from this websocket.")
+        self._receiver = news = native.News(self._loop)
+        self.request.on_body = news.tell
+        return news
 
     async def _wait_for_room(self) -> None:
-        news = _News(self._loop)
+        news = native.News(self._loop)
         self._senders.append(news)
         try:
             await news
@@ -183,7 +115,6 @@ class Conversation:
         self._expect("websocket.accept", self._state < _ACCEPTED and not self._status)
         self._state = _ACCEPTED
         self.request.on_cancel = None
-        self.request.on_body = self._arrived
         self.request.on_room = self._has_room
         self.request.websocket_accept(message.get("subprotocol"), message.get("headers") or ())
 
@@ -198,7 +129,8 @@ class Conversation:
             self._close_code = code
             if self.request.open:
                 self.request.websocket_close(code, reason)
-            self._arrived()
+            if self._receiver is not None:
+                self._receiver.tell()
             self._has_room()
 
     async def _send_body(self, message: dict[str, Any]) -> None:
