@@ -4,6 +4,7 @@
 Each test is a driver with the prelude of test_python.py, run in a world of its own.
 """
 
+import contextlib
 import http.client
 import re
 import subprocess
@@ -331,10 +332,10 @@ serve.run(Numbers.bind(), name="python", route_prefix=None)
                  f"instance={mixed.NAME}")  # fmt: skip
 
     def get(method):
-        connection = http.client.HTTPConnection("127.0.0.1", mixed.port, timeout=PATIENCE_S)
-        connection.request("GET", f"/relay?{method}")
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", mixed.port, timeout=PATIENCE_S)) as connection:
+            connection.request("GET", f"/relay?{method}")
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
 
     assert get("total") == (200, "9999900000.0")
     assert get("in_thread") == (200, '{"first":[0.0,1.0,2.0],"text":"x"}')

@@ -20,7 +20,7 @@ options_of()
         # The Python extension where Python's headers are (python3-dev, ./dev test installs it).
         release) printf '%s\n' -Dpython=auto ;;
         sanitize)
-            printf '%s\n' -Db_sanitize=address,undefined -Db_lundef=false \
+            printf '%s\n' -Dpython=auto -Db_sanitize=address,undefined -Db_lundef=false \
                 -Dc_args=-fno-sanitize-recover=all -Dcpp_args=-fno-sanitize-recover=all
             ;;
         thread)

@@ -15,6 +15,8 @@ Stages, in this order; a stage that fails does not stop the next:
   sanitize   the same under AddressSanitizer and UndefinedBehaviorSanitizer
   thread     the tests of the suite 'thread' under ThreadSanitizer
   python     pytest on tests/python and tests/conform/python, in an environment of its own (build/python-environment)
+  native     the Python extension with the interpreter's debug allocators, and under AddressSanitizer
+             and UndefinedBehaviorSanitizer: those of tests/system that are about values, tasks and batches
   system     pytest on tests/system: real processes, real sockets; last, so that its summary closes the output
 
   --quick         under a minute: the stage release without the suites sim, fuzz and slow, and the system
@@ -43,7 +45,7 @@ test_main()
         shift
     done
     if [ "${#stages[@]}" -eq 0 ]; then
-        stages=(release sanitize thread python system)
+        stages=(release sanitize thread python native system)
         [ -z "$quick" ] || stages=(release system)
     fi
 
@@ -54,13 +56,16 @@ test_main()
     for stage in "${stages[@]}"; do
         case "$stage" in
             release | sanitize | thread) run_meson_stage "$stage" || failed=1 ;;
-            python | system) ;;
+            python | native | system) ;;
             *) die "there is no stage '$stage'; ./dev test --help lists them" ;;
         esac
     done
     [ ! -s build/test-counts ] && [ "$failed" -eq 0 ] || print_total "$failed"
     case " ${stages[*]} " in
         *' python '*) run_python_stage || failed=1 ;;
+    esac
+    case " ${stages[*]} " in
+        *' native '*) run_native_stage || failed=1 ;;
     esac
     case " ${stages[*]} " in
         *' system '*) run_system_stage || failed=1 ;;
@@ -147,6 +152,37 @@ run_python_stage()
     PYTHONPATH=$PWD/python PYTHONDONTWRITEBYTECODE=1 timeout --foreground -k 10 1200 \
         "$python_environment/bin/python" -m pytest -q -p no:cacheprovider --no-header "${options[@]}" \
         tests/python tests/conform/python || status=$?
+    [ "$status" -ne 5 ] || status=0
+    return "$status"
+}
+
+# The extension twice: as users have it, in an interpreter that checks its allocations and who holds its
+# lock; and built with the sanitizers, in one whose objects come from malloc, which they watch.
+run_native_stage()
+{
+    local status=0
+    python_environment_ready || return 1
+    compile_once release || return 1
+    native_tests release PYTHONMALLOC=debug PYTHONDEVMODE=1 || status=1
+    compile_once sanitize || return 1
+    # Leaks are looked for by the system tests: an interpreter keeps much when it ends.
+    ASAN_OPTIONS=detect_leaks=0 native_tests sanitize PYTHONMALLOC=malloc \
+        "LD_PRELOAD=$(gcc -print-file-name=libasan.so)" || status=1
+    return "$status"
+}
+
+# native_tests BUILD NAME=VALUE...
+native_tests()
+{
+    local build=$1 options=(--tb=short -q) status=0
+    shift
+    [ -z "$only" ] || options+=(-k "$only")
+    [ -n "$only" ] || options+=(-k "not flat and not blocks")
+    [ -z "$verbose" ] || options+=(-v)
+    say "native: the build $build with $*"
+    MANTA_BUILD="$PWD/build/$build" PYTHONDONTWRITEBYTECODE=1 sanitizer_environment "$build" env "$@" timeout --foreground -k 10 600 \
+        "$python" -m pytest -p no:cacheprovider --no-header "${options[@]}" tests/system/test_python_values.py \
+        tests/system/test_python_tasks.py tests/system/test_python_batching.py || status=$?
     [ "$status" -ne 5 ] || status=0
     return "$status"
 }
