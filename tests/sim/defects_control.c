@@ -84,11 +84,18 @@ static bool is_forgotten(const struct controller_event *event)
     return false;
 }
 
-static void drop_kills(struct controller_effects *effects)
+static bool is_dropped(const struct controller_effect *effect)
+{
+    bool kill = effect->type == CONTROLLER_STOP && effect->kill;
+    return (kill && defect_is(DEFECT_NO_MERCY)) ||
+           (effect->type == CONTROLLER_CONFIGURE && defect_now(DEFECT_UNTOLD_OPTIONS, 2));
+}
+
+static void drop_effects(struct controller_effects *effects)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < effects->count; i++)
-        if (effects->at[i].type != CONTROLLER_STOP || !effects->at[i].kill)
+        if (!is_dropped(&effects->at[i]))
             effects->at[kept++] = effects->at[i];
     effects->count = kept;
 }
@@ -105,9 +112,11 @@ void __wrap_controller_step(struct controller *controller, int64_t now_ns,
 {
     struct controller_event other = *event;
     struct controller_app_target declared;
-    bool unheard = (event->type == CONTROLLER_HEALTH && defect_is(DEFECT_UNHEARD_SICKNESS)) ||
-                   (event->type == CONTROLLER_GONE && defect_now(DEFECT_UNSEEN_DEATH, 5)) ||
-                   (event->type == CONTROLLER_ANSWERS && defect_is(DEFECT_UNHEARD_VOICE));
+    bool unheard =
+        (event->type == CONTROLLER_HEALTH && defect_is(DEFECT_UNHEARD_SICKNESS)) ||
+        (event->type == CONTROLLER_CONFIGURED && defect_now(DEFECT_UNHEARD_CONSENT, 2)) ||
+        (event->type == CONTROLLER_GONE && defect_now(DEFECT_UNSEEN_DEATH, 5)) ||
+        (event->type == CONTROLLER_ANSWERS && defect_is(DEFECT_UNHEARD_VOICE));
     if (defect_is(DEFECT_FORGOTTEN_ORPHAN))
         unheard = is_forgotten(event);
     if (unheard)
@@ -120,8 +129,7 @@ void __wrap_controller_step(struct controller *controller, int64_t now_ns,
         other.target = &declared;
     }
     __real_controller_step(controller, now_ns, &other, effects);
-    if (defect_is(DEFECT_NO_MERCY))
-        drop_kills(effects);
+    drop_effects(effects);
 }
 
 /* ---- time ---- */

@@ -70,6 +70,7 @@ struct world_app {
     const char *name, *route; /* route empty: none */
     uint64_t version;
     uint32_t replicas, max_ongoing, slots; /* slots: calls of user code at a time */
+    uint32_t config;                       /* user_config: {"n": config} */
     uint64_t configuration;                /* of a replica, with what its document says */
     uint32_t rank, world_size;             /* the same; rank plus one */
     int64_t max_queued, grace_ns;
@@ -176,6 +177,9 @@ struct world_replica {
     bool hangs;      /* its constructor never returns */
     bool is_serving; /* it has said that it is ready */
     bool sick;       /* says so again and again */
+    /* What user code knows: options.config, rank and world_size, brought up to date by these. */
+    struct loop_timer configure;
+    struct world_app told;
     struct sim_event health;
     int64_t report_until_ns;
     struct loop_turn turn;
@@ -326,6 +330,7 @@ void world_controller_kill(struct world *world, int64_t back_after_ns);
 struct world_replica *world_replica_start(struct world *world, uint64_t id, uint32_t app,
                                           const struct world_app *options);
 void world_replica_end(struct world_replica *replica);
+uint32_t world_config_number(struct bytes user_config);  /* the n of {"n": n} */
 void world_replica_crash(struct world_replica *replica); /* outside of its turn */
 void world_replica_say_health(struct world_replica *replica,
                               bool healthy); /* outside of its turn */

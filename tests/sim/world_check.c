@@ -338,6 +338,26 @@ static const char *models_rest(struct world *world)
     return NULL;
 }
 
+/* C5: each replica has its application's user_config, and its ranks are 0, 1, ... */
+static const char *configured_rest(struct world *world)
+{
+    uint64_t ranks[WORLD_APPS] = {0};
+    struct list_link *link;
+    list_each (link, &world->replicas) {
+        const struct world_replica *replica = list_entry(link, struct world_replica, link);
+        const struct world_app *app = &world->apps[replica->app];
+        uint32_t rank = replica->options.rank; /* plus one */
+        if (replica->options.config != app->config)
+            return say_why(world, "C5", replica->process.name, "has an old user_config");
+        if (rank == 0 || rank > app->replicas || (ranks[replica->app] >> rank & 1))
+            return say_why(world, "C5", replica->process.name, "has a wrong rank");
+        if (replica->options.world_size != app->replicas)
+            return say_why(world, "C5", replica->process.name, "has a wrong world size");
+        ranks[replica->app] |= UINT64_C(1) << rank;
+    }
+    return NULL;
+}
+
 static bool is_behind(const struct world *world, const struct dispatch *dispatch)
 {
     return router_version(dispatch_router(dispatch)) < world->controller.conduct->snapshot_version;
@@ -374,5 +394,7 @@ const char *world_check_rest(struct world *world)
         why = replica_rest(world, list_entry(link, struct world_replica, link));
     if (!why)
         why = models_rest(world);
+    if (!why)
+        why = configured_rest(world);
     return why ? why : readers_rest(world);
 }

@@ -71,14 +71,16 @@ static void put_hello(struct world_command *command)
 /* An application's document; in it the one that world_node.c reads back. */
 static void write_target(struct text *out, const struct world_app *app, uint32_t index)
 {
-    char code[160];
+    char code[160], config[32];
     struct text document;
+    snprintf(config, sizeof config, "{\"n\": %u}", app->config);
     snprintf(code, sizeof code, "app=%u version=%llu replicas=%u max=%u slots=%u", index,
              (unsigned long long)app->version, app->replicas, app->max_ongoing, app->slots);
     struct target_replica replica = {.app = bytes_of_string(app->name),
                                      .deployment = bytes_of_string(app->name),
                                      .args = BYTES("\x90"),
                                      .code = bytes_of_string(code),
+                                     .user_config = bytes_of_string(config),
                                      .threads = 1,
                                      .max_ongoing_requests = app->max_ongoing,
                                      .max_batch_size = 1,

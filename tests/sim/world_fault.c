@@ -288,6 +288,15 @@ static void redeploy(struct world *world)
     deploy(world, app);
 }
 
+static void reconfigure(struct world *world)
+{
+    struct world_app *app = some_app(world);
+    if (!app->wanted)
+        return;
+    app->config++;
+    deploy(world, app);
+}
+
 static void rescale(struct world *world)
 {
     struct world_app *app = some_app(world);
@@ -333,6 +342,7 @@ static const struct {
     {FAULT_PROXY_HANG, hang_proxy},
     {FAULT_CLOCK_STALL, stall_clock},
     {FAULT_REDEPLOY, redeploy},
+    {FAULT_RECONFIGURE, reconfigure},
     {FAULT_RESCALE, rescale},
     {FAULT_DELETE, delete_or_bring_back},
     {FAULT_DESCRIPTORS, take_descriptors},
@@ -403,6 +413,7 @@ static void become_calm(void *owner)
     for (uint32_t i = 0; i < WORLD_APPS; i++) {
         world->apps[i].version +=
             world->fault_on[FAULT_START_FAILS] || world->fault_on[FAULT_START_HANGS];
+        world->apps[i].config += world->fault_on[FAULT_RECONFIGURE_FAILS];
         world_command_deploy(world, i);
     }
 }

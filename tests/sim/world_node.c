@@ -130,6 +130,7 @@ static void read_document(struct world *world, struct bytes document, struct wor
     ret_start->options.version = version;
     ret_start->options.max_ongoing = max_ongoing;
     ret_start->options.slots = slots;
+    ret_start->options.config = world_config_number(replica.user_config);
     ret_start->options.configuration = (uint64_t)replica.configuration;
     ret_start->options.rank = (uint32_t)replica.rank + 1;
     ret_start->options.world_size = (uint32_t)replica.world_size;

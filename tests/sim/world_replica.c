@@ -12,6 +12,7 @@
 
 #include "ensure.h"
 #include "mem.h"
+#include "target.h"
 #include "world.h"
 
 enum { REPORT_WAIT_MS = 2000, HEALTH_PERIOD_MS = 700 };
@@ -24,6 +25,47 @@ static void exit_with(struct world_replica *replica, int exit_code)
     channel_set_flush(&replica->channels);
     replica->exit_code = exit_code;
     replica->process.ended = true;
+}
+
+/* ---- what changes while it runs ---- */
+
+uint32_t world_config_number(struct bytes user_config)
+{
+    char text[64];
+    unsigned number;
+    snprintf(text, sizeof text, "%.*s", BYTES_PRINT(bytes_head(user_config, sizeof text - 1)));
+    int fields = sscanf(text, "{\"n\": %u}", &number);
+    ensure(fields == 1);
+    return number;
+}
+
+/* User code is at it for a while. */
+static void begin_configure(struct world_replica *replica, struct bytes body)
+{
+    struct target_configuration told;
+    struct error error = {0};
+    if (target_read_configuration(body, &told, &error) < 0)
+        world_fail(replica->world, "W3: a configuration that cannot be read: %s", error.text);
+    replica->told = replica->options;
+    replica->told.config = world_config_number(told.user_config);
+    replica->told.rank = (uint32_t)told.rank + 1;
+    replica->told.world_size = (uint32_t)told.world_size;
+    loop_timer_set(&replica->configure,
+                   sim_now_ns() + world_between(replica->world, 1, 100 * WORLD_MS));
+}
+
+static void configured(void *owner)
+{
+    struct world_replica *replica = owner;
+    struct world *world = replica->world;
+    bool fails = replica->told.config != replica->options.config &&
+                 world->fault_on[FAULT_RECONFIGURE_FAILS] && !world->calm && world_one_in(world, 3);
+    sim_say("user code %s user_config %u, rank %u of %u", fails ? "refuses" : "takes",
+            replica->told.config, replica->told.rank - 1, replica->told.world_size);
+    if (!fails)
+        replica->options = replica->told;
+    taker_configured(replica->taker, fails ? ERROR_USER : 0,
+                     fails ? BYTES("not this one") : BYTES(""));
 }
 
 /* ---- the turn ---- */
@@ -46,7 +88,7 @@ static void take_events(struct world_replica *replica)
         else if (event.type == TAKER_DRAINED)
             exit_with(replica, 0);
         else if (event.type == TAKER_CONFIGURE)
-            taker_configured(replica->taker, 0, BYTES(""));
+            begin_configure(replica, event.body);
         else
             world_user_event(replica, &event);
     }
@@ -263,6 +305,7 @@ struct world_replica *world_replica_start(struct world *world, uint64_t id, uint
     replica->turn = (struct loop_turn){.turn = replica_turn, .owner = replica};
     loop_turn_add(replica->process.loop, &replica->turn);
     loop_timer_init(replica->process.loop, &replica->timer, constructed, replica);
+    loop_timer_init(replica->process.loop, &replica->configure, configured, replica);
     int64_t most_ns = slow ? 4 * WORLD_SECOND : 50 * WORLD_MS;
     int64_t begun_ns = sim_now_ns() + world_between(world, 0, most_ns);
     if (!replica->hangs)
@@ -299,6 +342,7 @@ void world_replica_end(struct world_replica *replica)
     replica->taker = taker_free(replica->taker);
     loop_turn_remove(&replica->turn);
     loop_timer_clear(&replica->timer);
+    loop_timer_clear(&replica->configure);
     world_models_end(replica);
     struct loop *loop = replica->process.loop;
     channel_set_done(&replica->channels);
