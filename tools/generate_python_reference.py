@@ -51,7 +51,7 @@ def page(title, source, *parts):
 
 def prose(thing):
     """The docstring as Markdown; "Args:" and the like become lists."""
-    lines = (inspect.getdoc(thing) or "").replace("``", "`").split("\n")
+    lines = own_words(thing).replace("``", "`").split("\n")
     out, in_list = [], False
     for line in lines:
         if re.fullmatch(r"(Args|Returns|Raises|Yields):", line):
@@ -66,6 +66,13 @@ def prose(thing):
             in_list = in_list and line.startswith(" ")
             out.append(line.strip() if line.startswith("    ") and not in_list else line)
     return "\n".join(out).rstrip()
+
+
+def own_words(thing):
+    """The docstring; not that of a base class of Python's."""
+    if inspect.isclass(thing) and not vars(thing).get("__doc__"):
+        return ""
+    return inspect.getdoc(thing) or ""
 
 
 def text_of(value):

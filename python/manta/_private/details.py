@@ -78,6 +78,8 @@ class ServeActorDetails(BaseModel):
 
 
 class ReplicaDetails(ServeActorDetails):
+    """One replica: its process and its state."""
+
     replica_id: str
     state: ReplicaState
     pid: Optional[int] = None
@@ -85,22 +87,30 @@ class ReplicaDetails(ServeActorDetails):
 
 
 class ProxyDetails(ServeActorDetails):
+    """One proxy: its process and its status."""
+
     status: ProxyStatus
 
 
 class AutoscalingMetricsHealth(str, Enum):
+    """Whether what decisions about the number of replicas go by is fresh."""
+
     HEALTHY = "healthy"
     DELAYED = "delayed"
     UNAVAILABLE = "unavailable"
 
 
 class AutoscalingStatus(str, Enum):
+    """Whether the number of replicas is changing."""
+
     UPSCALING = "UPSCALING"
     DOWNSCALING = "DOWNSCALING"
     STABLE = "STABLE"
 
 
 class ScalingDecision(BaseModel):
+    """One change of the number of replicas, and why."""
+
     timestamp_s: float
     reason: str
     prev_num_replicas: int = Field(ge=0)
@@ -109,6 +119,8 @@ class ScalingDecision(BaseModel):
 
 
 class DeploymentAutoscalingDetail(BaseModel):
+    """How the number of a deployment's replicas was decided."""
+
     scaling_status: AutoscalingStatus
     decisions: List[ScalingDecision] = Field(default_factory=list)
     metrics: Optional[Dict[str, Any]] = None
@@ -117,6 +129,8 @@ class DeploymentAutoscalingDetail(BaseModel):
 
 
 class DeploymentDetails(BaseModel):
+    """One deployment: its status, its options and its replicas."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
@@ -153,6 +167,8 @@ class DeploymentNode(BaseModel):
 
 
 class DeploymentTopology(BaseModel):
+    """Which deployments of an application call which."""
+
     app_name: str
     nodes: Dict[str, DeploymentNode]
     ingress_deployment: Optional[str] = None
@@ -173,6 +189,8 @@ def check_route_prefix(value: Optional[str]) -> Optional[str]:
 
 
 class ApplicationDetails(BaseModel):
+    """One application: its status, where it came from, and its deployments."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
@@ -205,6 +223,8 @@ class Target(BaseModel):
 
 
 class TargetGroup(BaseModel):
+    """Where requests of a route can be sent."""
+
     model_config = ConfigDict(frozen=True)
 
     targets: List[Target]
@@ -216,6 +236,8 @@ class TargetGroup(BaseModel):
 
 
 class DurationStats(BaseModel):
+    """How long something took, over its last times, in seconds."""
+
     mean: float = 0.0
     std: float = 0.0
     min: float = 0.0

@@ -85,6 +85,8 @@ def request_id() -> str:
 
 
 class ReplicaState(str, enum.Enum):
+    """Where in its life a replica is."""
+
     STARTING = "STARTING"
     UPDATING = "UPDATING"
     RECOVERING = "RECOVERING"
@@ -95,6 +97,8 @@ class ReplicaState(str, enum.Enum):
 
 
 class DeploymentStatus(str, enum.Enum):
+    """What a deployment is on its way to, or that it is there."""
+
     UPDATING = "UPDATING"
     HEALTHY = "HEALTHY"
     UNHEALTHY = "UNHEALTHY"
@@ -109,6 +113,8 @@ class DeploymentStatus(str, enum.Enum):
 
 
 class DeploymentStatusTrigger(str, enum.Enum):
+    """What brought a deployment into its status."""
+
     UNSPECIFIED = "UNSPECIFIED"
     CONFIG_UPDATE_STARTED = "CONFIG_UPDATE_STARTED"
     CONFIG_UPDATE_COMPLETED = "CONFIG_UPDATE_COMPLETED"
@@ -123,6 +129,8 @@ class DeploymentStatusTrigger(str, enum.Enum):
 
 
 class ApplicationStatus(str, enum.Enum):
+    """What an application is: of its deployments the worst counts."""
+
     NOT_STARTED = "NOT_STARTED"
     DEPLOYING = "DEPLOYING"
     DEPLOY_FAILED = "DEPLOY_FAILED"
@@ -137,6 +145,8 @@ class ApplicationStatus(str, enum.Enum):
 
 
 class ProxyStatus(str, enum.Enum):
+    """What a proxy is."""
+
     STARTING = "STARTING"
     HEALTHY = "HEALTHY"
     UNHEALTHY = "UNHEALTHY"

@@ -178,10 +178,10 @@ def _run_many(
     if constants.FORCE_LOCAL_TESTING_MODE and not _local_testing_mode:
         logger.info("Overriding local_testing_mode=True from environment variable.")
         _local_testing_mode = True
+    log.show(f"serve {os.getpid()}")
     if _local_testing_mode:
         return [_run_here(target) for target in targets]
     built = [_build(target) for target in targets]
-    log.show(f"serve {os.getpid()}")
     found = instance.join(start=True, options=_start_options(controller_options))
     if found is None:
         raise RayServeException("The instance could not be started.")
