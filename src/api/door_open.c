@@ -540,8 +540,9 @@ bool manta_taker_close(struct manta_taker *taker)
     bool kept = taker->kept || held > 0;
     ensure(kept || (list_empty(&taker->threads) && list_empty(&taker->followers)));
     if (kept) {
-        log_print(LOG_WARNING, "ends with %zu requests not answered%s", held,
-                  taker->kept ? " and user code running" : "");
+        /* A run time may keep it because its own threads know it: nobody needs to hear of that. */
+        log_print(held ? LOG_WARNING : LOG_DEBUG, "ends with %zu requests not answered%s", held,
+                  taker->kept ? ", memory left to user code" : "");
         channel_set_flush(&replica->runtime->channels);
         unlink(taker->socket);
     }

@@ -4,7 +4,7 @@
     manta run --app-dir examples/python/ocr ocr:app
     curl --data-binary @picture.png http://127.0.0.1:8000/read
 
-Pictures travel between the deployments as numpy arrays.  The networks are those that come with the package
+Pictures travel between the deployments as numpy arrays, large ones by reference.  The networks are those that come with the package
 rapidocr-onnxruntime.
 """
 
