@@ -28,12 +28,19 @@ _THREADS = "OMP_NUM_THREADS"  # OpenBLAS and MKL go by it, too.
 
 
 def of(deployment: Deployment) -> dict[str, Any]:
-    """What a replica of this deployment enters."""
+    """What a replica of this deployment enters.
+
+    Raises ValueError for a directory that is not there, or is somewhere else than on this machine.
+    """
     options = deployment.ray_actor_options or {}
     env = options.get("runtime_env") or {}
-    directory = env.get("working_dir") or os.getcwd()
-    first = [os.path.abspath(env["working_dir"])] if env.get("working_dir") else []
-    first += _module_folders(env.get("py_modules") or ())
+    directory, first = os.getcwd(), []
+    if env.get("working_dir"):
+        directory = _local("working_dir", env["working_dir"], deployment.name)
+        if not os.path.isdir(directory):
+            raise ValueError(_refused("working_dir", directory, deployment.name, "no directory"))
+        first = [directory]
+    first += _module_folders(env.get("py_modules") or (), deployment.name)
     return {
         "path": first + [entry for entry in search_path() if entry not in first],
         "directory": os.path.abspath(directory),
@@ -48,13 +55,33 @@ def search_path() -> list[str]:
     return [os.path.abspath(entry) for entry in sys.path]
 
 
-def _module_folders(modules: Iterable[Any]) -> list[str]:
+def _local(part: str, path: str, deployment: str) -> str:
+    if "://" in path:
+        raise ValueError(
+            _refused(part, path, deployment, "not on this machine: only local directories are used")
+        )
+    path = os.path.abspath(os.path.expanduser(path))
+    if not os.path.exists(path):
+        raise ValueError(_refused(part, path, deployment, "not there"))
+    return path
+
+
+def _refused(part: str, path: str, deployment: str, why: str) -> str:
+    return f"Deployment '{deployment}': runtime_env['{part}'] names '{path}', which is {why}."
+
+
+def _module_folders(modules: Iterable[Any], deployment: str) -> list[str]:
     """Where each of ``py_modules`` is found: beside a package's folder, or a module's file."""
     found: list[str] = []
     for module in modules:
         if not isinstance(module, str):
             module = (list(getattr(module, "__path__", ())) or [module.__file__])[0]
-        folder = os.path.dirname(os.path.abspath(module))
+        path = _local("py_modules", module, deployment)
+        if not os.path.isdir(path) and not path.endswith(".py"):
+            raise ValueError(
+                _refused("py_modules", path, deployment, "neither a package's directory nor a .py")
+            )
+        folder = os.path.dirname(path)
         if folder not in found:
             found.append(folder)
     return found
