@@ -516,3 +516,67 @@ Test(dispatch_calls, a_broken_block_of_models_ends_the_link)
     world_await_ready(world, 0);
     world_free(world);
 }
+
+/* An accepted websocket: the answer has begun, with a deadline that was one for that. */
+static struct dispatch_call *converse(struct world *world, uint64_t *ret_stream)
+{
+    struct dispatch_request request = world_request("");
+    request.kind = WIRE_KIND_WEBSOCKET;
+    request.stream = true;
+    request.body_whole = false;
+    request.body_size = UINT64_MAX;
+    request.deadline_ns = loop_now_ns(world->loop) + 50 * 1000000LL;
+    struct dispatch_call *call = world_submit(world, &request, &owner_a);
+    *ret_stream = peer_take_request(&world->replicas[0]);
+    world_event(world, DISPATCH_ROOM); /* for messages */
+    peer_say_reply(&world->replicas[0], *ret_stream, 0, 101, "");
+    world_event(world, DISPATCH_REPLY);
+    return call;
+}
+
+static bool deadline_has_passed(struct world *world)
+{
+    static int64_t begin_ns;
+    begin_ns = begin_ns ? begin_ns : loop_now_ns(world->loop);
+    return loop_now_ns(world->loop) > begin_ns + 100 * 1000000LL;
+}
+
+Test(dispatch_calls, a_websocket_outlives_its_deadline_and_tells_how_it_closed)
+{
+    struct world *world = world_serving(1);
+    struct wire_cancel cancel;
+    struct bytes payload;
+    uint64_t stream;
+    struct dispatch_call *call = converse(world, &stream);
+    dispatch_lift_deadline(call);
+    cr_assert(world_until(world, deadline_has_passed));
+    cr_assert(!world_has_event(world), "it was lifted");
+    dispatch_close(call, 4001, BYTES("enough"));
+    peer_take(&world->replicas[0], WIRE_CANCEL_FRAME, &payload);
+    cr_assert_eq(wire_cancel_read(&cancel, payload), 0);
+    cr_assert_eq(cancel.close_code, 4001);
+    cr_assert(bytes_equal(cancel.reason, BYTES("enough")));
+    peer_say_half_close(&world->replicas[0], stream, 0, (struct bytes){0});
+    world_idle(world);
+    cr_assert(!world_has_event(world), "who has closed hears no more");
+    cr_assert_eq(metric_get(requests_in_flight), 0);
+    world_free(world);
+}
+
+Test(dispatch_calls, a_replica_that_wants_a_websocket_to_leave_is_heard)
+{
+    struct world *world = world_serving(1);
+    struct wire_leave leave = {0};
+    uint8_t at[64];
+    uint64_t stream;
+    struct dispatch_call *call = converse(world, &stream);
+    size_t size = wire_leave_write(&leave, 0, stream, false, at);
+    peer_say(&world->replicas[0], at, size);
+    const struct dispatch_event *event = world_event(world, DISPATCH_LEAVE);
+    cr_assert_eq(event->owner, &owner_a);
+    dispatch_cancel(call, ERROR_CANCELLED);
+    peer_say(&world->replicas[0], at, size); /* crossed: nobody minds */
+    peer_say_half_close(&world->replicas[0], stream, ERROR_CANCELLED, (struct bytes){0});
+    world_idle(world);
+    world_free(world);
+}

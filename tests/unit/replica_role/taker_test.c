@@ -485,6 +485,76 @@ Test(taker, a_drain_rejects_finishes_and_tells_once)
     cr_assert_not(taker_next(stage.taker, &event));
 }
 
+static void sender_websocket(struct sender *from, uint64_t stream)
+{
+    struct wire_request frame = {.deployment = 1,
+                                 .kind = WIRE_KIND_WEBSOCKET,
+                                 .body_size = UINT64_MAX,
+                                 .method = BYTES("GET")};
+    uint8_t room[256];
+    sender_send(from, room, wire_request_write(&frame, WIRE_STREAM, stream, false, room));
+}
+
+Test(taker, a_websocket_is_taken_at_once_and_a_drain_asks_its_sender_to_leave)
+{
+    struct taker_answer accepts = {.status = 101, .body_size = UINT64_MAX};
+    struct taker_event event;
+    struct wire_header header;
+    open_all();
+    sender_websocket(&sender, stream_id(0, 1));
+    struct taker_request *request = stage_take(&stage);
+    cr_assert_eq(request->kind, WIRE_KIND_WEBSOCKET);
+    cr_assert_not(request->body_ended, "its messages come later, whatever the deployment says");
+    sender_request(&sender, stream_id(1, 1), BYTES("b"), WIRE_END);
+    struct taker_request *plain = stage_take(&stage);
+    taker_begin(stage.taker, request, &accepts);
+    taker_drain(stage.taker, 60LL * 1000000000);
+    sender_expect(&sender, WIRE_REPLY_FRAME, &header);
+    sender_expect(&sender, WIRE_LEAVE_FRAME, &header);
+    cr_assert_eq(header.stream, stream_id(0, 1), "the plain request is not asked");
+    stage_answer(&stage, plain, BYTES("done"));
+    expect_reply(stream_id(1, 1));
+    taker_finish(stage.taker, request, 0, (struct bytes){0});
+    cr_assert(taker_next(stage.taker, &event));
+    cr_assert_eq(event.type, TAKER_DRAINED);
+}
+
+Test(taker, what_the_client_of_a_websocket_closed_with_comes_behind_its_messages)
+{
+    struct wire_cancel cancel = {
+        .code = ERROR_CANCELLED, .close_code = 4001, .reason = BYTES("enough")};
+    struct taker_answer accepts = {.status = 101, .body_size = UINT64_MAX};
+    uint8_t room[256];
+    open_all();
+    sender_websocket(&sender, stream_id(0, 1));
+    struct taker_request *request = stage_take(&stage);
+    taker_begin(stage.taker, request, &accepts);
+    sender_part(&sender, stream_id(0, 1), BYTES("a message"), 0);
+    sender_send(&sender, room, wire_cancel_write(&cancel, 0, stream_id(0, 1), false, room));
+    while (!request->cancelled)
+        stage_turns(&stage, 1);
+    cr_assert(bytes_equal(request->body, BYTES("a message")), "what came before is there");
+    cr_assert_eq(request->close_code, 4001);
+    cr_assert(bytes_equal(request->close_reason, BYTES("enough")));
+    taker_consume(stage.taker, request, request->body.size);
+    cr_assert_eq(taker_write(stage.taker, request, BYTES("too late")), ERROR_CANCELLED);
+    taker_finish(stage.taker, request, 0, (struct bytes){0});
+}
+
+Test(taker, a_websocket_whose_sender_is_gone_ended_without_a_close)
+{
+    struct taker_answer accepts = {.status = 101, .body_size = UINT64_MAX};
+    open_all();
+    sender_websocket(&sender, stream_id(0, 1));
+    struct taker_request *request = stage_take(&stage);
+    taker_begin(stage.taker, request, &accepts);
+    sender_close(&sender);
+    while (!request->cancelled)
+        stage_turns(&stage, 1);
+    cr_assert_eq(request->close_code, 1006);
+    taker_finish(stage.taker, request, 0, (struct bytes){0});
+}
+
 Test(taker, pings_are_answered_while_user_code_runs)
 {
     struct wire_header header;
