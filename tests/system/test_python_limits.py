@@ -154,3 +154,24 @@ def test_settings_of_an_instance_reach_its_processes(driver):
         RAY_SERVE_FREEZE_GC_ON_STARTUP="0",
     )
     assert told == ["4 None", "False"]
+
+
+def test_a_second_start_says_which_options_it_ignores(driver):
+    told = driver("""
+        import logging
+
+        class Keep(logging.Handler):
+            def emit(self, record):
+                if record.levelno >= logging.WARNING:
+                    print(record.getMessage())
+
+        logging.getLogger("manta.serve").addHandler(Keep())
+        serve.start(http_options={"port": 0, "root_path": "/a"})
+        serve.start()
+        serve.start(http_options={"port": 0, "root_path": "/a"})
+        serve.start(http_options={"port": 0, "root_path": "/b", "request_timeout_s": 3})
+        """)
+    assert told == [
+        "The instance runs already, with other http_options in the following fields: "
+        "root_path, request_timeout_s. The new ones are ignored."
+    ]

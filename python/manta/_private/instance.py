@@ -26,6 +26,9 @@ class Instance(ABC):
     transport: Transport
     is_private = False  # started by this process, and ending with it
 
+    def start_again(self, options: dict[str, Any]) -> None:
+        """``serve.start`` where this one runs: say which options are ignored."""
+
     @abstractmethod
     def deploy(
         self, apps: Sequence[BuiltApplication], *, wait_ingress: bool, wait_running: bool

@@ -84,8 +84,7 @@ def connect(start: bool, options: Optional[dict[str, Any]]) -> Optional[NativeIn
             return None
         native_limits.check_start(options or {})
         joined = _start(options or {})
-        host = ((options or {}).get("http_options") or {}).get("host") or DEFAULT_HTTP_HOST
-        return NativeInstance(joined, NativeTransport(joined), is_private=True, host=host)
+        return NativeInstance(joined, NativeTransport(joined), started_with=options or {})
     return NativeInstance(joined, NativeTransport(joined))
 
 
@@ -116,6 +115,12 @@ def _start(options: dict[str, Any]) -> Any:
         raise RayServeException(error.args[1]) from None
 
 
+def _default_http_options() -> dict[str, Any]:
+    from manta.serve.config import HTTPOptions
+
+    return HTTPOptions().model_dump(mode="json")
+
+
 class NativeInstance(instance.Instance):
     """An instance that this process started, joined, or is a part of."""
 
@@ -123,12 +128,12 @@ class NativeInstance(instance.Instance):
         self,
         joined: Optional[Any],
         transport: NativeTransport,
-        is_private: bool = False,
-        host: str = DEFAULT_HTTP_HOST,
+        started_with: Optional[dict[str, Any]] = None,
     ) -> None:
         self._joined = joined
-        self.is_private = is_private
-        self._host = host
+        self.is_private = started_with is not None
+        self._started_with = started_with or {}
+        self._host = (self._started_with.get("http_options") or {}).get("host") or DEFAULT_HTTP_HOST
         self.transport = transport
         if joined is not None:
             threading.Thread(
@@ -145,6 +150,20 @@ class NativeInstance(instance.Instance):
     @property
     def http_port(self) -> int:
         return int(self._asked().http_port)
+
+    def start_again(self, options: dict[str, Any]) -> None:
+        """The options of an instance are those it was started with; others are told and ignored."""
+        wanted = options.get("http_options") or {}
+        if self.is_private:
+            mine = self._started_with.get("http_options") or _default_http_options()
+        else:
+            mine = {"port": self.http_port}
+        other = [name for name, value in mine.items() if wanted.get(name, value) != value]
+        if other:
+            logger.warning(
+                "The instance runs already, with other http_options in the following fields: "
+                f"{', '.join(other)}. The new ones are ignored."
+            )
 
     def deploy(
         self, apps: Sequence[BuiltApplication], *, wait_ingress: bool, wait_running: bool

@@ -88,7 +88,11 @@ def start(
         controller_options,
     )  # fmt: skip
     log.show(f"serve {os.getpid()}", (options.get("logging_config") or {}).get("log_level"))
-    instance.join(start=True, options=options)
+    running = instance.join()
+    if running is None:
+        instance.join(start=True, options=options)
+    else:
+        running.start_again(options)
 
 
 def shutdown() -> None:
