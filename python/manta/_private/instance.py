@@ -86,6 +86,11 @@ class Instance(ABC):
 _joined: Optional[Instance] = None
 
 
+def is_joined() -> bool:
+    """Whether this process has an instance already."""
+    return _joined is not None
+
+
 def join(start: bool = False, options: Optional[dict[str, Any]] = None) -> Optional[Instance]:
     """The instance of this process, joined or started when that was not done before."""
     global _joined

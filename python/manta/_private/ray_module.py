@@ -77,7 +77,7 @@ def is_initialized() -> bool:
     """Whether ``init`` was called, or an instance runs that ``serve`` has started or joined."""
     from manta._private import instance
 
-    return _initialized or instance._joined is not None
+    return _initialized or instance.is_joined()
 
 
 def shutdown(_exiting_interpreter: bool = False) -> None:

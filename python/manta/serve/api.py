@@ -88,11 +88,10 @@ def start(
         controller_options,
     )  # fmt: skip
     log.show(f"serve {os.getpid()}", (options.get("logging_config") or {}).get("log_level"))
-    running = instance.join()
-    if running is None:
-        instance.join(start=True, options=options)
-    else:
-        running.start_again(options)
+    known = instance.is_joined()
+    found = instance.join(start=True, options=options)
+    if found is not None and (known or not found.is_private):
+        found.start_again(options)
 
 
 def shutdown() -> None:
