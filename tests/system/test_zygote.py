@@ -155,6 +155,34 @@ def test_random_numbers_of_forks_differ(zygotes):
         assert len({said["numpy"] for said in replicas}) == 4
 
 
+def test_a_pool_of_the_linear_algebra_library_hinders_no_fork(zygotes):
+    """OpenBLAS keeps threads, which end by themselves when their process forks."""
+    above = """
+import numpy
+assert os.cpu_count() == 1 or len(os.listdir("/proc/self/task")) > 1 or "zygote" not in " ".join(sys.orig_argv)
+numpy.ones((300, 300)) @ numpy.ones((300, 300))
+"""
+    with zygotes(OMP_NUM_THREADS="2") as world:
+        world.write(above=above)
+        world.run("who:build", "n=2")
+        replicas = world.all(2)
+        assert {said["loaded_by"] for said in replicas} == set(world.processes())
+
+
+def test_what_a_module_prints_is_printed_once(zygotes):
+    with zygotes() as world:
+        printed = world.folder / "printed"
+        world.write(above=f"sys.stdout = open({str(printed)!r}, 'a')\nprint('imported by', os.getpid())")
+        world.run("who:build", "n=3")
+        (zygote,) = world.processes()
+        world.all(3)
+        assert world.service.command("shutdown", "--yes").returncode == 0
+        world.service.process.wait(PATIENCE_S)
+        lines = printed.read_text().splitlines()
+        assert len(lines) == len(set(lines)), lines
+        assert f"imported by {zygote}" in lines
+
+
 def test_a_dead_zygote_is_started_again_and_its_forks_live_on(zygotes):
     with zygotes() as world:
         world.write()

@@ -46,6 +46,7 @@ class Launch:
 
     def __call__(self, path: str, arguments: list[str], parent_descriptor: int) -> int:
         """Start the node.  The process id; only in the calling process does it return."""
+        zygote_main.flush()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
         node = os.fork()
         if node == 0:

@@ -78,6 +78,15 @@ def settle() -> None:
     gc.freeze()
 
 
+def flush() -> None:
+    """What is buffered would be written by every fork once more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # Nobody reads it, or somebody has closed it.
+
+
 def why_not() -> Optional[str]:
     """Why a fork of this process is not safe; None when it is."""
     if _threads() > 1:
@@ -195,6 +204,7 @@ class Zygote:
         if reason:
             self._say(f"failed {number} {reason}")
             return
+        flush()
         try:
             middle = os.fork()
         except OSError as error:
