@@ -67,7 +67,7 @@ class Caller:
         begun = time.perf_counter()
         for _ in range(times):
             await asyncio.gather(*(_awaited(self.callee.same.remote(number)) for number in range(width)))
-        return {"per_s": width * times / (time.perf_counter() - begun)}
+        return {"per_s": width * times / (time.perf_counter() - begun), "calls": width * times}
 
     async def items(self, count: int):
         """A stream of small items."""
@@ -76,20 +76,27 @@ class Caller:
             seen += 1
         if seen != count:
             raise RuntimeError(f"{seen} of {count} items came")
-        return {"per_s": count / (time.perf_counter() - begun)}
+        return {"per_s": count / (time.perf_counter() - begun), "calls": count}
 
     async def batches(self, count: int):
         """Calls of a batched method, many on their way."""
+        return await self._keep_busy(self.callee.batched, count)
+
+    async def many(self, count: int):
+        """The same calls of a plain method."""
+        return await self._keep_busy(self.callee.same, count)
+
+    async def _keep_busy(self, method, count):
         each = count // KEPT_BUSY
 
         async def one():
             for number in range(each):
-                if await self.callee.batched.remote(number) != number:
-                    raise RuntimeError("a batch gave the wrong answer")
+                if await method.remote(number) != number:
+                    raise RuntimeError("a call gave the wrong answer")
 
         begun = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(KEPT_BUSY)))
-        return {"per_s": each * KEPT_BUSY / (time.perf_counter() - begun)}
+        return {"per_s": each * KEPT_BUSY / (time.perf_counter() - begun), "calls": each * KEPT_BUSY}
 
     async def arrays(self, size: int, times: int):
         """A numpy array there and back."""

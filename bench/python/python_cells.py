@@ -73,6 +73,7 @@ GRAPH = [
     ("fan-out of 16", "fan_out", {"width": 16, "times": 500}, {"width": 16, "times": 15}),
     ("fan-out of 100", "fan_out", {"width": 100, "times": 100}, {"width": 100, "times": 4}),
     ("streamed items", "items", {"count": 200_000}, {"count": 3000}),
+    ("calls, 64 on their way", "many", {"count": 32_000}, {"count": 640}),
     ("batched calls", "batches", {"count": 32_000}, {"count": 640}),
     ("1 MB array", "arrays", {"size": 1_000_000, "times": 100}, {"size": 1_000_000, "times": 30}),
     ("100 MB array", "arrays", {"size": 100_000_000, "times": 8}, {"size": 100_000_000, "times": 4}),
@@ -89,10 +90,14 @@ def graph_cells(system, quick, narrate):
             # Warm: the paths are taken once before they are measured.
             with contextlib.suppress(OSError):
                 system.graph(name, **{key: max(number // 20, 1) if key in ("count", "times") else number for key, number in chosen.items()})
+        before = system.tree.cpu_seconds()
         try:
             found = system.graph(name, **chosen)
         except (OSError, ValueError) as error:
             found = {"failed": str(error)}
+        if "calls" in found:
+            spent = process_tree.spent_between(before, system.tree.cpu_seconds())
+            found["cpu_us"] = spent / found["calls"] * 1e6
         rows.append({"system": system.name, "app": "graph", "what": what} | found)
     narrate(f"{system.name}: inside the graph")
     return rows
