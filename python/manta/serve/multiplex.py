@@ -29,6 +29,9 @@ _ONE_ARGUMENT = (
     "(str), but got {}"
 )
 _MARK = "__serve_multiplexed_function__"
+_MISSING: Any = object()
+# A model that is there is found in less time than a metric takes to record; so requests are counted in such lots.
+_COUNTED_TOGETHER = 100
 
 
 class _ModelMultiplexWrapper:
@@ -51,6 +54,27 @@ class _ModelMultiplexWrapper:
         self._lock = asyncio.Lock()
         self._loading: set[str] = set()
         self._measures = _Measures()
+        self._uncounted = 0  # requests that the counter has not been told of
+
+    def find(self, model_id: Any) -> Any:
+        """A model that is there, or ``_MISSING``: for a request this is all there is to do."""
+        models = self.models
+        model = models.get(model_id, _MISSING) if type(model_id) is str else _MISSING
+        if model is not _MISSING:
+            models.move_to_end(model_id)
+            self._uncounted += 1
+            if self._uncounted >= _COUNTED_TOGETHER:
+                self._count()
+        return model
+
+    def serves(self, loader: Any, owner: Any) -> bool:
+        """Whether this is the cache of that loader on that object."""
+        return self._func is loader and self.self_arg is owner
+
+    def _count(self) -> None:
+        if self._uncounted:
+            self._measures.requests.inc(self._uncounted)
+            self._uncounted = 0
 
     async def load_model(self, model_id: str) -> Any:
         """The model, from the cache or freshly loaded."""
@@ -58,10 +82,11 @@ class _ModelMultiplexWrapper:
             raise TypeError("The model ID must be a string.")
         if not model_id:
             raise ValueError("The model ID cannot be empty.")
-        self._measures.requests.inc()
-        if model_id in self.models:
-            self.models.move_to_end(model_id)
-            return self.models[model_id]
+        found = self.find(model_id)
+        if found is not _MISSING:
+            return found
+        self._uncounted += 1
+        self._count()
         self._loading.add(model_id)
         self._tell()
         try:
@@ -102,6 +127,7 @@ class _ModelMultiplexWrapper:
 
     async def shutdown(self) -> None:
         """Unload everything; one that fails does not keep the others."""
+        self._count()
         while self.models:
             try:
                 await self.unload_model_lru()
@@ -171,6 +197,13 @@ def multiplexed(
     def decorate(loader: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(loader)
         async def load(*args: Any) -> Any:
+            # The usual case first: a method of an object that has loaded models, and has this one.
+            if len(args) == 2:
+                cache = getattr(args[0], MULTIPLEX_ATTRIBUTE, None)
+                if cache is not None and cache.serves(loader, args[0]):
+                    model = cache.find(args[1])
+                    if model is not _MISSING:
+                        return model
             owner, model_id = _owner_and_id(loader, args)
             return await _cache_of(loader, owner, max_num_models_per_replica).load_model(model_id)
 

@@ -114,8 +114,17 @@ def test_model_ids_are_checked(replica, args, error, message):
     async def main():
         await host.get_model(*args)
 
-    with pytest.raises(error, match=message):
-        asyncio.run(main())
+    for _ in range(2):
+        with pytest.raises(error, match=message):
+            asyncio.run(main())
+        ask(host, "a")  # Also when there is a model that could be found.
+
+
+def test_objects_do_not_find_each_others_models(replica):
+    first, second = make_host(), make_host()
+    ask(first, "a", "a")
+    ask(second, "a", "b", "a")
+    assert (first.loads, second.loads) == (["a"], ["a", "b"])
 
 
 def test_a_function_without_arguments_is_refused(replica):
