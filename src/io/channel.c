@@ -106,6 +106,12 @@ static void rest(struct channel *channel)
         list_push_back(&channel->set->resting, &channel->resting_link);
 }
 
+void channel_rest(struct channel *channel)
+{
+    if (channel->in && channel->in_start == channel->in_end && buffer_references(channel->in) == 1)
+        channel->in = buffer_unref(channel->in);
+}
+
 static void end_turn(void *owner)
 {
     struct channel_set *set = owner;

@@ -211,6 +211,7 @@ static void prepare(struct conduct *conduct, const struct conduct_options *optio
     list_init(&conduct->follow_ups);
     list_init(&conduct->peers);
     list_init(&conduct->readers);
+    list_init(&conduct->pinged);
     map_init(&conduct->replicas, CONDUCT_PEER_LIMIT);
     map_init(&conduct->questions, CONDUCT_PEER_LIMIT);
     text_init(&conduct->snapshot, CONDUCT_SNAPSHOT_LIMIT);

@@ -58,6 +58,7 @@ struct conduct;
 struct peer {
     struct list_link link;        /* on conduct->peers */
     struct list_link reader_link; /* on conduct->readers, once it subscribed */
+    struct list_link ping_link;   /* on conduct->pinged, when it is a replica */
     struct conduct *conduct;
     struct channel channel;
     struct loop_timer timer; /* until its hello */
@@ -117,6 +118,7 @@ struct conduct {
     struct list readers;  /* those that subscribed */
     bool broken_due;      /* some peer is broken */
     struct map replicas;  /* struct peer by replica id: the newest connection of each */
+    struct list pinged;   /* struct peer of replicas, the one that was pinged last at the end */
     struct map questions; /* struct question by token */
     uint64_t token_last;
 

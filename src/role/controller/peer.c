@@ -25,7 +25,7 @@
 #include "metrics.h"
 #include "socket.h"
 
-enum { ACCEPTS_PER_TURN = 256, ACCEPT_PAUSE_MS = 100 };
+enum { ACCEPTS_PER_TURN = 256, ACCEPT_PAUSE_MS = 100, PINGS_AT_ONCE = 64, PING_PARTS = 32 };
 
 static const int64_t NS_PER_MS = 1000000;
 
@@ -39,6 +39,7 @@ static void peer_free(struct peer *peer)
     questions_drop(peer);
     list_remove(&peer->link);
     list_remove(&peer->reader_link);
+    list_remove(&peer->ping_link);
     loop_timer_clear(&peer->timer);
     channel_close(&peer->channel);
     mem_free(peer);
@@ -107,6 +108,7 @@ static bool enter_replica(struct peer *peer, const struct wire_hello *hello)
     peer->replica = hello->id;
     peer->owing = true; /* an older connection may have owed an answer: the first one is told */
     snprintf(peer->name, sizeof peer->name, "replica %llu", (unsigned long long)hello->id);
+    list_push_back(&conduct->pinged, &peer->ping_link);
     return map_try_put(&conduct->replicas, peer->replica, peer) == 0;
 }
 
@@ -273,7 +275,6 @@ static bool reader_frame(struct peer *peer, uint8_t type, struct bytes payload)
         return on_subscribe(peer, payload);
     case WIRE_PING_FRAME:
         return put_pong(peer, payload);
-    case WIRE_REPORT_FRAME: /* queue lengths: read by nobody yet */
     case WIRE_PONG_FRAME:
         return true;
     default:
@@ -330,8 +331,10 @@ static void peer_event(void *owner, struct channel *channel, int events)
     if (!good || events & CHANNEL_CLOSED) {
         peer_free(peer);
         tell_away(conduct, replica);
-    } else if (events & CHANNEL_ROOM && peer->behind) {
-        publish_to(peer);
+    } else {
+        channel_rest(&peer->channel);
+        if (events & CHANNEL_ROOM && peer->behind)
+            publish_to(peer);
     }
 }
 
@@ -371,14 +374,23 @@ static void ping(struct peer *peer, int64_t now_ns)
     peer->pinged_ns = now_ns;
 }
 
+/* A part of many at a time, so that nothing else waits for thousands of pings and pongs. */
 void peers_ping(void *owner)
 {
     struct conduct *conduct = owner;
-    struct map_entry *entry;
     int64_t now_ns = loop_now_ns(conduct->loop);
-    map_each (entry, &conduct->replicas)
-        ping(entry->value, now_ns);
-    loop_timer_set(&conduct->ping_timer, now_ns + conduct->settings.ping_period_ms * NS_PER_MS);
+    size_t count = conduct->pinged.length;
+    size_t parts = 1 + count / PINGS_AT_ONCE;
+    parts = parts < PING_PARTS ? parts : PING_PARTS;
+    for (size_t left = (count + parts - 1) / parts; left > 0; left--) {
+        struct list_link *link = list_pop_front(&conduct->pinged);
+        struct peer *peer = list_entry(link, struct peer, ping_link);
+        list_push_back(&conduct->pinged, link);
+        if (map_get(&conduct->replicas, peer->replica) == peer) /* else it is back already */
+            ping(peer, now_ns);
+    }
+    loop_timer_set(&conduct->ping_timer,
+                   now_ns + conduct->settings.ping_period_ms * NS_PER_MS / (int64_t)parts);
 }
 
 /* ---- the end of a service without a node ---- */
