@@ -3,7 +3,8 @@
  * A replica that is no C runner: a program with an event loop of its own (epoll) on the public door.
  *
  * Its "language" is the first argument of a request.  Its document's code says how it begins: "good",
- * or "bad" to fail.  What it was told beside work it writes to stderr, which the test does not read.
+ * or "bad" to fail.  With "--and" and the arguments of another one, the program is two replicas on one
+ * loop, the second beside the first.  What it was told beside work it writes to stderr, which the test does not read.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,7 @@
 enum { ROOM = 8, ITEMS = 3 };
 
 static struct {
-    struct manta_taker *taker;
+    struct manta_taker *taker; /* whose turn it is */
     struct manta_taker_thread *thread;
     struct manta_request *waiting;  /* of "wait", until it is cancelled */
     struct manta_request *streaming; /* of "flood" */
@@ -165,42 +166,95 @@ static bool take_events(void)
     return goes_on;
 }
 
-static void serve(void)
+struct place {
+    struct manta_taker *taker;
+    struct manta_taker_thread *thread;
+};
+
+static int shorter(int timeout_ms, int other_ms)
+{
+    return timeout_ms < 0 || (other_ms >= 0 && other_ms < timeout_ms) ? other_ms : timeout_ms;
+}
+
+/* The one that was opened first ends last.  False: one did not end well. */
+static bool end_place(struct place *place)
+{
+    manta_taker_thread_free(place->thread);
+    bool good = manta_taker_close(place->taker);
+    *place = (struct place){0};
+    return good;
+}
+
+static int serve(struct place places[2])
 {
     struct epoll_event wanted = {.events = EPOLLIN}, ready;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
-    epoll_ctl(epoll, EPOLL_CTL_ADD, manta_taker_descriptor(door.taker), &wanted);
-    do {
-        epoll_wait(epoll, &ready, 1, manta_taker_timeout_ms(door.taker));
-        manta_taker_turn(door.taker);
-        take_all();
-    } while (take_events());
+    bool good = true, drained[2] = {false, places[1].taker == NULL};
+    /* Those on one loop have one descriptor. */
+    epoll_ctl(epoll, EPOLL_CTL_ADD, manta_taker_descriptor(places[0].taker), &wanted);
+    while (places[0].taker) {
+        int timeout_ms = -1;
+        for (int i = 0; i < 2; i++)
+            if (places[i].taker)
+                timeout_ms = shorter(timeout_ms, manta_taker_timeout_ms(places[i].taker));
+        epoll_wait(epoll, &ready, 1, timeout_ms);
+        for (int i = 0; i < 2; i++) {
+            if (!places[i].taker)
+                continue;
+            door.taker = places[i].taker;
+            door.thread = places[i].thread;
+            manta_taker_turn(door.taker);
+            take_all();
+            drained[i] = !take_events() || drained[i];
+        }
+        if (places[1].taker && drained[1])
+            good = end_place(&places[1]) && good;
+        if (drained[0] && !places[1].taker)
+            good = end_place(&places[0]) && good;
+    }
     close(epoll);
+    return good ? 0 : 3;
 }
 
-int main(int argument_count, char **arguments)
+/* 0, or the program's exit status. */
+static int open_place(struct place *place, int argument_count, char **arguments,
+                      struct manta_taker *beside)
 {
     struct manta_taker_options options = {MANTA_TAKER_OPTIONS};
     struct manta_taker_document document = {.size = sizeof document};
     struct manta_error error = {0};
     options.events = true;
-    if (manta_taker_open(argument_count, arguments, &options, &door.taker, &error) < 0) {
+    options.beside = beside;
+    if (manta_taker_open(argument_count, arguments, &options, &place->taker, &error) < 0) {
         fprintf(stderr, "door_replica: %s\n", error.text);
         return 1;
     }
-    manta_taker_describe(door.taker, &document);
+    manta_taker_describe(place->taker, &document);
     if (document.code_size == 3 && memcmp(document.code, "bad", 3) == 0) {
-        manta_taker_failed(door.taker, MANTA_EUSER, "bad as asked");
-        manta_taker_close(door.taker);
+        manta_taker_failed(place->taker, MANTA_EUSER, "bad as asked");
+        manta_taker_close(place->taker);
         return 1;
     }
-    manta_taker_set_batched(door.taker, document.max_batch_size > 1);
-    if (manta_taker_watch(door.taker, &error) < 0 || manta_taker_ready(door.taker, &error) < 0) {
+    manta_taker_set_batched(place->taker, document.max_batch_size > 1);
+    if (manta_taker_watch(place->taker, &error) < 0 ||
+        manta_taker_ready(place->taker, &error) < 0) {
         fprintf(stderr, "door_replica: %s\n", error.text);
         return 1;
     }
-    door.thread = manta_taker_thread_new(door.taker);
-    serve();
-    manta_taker_thread_free(door.thread);
-    return manta_taker_close(door.taker) ? 0 : 3;
+    place->thread = manta_taker_thread_new(place->taker);
+    return 0;
+}
+
+int main(int argument_count, char **arguments)
+{
+    struct place places[2] = {{0}};
+    int first = 1;
+    while (first < argument_count && strcmp(arguments[first], "--and") != 0)
+        first++;
+    int code = open_place(&places[0], first, arguments, NULL);
+    if (code == 0 && first < argument_count) {
+        arguments[first] = arguments[0]; /* in the place of "--and" */
+        code = open_place(&places[1], argument_count - first, arguments + first, places[0].taker);
+    }
+    return code ? code : serve(places);
 }

@@ -402,3 +402,86 @@ Test(door, a_failed_start_is_reported_with_its_words, .timeout = 60)
     cr_assert(bytes_equal(failed.text, BYTES("bad as asked")));
     cr_assert_eq(exit_status(), 1);
 }
+
+/* ---- two replicas in one process ------------------------------------------------------------- */
+
+static struct line accept_ready(uint64_t *ret_replica)
+{
+    struct wire_replica_ready ready;
+    accept_desk();
+    line_await(&scene.desk, WIRE_REPLICA_READY_FRAME);
+    cr_assert_eq(wire_replica_ready_read(&ready, scene.desk.payload), 0);
+    *ret_replica = ready.replica;
+    return scene.desk;
+}
+
+static void begin_both(struct line desks[2], struct line callers[2])
+{
+    struct error error = {0};
+    struct text args;
+    struct target_replica target = target_with(&args);
+    char documents[2][16], path[108];
+    strcpy(scene.directory, "/tmp/manta-door-XXXXXX");
+    cr_assert(mkdtemp(scene.directory));
+    snprintf(scene.controller, sizeof scene.controller, "%s/controller.sock", scene.directory);
+    scene.listener = socket_listen_unix(scene.controller, 4, &error);
+    cr_assert_geq(scene.listener, 0, "%s", error.text);
+    for (int i = 0; i < 2; i++) {
+        int document = document_of(&target), kept = dup(document); /* without close-on-exec */
+        close(document);
+        snprintf(documents[i], sizeof documents[i], "%d", kept);
+    }
+    scene.pid = fork();
+    if (scene.pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        execl(DOOR_REPLICA, "door_replica", "--instance", scene.directory, "--controller",
+              scene.controller, "--replica", "7", "--version-hash", "ab", "--document-descriptor",
+              documents[0], "--log-directory", scene.directory, "--and", "--instance",
+              scene.directory, "--controller", scene.controller, "--replica", "8",
+              "--version-hash", "cd", "--document-descriptor", documents[1], "--log-directory",
+              scene.directory, NULL);
+        _exit(127);
+    }
+    for (int i = 0; i < 2; i++) {
+        uint64_t replica = 0;
+        desks[i] = accept_ready(&replica);
+        cr_assert_eq(replica, REPLICA + i);
+        snprintf(path, sizeof path, "%s/replica-%d.sock", scene.directory, REPLICA + i);
+        line_connect(&callers[i], path, NULL, NULL);
+        line_hello(&callers[i], WIRE_ROLE_HANDLE, 0, "caller");
+        line_await(&callers[i], WIRE_HELLO_FRAME);
+        close(atoi(documents[i]));
+    }
+    text_done(&args);
+}
+
+Test(door, a_taker_beside_another_is_a_replica_of_its_own, .timeout = 60)
+{
+    struct line desks[2], callers[2];
+    char command[128];
+    begin_both(desks, callers);
+    for (int round = 0; round < 20; round++)
+        for (int i = 0; i < 2; i++) {
+            char facts[128];
+            scene.caller = callers[i];
+            snprintf(facts, sizeof facts,
+                     "[\"app\",\"model\",\"%d\",\"loop\",\"Z29vZA==\",42,\"{\\\"a\\\":1}\",3]",
+                     REPLICA + i);
+            cr_assert_str_eq(say("facts"), facts);
+            callers[i] = scene.caller;
+        }
+    /* The second one drains and goes; the first one, whose loop it borrowed, serves on. */
+    line_say(&desks[1], drain, .timeout_us = 20000000);
+    snprintf(command, sizeof command, "%s/replica-8.sock", scene.directory);
+    for (int waited = 0; access(command, F_OK) == 0; waited++) {
+        cr_assert_lt(waited, LINE_WAIT_MS, "the socket of the second one stays");
+        usleep(1000);
+    }
+    scene.caller = callers[0];
+    cr_assert_str_eq(say("hello"), "\"hello\"");
+    line_say(&desks[0], drain, .timeout_us = 20000000);
+    cr_assert_eq(exit_status(), 0);
+    snprintf(command, sizeof command, "rm -r %s", scene.directory);
+    cr_assert_eq(system(command), 0);
+}
