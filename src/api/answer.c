@@ -433,6 +433,20 @@ static int write_document(struct manta_request *request, struct bytes document)
     return code;
 }
 
+/* From where it lies, if that can be lent. */
+static int write_buffer(struct manta_request *request, struct manta_buffer *buffer, size_t size)
+{
+    struct manta_replica *replica = request->replica;
+    if (size > buffer->size)
+        return MANTA_EINVALID;
+    bool nested = runtime_enter(replica->runtime);
+    struct parcel *parcel = message_seal_buffer(taker_desk(replica->taker), buffer, size);
+    runtime_leave(replica->runtime, nested);
+    int code = request_write(request, bytes_of(buffer->at, size), parcel);
+    parcel_unref(parcel);
+    return code;
+}
+
 int manta_request_write(struct manta_request *request, const void *part, size_t size)
 {
     if (manta_request_is_http(request))
@@ -449,10 +463,7 @@ int manta_request_write_arg(struct manta_request *request, struct manta_arg arg)
         (arg.type == MANTA_ARG_STRING || arg.type == MANTA_ARG_BINARY))
         return request_write(request, bytes_of(arg.u.at, arg.size), NULL);
     if (manta_request_is_http(request) && arg.type == MANTA_ARG_BUFFER) {
-        const struct manta_buffer *buffer = arg.u.at;
-        return arg.size > buffer->size
-                   ? MANTA_EINVALID
-                   : request_write(request, bytes_of(buffer->at, arg.size), NULL);
+        return write_buffer(request, (struct manta_buffer *)arg.u.at, arg.size);
     }
     text_init(&text, PACK_LIMIT);
     text_init(&json, PACK_LIMIT);

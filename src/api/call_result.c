@@ -161,7 +161,7 @@ bool call_item_add(struct manta_call *call, const struct dispatch_event *event, 
         return false;
     }
     item->attached |= event->attached;
-    item->credit += event->body.size;
+    item->credit += event->cost;
     list_push_back(&call->items, &item->link);
     helm_changed(call->runtime->helm);
     return true;

@@ -91,7 +91,7 @@ size_t dispatch_write(struct dispatch_call *call, struct bytes part, bool end);
 size_t dispatch_write_room(const struct dispatch_call *call);
 /* The body ends early: the client left or broke the framing. */
 void dispatch_write_abort(struct dispatch_call *call, int code);
-/* The owner has used `size` bytes of DISPATCH_DATA: gives the sender as much credit again.  More
+/* The owner has used DISPATCH_DATA of so much `cost`: gives the sender as much credit again.  More
  * than was given to the owner counts as all of it. */
 void dispatch_grant(struct dispatch_call *call, size_t size);
 /* Wants nothing more; no event comes after.  code: CANCELLED, TIMEOUT or CLOSED. */
@@ -125,6 +125,8 @@ struct dispatch_event {
                  gone */
     struct bytes content_type, headers, body, trailers, text;
     struct buffer *buffer; /* holds the slices; buffer_ref it to keep them; null: static text */
+    size_t cost; /* DATA: credit that it holds until it is granted; more than its bytes where they lie
+                    in memory that was lent */
     /* REPLY with `end`, DATA: the body or item came with pieces, `body` is its value; parcel_ref it
      * to keep both (from any thread it may be given back).  Null: `body` is all. */
     struct parcel *parcel;

@@ -216,7 +216,7 @@ static int take_reply(struct arrival *arrival)
 }
 
 /* Collected parts count as used at once: their limit is another one. */
-static int take_collected_part(struct arrival *arrival, const struct wire_part *part)
+static int take_collected_part(struct arrival *arrival, const struct wire_part *part, size_t cost)
 {
     struct dispatch_call *call = arrival->call;
     bool kept = collect(call, part->body);
@@ -227,7 +227,7 @@ static int take_collected_part(struct arrival *arrival, const struct wire_part *
         return refuse_size(call, ends(arrival));
     if (ends(arrival))
         return deliver_collected(arrival, (struct bytes){0});
-    call->owed += part->body.size;
+    call->owed += cost;
     dispatch_request_pump(call);
     return 0;
 }
@@ -237,12 +237,16 @@ static int take_part(struct arrival *arrival)
     struct dispatch_call *call = arrival->call;
     struct wire_part part;
 
-    if (call->answer != ANSWER_HEAD || wire_part_read(&part, arrival->payload) < 0 ||
-        part.body.size > call->window)
+    if (call->answer != ANSWER_HEAD || wire_part_read(&part, arrival->payload) < 0)
         return -1;
-    call->window -= part.body.size;
+    size_t window = (size_t)call->dispatch->config.settings->wire_stream_credit;
+    size_t cost = arrival->parcel ? parcel_cost(part.body.size, arrival->parcel->size, window)
+                                  : part.body.size;
+    if (cost > call->window)
+        return -1;
+    call->window -= cost;
     if (!call->streams)
-        return take_collected_part(arrival, &part);
+        return take_collected_part(arrival, &part, cost);
     if (ends(arrival))
         finish(call, part.queue_length);
     if (arrival->parcel_code < 0) {
@@ -254,9 +258,10 @@ static int take_part(struct arrival *arrival)
     }
     if (ends(arrival) && part.body.size == 0)
         return end_with(arrival, 0, (struct bytes){0}, (struct bytes){0});
-    call->unconsumed += part.body.size;
+    call->unconsumed += cost;
     struct dispatch_event *event =
         event_of_frame(arrival, DISPATCH_DATA); /* an item may be empty */
+    event->cost = cost;
     event->more = arrival->header.flags & WIRE_MORE;
     event->attached = event->more && (arrival->header.flags & WIRE_ATTACHED);
     put_body(arrival, event, part.body);

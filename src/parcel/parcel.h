@@ -159,6 +159,10 @@ enum parcel_way {
 };
 enum parcel_way parcel_lend(struct parcel_link *link, const struct parcel *parcel,
                             struct parcel_form *ret_form);
+/* What a part of a stream costs of its credit, on both sides.  One that is lent has only a table in
+ * its frame, but its bytes are held until it is used: so it costs them, up to half of the window, so
+ * that one of any size can leave and a slow reader is lent no more than two. */
+size_t parcel_cost(size_t frame_size, uint64_t size, size_t window);
 void parcel_unlend(struct parcel_link *link, const struct parcel_form *form);
 void parcel_inline(const struct parcel *parcel, struct parcel_form *ret_form);
 /* `size` bytes of the form from `from` on. */

@@ -286,3 +286,9 @@ void parcel_unlend(struct parcel_link *link, const struct parcel_form *form)
         if (!wire_attach_is_inline(&form->table.at[i]))
             end_loan(link, form->table.at[i].loan, false);
 }
+
+size_t parcel_cost(size_t frame_size, uint64_t size, size_t window)
+{
+    size_t most = size < window / 2 ? (size_t)size : window / 2;
+    return frame_size > most ? frame_size : most;
+}

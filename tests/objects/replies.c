@@ -85,13 +85,16 @@ static void reply_large(struct manta_request *request)
     free(at);
 }
 
+/* part=: bytes of each part */
 static void reply_stream(struct manta_request *request)
 {
-    static _Thread_local unsigned char part[PART_SIZE];
     size_t size = (size_t)number(request, "size=", 0), done = 0;
-    int code = manta_request_begin(request, 200, "application/octet-stream", NULL, NULL, NULL);
+    size_t most = (size_t)number(request, "part=", PART_SIZE);
+    unsigned char *part = malloc(most + 1);
+    int code = part ? manta_request_begin(request, 200, "application/octet-stream", NULL, NULL, NULL)
+                    : MANTA_EMEMORY;
     while (code == 0 && done < size) {
-        size_t step = size - done < PART_SIZE ? size - done : PART_SIZE;
+        size_t step = size - done < most ? size - done : most;
         fill(part, done, step);
         while ((code = manta_request_write(request, part, step)) == MANTA_EAGAIN)
             if ((code = manta_request_wait_room(request, -1)) < 0)
@@ -99,6 +102,7 @@ static void reply_stream(struct manta_request *request)
         done += step;
     }
     manta_request_finish(request);
+    free(part);
 }
 
 static void replies_call(void *state, struct manta_request *request)

@@ -198,7 +198,7 @@ void world_user_nested(struct world_replica *replica, const struct dispatch_even
     if (event->type == DISPATCH_REPLY || event->type == DISPATCH_DATA)
         check_nested_body(call, nested, event->body);
     if (event->type == DISPATCH_DATA)
-        dispatch_grant(event->call, event->body.size);
+        dispatch_grant(event->call, event->cost);
     if (event->type == DISPATCH_END || event->end)
         end_nested(call, nested, event->code);
 }

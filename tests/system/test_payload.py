@@ -19,6 +19,7 @@ from plain_http import Connection, pattern
 from processes import descriptor_count, memory_bytes
 
 MIRROR = "tests/objects/libmirror.so:mirror"
+REPLIES = "tests/objects/libreplies.so:replies"
 KIB, MIB = 1 << 10, 1 << 20
 ROLES = ["manta-proxy", "manta-replica"]
 
@@ -225,6 +226,73 @@ def test_a_client_that_reads_slowly_gets_all_of_it_though_the_replica_dies(manta
             os.kill(service.processes("manta-replica")[0], signal.SIGKILL)
             answer = connection.answer("POST")
             assert answer.status == 200 and answer.body == body
+
+
+# ---- answers in parts
+
+
+PARTS = [64 * KIB - 1, 64 * KIB, 200_000, MIB, 5 * MIB + 3]
+
+
+def stream(connection, size, part, version="1.1"):
+    connection.ask(f"/stream?size={size}&part={part}", version=version)
+    answer = connection.answer()
+    assert answer.status == 200 and answer.body == pattern(size), f"{len(answer.body)} bytes for {size}"
+
+
+def test_large_parts_of_a_streamed_answer_are_lent(manta_service):
+    with manta_service() as service:
+        service.deploy("replies", "/", REPLIES)
+        with Connection(service.port) as connection:
+            stream(connection, 3 * MIB, 60 * KIB)  # too small to be worth it
+            assert not any(shares_memory(pid) for name in ROLES for pid in service.processes(name))
+            for part in PARTS:
+                stream(connection, 20 * MIB + 1, part)
+        for name, found in pids(service).items():
+            assert all(shares_memory(pid) for pid in found), name
+        for part in PARTS:
+            with Connection(service.port) as connection:
+                stream(connection, 7 * MIB, part, version="1.0")
+
+
+def test_a_slow_reader_of_large_parts_holds_a_few_of_them(manta_service):
+    """Of 400 MiB in parts of 1 MiB the replica makes as few as the reader's credit allows."""
+    with manta_service() as service:
+        service.deploy("replies", "/", REPLIES)
+        (replica,) = service.processes("manta-replica")
+        with Connection(service.port) as connection:
+            stream(connection, 20 * MIB, MIB)
+        before = memory_bytes(replica)
+        with Connection(service.port, receive_buffer=65536) as connection:
+            connection.ask(f"/stream?size={400 * MIB}&part={MIB}")
+            assert connection.is_readable(10)
+            wait_until(lambda: idles(replica), "the replica waits for its reader")
+            assert memory_bytes(replica) < before + 40 * MIB
+            answer = connection.answer()
+            assert len(answer.body) == 400 * MIB and answer.body == pattern(400 * MIB)
+
+
+def idles(pid):
+    """It used no processor while we looked away."""
+    look = lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    before = look()
+    threading.Event().wait(0.3)
+    return look() == before
+
+
+def test_clients_that_leave_inside_of_large_parts(manta_service):
+    with manta_service(environment={"MANTA_PAYLOAD_IDLE_MS": "50"}) as service:
+        service.deploy("replies", "/", REPLIES)
+        for _ in range(20):
+            with Connection(service.port, receive_buffer=4096) as connection:
+                connection.ask(f"/stream?size={50 * MIB}&part={2 * MIB}")
+                assert connection.is_readable(10)
+                connection.reset()
+        with Connection(service.port) as connection:
+            stream(connection, 20 * MIB, MIB)
+        for name in ROLES:
+            for pid in service.processes(name):
+                wait_until(lambda pid=pid: not shares_memory(pid), f"{name} holds nothing any more")
 
 
 # ---- something lacks

@@ -7,13 +7,16 @@
  * written once per turn, by connection_flush, which then looks at what the connection may do next:
  * end exchanges that are over, let the next one write, parse what waited, close.
  *
- * A large body is not copied into `out`: it is the connection's tail, written behind `out` from the
- * memory that the replica lent.  Nobody else writes before it has left, and then it goes back.
+ * A large part of an answer is not copied into `out`: it is the connection's tail, written behind
+ * `out` from the memory that the replica lent.  What comes behind it waits in segments of the
+ * exchange, bytes and perhaps another large part each, until it has left and goes back.  Credit
+ * bounds them.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "ensure.h"
+#include "mem.h"
 #include "metrics.h"
 #include "proxy.h"
 #include "socket.h"
@@ -24,15 +27,62 @@ size_t connection_unsent(const struct connection *connection)
     return connection->out_end - connection->out_start + tail;
 }
 
-void connection_write_tail(struct connection *connection, struct parcel *parcel)
+/* Null: no memory, and the connection is closed. */
+static struct output_segment *open_segment(struct connection *connection,
+                                           struct exchange *exchange)
 {
+    struct list_link *link = list_last(&exchange->segments);
+    struct output_segment *segment =
+        link ? list_entry(link, struct output_segment, link) : NULL;
+    if (segment && !segment->parcel)
+        return segment;
+    if (!(segment = mem_try(sizeof *segment))) {
+        connection_close(connection);
+        return NULL;
+    }
+    list_push_back(&exchange->segments, &segment->link);
+    return segment;
+}
+
+static void segment_free(struct output_segment *segment)
+{
+    list_remove(&segment->link);
+    buffer_unref(segment->bytes);
+    parcel_unref(segment->parcel);
+    mem_free(segment);
+}
+
+void exchange_drop_segments(struct exchange *exchange)
+{
+    struct list_link *link;
+    while ((link = list_first(&exchange->segments)))
+        segment_free(list_entry(link, struct output_segment, link));
+}
+
+/* Something that has not left stands before what the oldest exchange writes now. */
+static bool writes_behind(const struct connection *connection, const struct exchange *exchange)
+{
+    return exchange && (connection->tail || !list_empty(&exchange->segments));
+}
+
+void connection_write_tail(struct connection *connection, struct exchange *exchange,
+                           struct parcel *parcel, size_t cost)
+{
+    struct output_segment *segment = NULL;
+    if (!connection->closed && writes_behind(connection, exchange))
+        segment = open_segment(connection, exchange);
     if (connection->closed) {
         parcel_unref(parcel);
         return;
     }
-    ensure(!connection->tail && connection->out);
-    connection->tail = parcel;
-    connection->tail_start = 0;
+    if (segment) {
+        segment->parcel = parcel;
+        segment->cost = cost;
+    } else {
+        connection->tail = parcel;
+        connection->tail_start = 0;
+        connection->tail_cost = cost;
+    }
     connection_dirty(connection);
 }
 
@@ -74,7 +124,16 @@ uint8_t *connection_room(struct connection *connection, struct exchange *exchang
     size_t zero = 0;
     if (connection->closed)
         return NULL;
-    if (writes_now(connection, exchange)) {
+    if (writes_now(connection, exchange) && writes_behind(connection, exchange)) {
+        struct output_segment *segment = open_segment(connection, exchange);
+        if (!segment)
+            return NULL;
+        buffer = buffer_extend(connection->proxy, segment->bytes, &zero, &segment->size, size);
+        if (buffer) {
+            segment->bytes = buffer;
+            return buffer->data + segment->size;
+        }
+    } else if (writes_now(connection, exchange)) {
         buffer = buffer_extend(connection->proxy, connection->out, &connection->out_start,
                                &connection->out_end, size);
         if (buffer) {
@@ -95,7 +154,10 @@ uint8_t *connection_room(struct connection *connection, struct exchange *exchang
 
 void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size)
 {
-    if (writes_now(connection, exchange)) {
+    if (writes_now(connection, exchange) && writes_behind(connection, exchange)) {
+        struct list_link *link = list_last(&exchange->segments);
+        list_entry(link, struct output_segment, link)->size += size;
+    } else if (writes_now(connection, exchange)) {
         connection->out_end += size;
         connection_dirty(connection);
     } else {
@@ -142,8 +204,43 @@ static void connection_sent(struct connection *connection, size_t size)
     if (!connection->tail)
         return;
     connection->tail_start += size - from_out;
-    if (connection->tail_start == connection->tail->value.size)
-        connection->tail = parcel_unref(connection->tail);
+    if (connection->tail_start < connection->tail->value.size)
+        return;
+    connection->tail = parcel_unref(connection->tail);
+    struct list_link *link = list_first(&connection->exchanges);
+    if (link && connection->tail_cost)
+        exchange_granted_part(list_entry(link, struct exchange, link), connection->tail_cost);
+    connection->tail_cost = 0;
+}
+
+/* What waited behind a tail that has left: its bytes follow what is in `out`. */
+static void take_segment(struct connection *connection, struct exchange *exchange)
+{
+    struct output_segment *segment =
+        list_entry(list_first(&exchange->segments), struct output_segment, link);
+    if (segment->size && connection->out_end == connection->out_start) {
+        buffer_unref(connection->out);
+        connection->out = segment->bytes;
+        connection->out_start = 0;
+        connection->out_end = segment->size;
+        segment->bytes = NULL;
+    } else if (segment->size) {
+        struct buffer *buffer =
+            buffer_extend(connection->proxy, connection->out, &connection->out_start,
+                          &connection->out_end, segment->size);
+        if (!buffer) {
+            connection_close(connection);
+            return;
+        }
+        connection->out = buffer;
+        memcpy(buffer->data + connection->out_end, segment->bytes->data, segment->size);
+        connection->out_end += segment->size;
+    }
+    connection->tail = segment->parcel;
+    connection->tail_start = 0;
+    connection->tail_cost = segment->cost;
+    segment->parcel = NULL;
+    segment_free(segment);
 }
 
 static bool connection_write(struct connection *connection)
@@ -192,7 +289,9 @@ static void connection_advance(struct connection *connection)
     while (!connection->closed && (link = list_first(&connection->exchanges))) {
         struct exchange *exchange = list_entry(link, struct exchange, link);
         bool last = connection->exchanges.length == 1;
-        if (!exchange->over || connection->tail || (last && connection->in_body))
+        while (!connection->tail && !connection->closed && !list_empty(&exchange->segments))
+            take_segment(connection, exchange);
+        if (connection->closed || !exchange->over || connection->tail || (last && connection->in_body))
             return;
         if (exchange->broken || !exchange->keep_alive ||
             (last && (connection->closing || connection->proxy->draining))) {

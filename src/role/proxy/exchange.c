@@ -24,6 +24,7 @@ struct exchange *exchange_new(struct connection *connection)
     exchange->connection = connection;
     exchange->begin_ns = loop_now_ns(proxy->loop);
     exchange->minor = 1;
+    list_init(&exchange->segments);
     list_push_back(&connection->exchanges, &exchange->link);
     return exchange;
 }
@@ -34,6 +35,7 @@ void exchange_free(struct exchange *exchange)
     list_remove(&exchange->link);
     exchange_drop_slot(exchange);
     upgrade_drop(exchange);
+    exchange_drop_segments(exchange);
     parcel_unref(exchange->tail);
     buffer_unref(exchange->pending);
     pool_give(&exchange->connection->proxy->exchanges, exchange);
@@ -277,7 +279,7 @@ static void exchange_on_reply(struct exchange *exchange, const struct dispatch_e
         exchange_leave_body(exchange);
     exchange_write_head(exchange, status, size, event->content_type, event->headers);
     if (event->parcel)
-        exchange_write_parcel(exchange, event->parcel);
+        exchange_write_parcel(exchange, event->parcel, 0);
     else
         exchange_write_body(exchange, event->body);
     if (event->end)
@@ -294,6 +296,8 @@ void exchange_event(struct exchange *exchange, const struct dispatch_event *even
     case DISPATCH_DATA:
         if (is_dialogue)
             dialogue_tell(exchange, event->body);
+        else if (event->parcel)
+            exchange_write_parcel(exchange, event->parcel, event->cost);
         else
             exchange_write_body(exchange, event->body);
         break;
@@ -326,6 +330,14 @@ void exchange_granted(struct exchange *exchange)
     exchange->ungranted = 0;
 }
 
+void exchange_granted_part(struct exchange *exchange, size_t cost)
+{
+    cost = cost < exchange->ungranted ? cost : exchange->ungranted;
+    exchange->ungranted -= cost;
+    if (cost && exchange->call)
+        dispatch_grant(exchange->call, cost);
+}
+
 void exchange_promote(struct exchange *exchange)
 {
     struct connection *connection = exchange->connection;
@@ -342,5 +354,5 @@ void exchange_promote(struct exchange *exchange)
     exchange->pending_size = 0;
     exchange->tail = NULL;
     if (tail)
-        connection_write_tail(connection, tail);
+        connection_write_tail(connection, exchange, tail, 0);
 }

@@ -99,11 +99,11 @@ static void exchange_keep_going(struct exchange *exchange)
         connection_dirty(exchange->connection); /* its phase is another one now */
 }
 
-void exchange_write_body(struct exchange *exchange, struct bytes part)
+static void write_part(struct exchange *exchange, struct bytes part, size_t cost)
 {
     if (!part.size || exchange->connection->closed || exchange->over)
         return;
-    exchange->ungranted += part.size;
+    exchange->ungranted += cost;
     switch (exchange->framing) {
     case HTTP1_FRAMING_NONE:
         exchange_granted(exchange); /* an answer to HEAD: nobody wants it */
@@ -127,22 +127,51 @@ void exchange_write_body(struct exchange *exchange, struct bytes part)
         exchange_keep_going(exchange);
 }
 
-/* A large one is written from where it lies, once what is before it has left. */
-void exchange_write_parcel(struct exchange *exchange, struct parcel *parcel)
+void exchange_write_body(struct exchange *exchange, struct bytes part)
+{
+    write_part(exchange, part, part.size);
+}
+
+static void write_lent(struct exchange *exchange, struct parcel *parcel, size_t cost)
 {
     struct connection *connection = exchange->connection;
+    uint8_t head[18];
+    bool chunked = exchange->framing == HTTP1_FRAMING_CHUNKED;
+    exchange->ungranted += cost;
+    if (exchange->framing == HTTP1_FRAMING_LENGTH)
+        exchange->answer_left -= parcel->value.size;
+    if (chunked)
+        write_bytes(exchange,
+                    bytes_of(head, http1_write_chunk_head(parcel->value.size, head)));
+    connection_write_tail(connection, exchange, parcel_ref(parcel), cost);
+    if (chunked)
+        write_bytes(exchange, BYTES("\r\n"));
+}
+
+/* Where it cannot be written from where it lies it is copied, as any part is.  Of an exchange that
+ * waits for its turn only the last part stays where it is. */
+void exchange_write_parcel(struct exchange *exchange, struct parcel *parcel, size_t cost)
+{
+    struct connection *connection = exchange->connection;
+    bool first = list_first(&connection->exchanges) == &exchange->link;
+    bool with_length = exchange->framing == HTTP1_FRAMING_LENGTH;
+    size_t size = parcel->value.size;
     if (connection->closed || exchange->over)
         return;
-    if (exchange->framing != HTTP1_FRAMING_LENGTH || parcel->value.size < SLOT_LEAST ||
-        parcel->value.size != exchange->answer_left) {
-        exchange_write_body(exchange, parcel->value);
+    if (size < SLOT_LEAST || exchange->framing == HTTP1_FRAMING_NONE ||
+        (with_length && size > exchange->answer_left) ||
+        (!first && !(with_length && size == exchange->answer_left))) {
+        write_part(exchange, parcel->value, cost);
+        return;
+    }
+    if (first) {
+        write_lent(exchange, parcel, cost);
         return;
     }
     exchange->answer_left = 0;
-    if (list_first(&connection->exchanges) == &exchange->link)
-        connection_write_tail(connection, parcel_ref(parcel));
-    else
-        exchange->tail = parcel_ref(parcel);
+    exchange->ungranted += cost;
+    exchange->tail = parcel_ref(parcel);
+    exchange_keep_going(exchange);
 }
 
 /* Whether the connection goes on is decided here, when the answer's head can still say so.  A rest

@@ -87,6 +87,15 @@ struct dialogue {
 };
 
 /* One request and its answer; on its connection's list in the order of arrival. */
+/* Bytes of an answer, and a large part to be written behind them from where it lies. */
+struct output_segment {
+    struct list_link link; /* on exchange->segments */
+    struct buffer *bytes;
+    size_t size;
+    struct parcel *parcel; /* null: nothing yet */
+    size_t cost;           /* credit that goes back when the parcel has left */
+};
+
 struct exchange {
     struct list_link link;
     struct connection *connection;
@@ -112,6 +121,7 @@ struct exchange {
     bool tells_upgrade;        /* the answer names the protocol to upgrade to */
     struct buffer *head; /* with `slot`: the request's head is parsed again when it is sent on */
     size_t head_start, head_size;
+    struct list segments;   /* struct output_segment: what waits behind the connection's tail */
     struct buffer *pending; /* the answer so far, while earlier exchanges are not over */
     struct parcel *tail;    /* its body, behind `pending` */
     size_t pending_size;
@@ -141,7 +151,7 @@ struct connection {
     struct buffer *out;
     size_t out_start, out_end;
     struct parcel *tail; /* an answer's body, to be written behind `out` from where it lies */
-    size_t tail_start;
+    size_t tail_start, tail_cost;
     bool reading;       /* LOOP_READ asked for */
     bool blocked;       /* the kernel took less than we had: LOOP_WRITE asked for */
     bool in_body;       /* the newest exchange's body is not whole */
@@ -231,9 +241,10 @@ void connection_flush(struct connection *connection);
 uint8_t *connection_room(struct connection *connection, struct exchange *exchange, size_t size);
 void connection_wrote(struct connection *connection, struct exchange *exchange, size_t size);
 size_t connection_unsent(const struct connection *connection);
-/* The body of the oldest exchange's answer; takes the reference over.  Nothing of the exchange
- * follows it. */
-void connection_write_tail(struct connection *connection, struct parcel *parcel);
+/* A large part of the oldest exchange's answer, from where it lies; takes the reference over.  What
+ * the exchange writes behind it waits until it has left; `cost` goes back as credit then. */
+void connection_write_tail(struct connection *connection, struct exchange *exchange,
+                           struct parcel *parcel, size_t cost);
 
 /* exchange.c */
 struct exchange *exchange_new(struct connection *connection);
@@ -252,6 +263,9 @@ void exchange_drop_call(struct exchange *exchange, int code);
 /* Its turn to write has come: what was pending moves to the connection. */
 void exchange_promote(struct exchange *exchange);
 void exchange_granted(struct exchange *exchange);
+/* Of a large part that has left. */
+void exchange_granted_part(struct exchange *exchange, size_t cost);
+void exchange_drop_segments(struct exchange *exchange);
 
 /* A whole head, and the route that it has now. */
 void exchange_submit(struct exchange *exchange, const struct http1_head *head,
@@ -275,8 +289,8 @@ void exchange_drop_slot(struct exchange *exchange);
 void exchange_write_head(struct exchange *exchange, uint16_t status, uint64_t body_size,
                          struct bytes content_type, struct bytes headers);
 void exchange_write_body(struct exchange *exchange, struct bytes part);
-/* All of it, without a copy where that can be. */
-void exchange_write_parcel(struct exchange *exchange, struct parcel *parcel);
+/* A large one is written from where it lies; `cost`: of its credit, 0: of a whole answer. */
+void exchange_write_parcel(struct exchange *exchange, struct parcel *parcel, size_t cost);
 void exchange_write_end(struct exchange *exchange, struct bytes trailers);
 void exchange_break(struct exchange *exchange);
 /* Before the head of an answer that will be whole, and at the end of any: nobody wants the rest of

@@ -33,6 +33,7 @@ static size_t check_exchanges(const struct connection *connection)
         ensure(!exchange->dialogue || connection->exchanges.length == 1);
         ensure(!exchange->slot || (!exchange->call && !exchange->over && exchange->head));
         ensure(!exchange->tail || exchange->pending);
+        ensure(list_empty(&exchange->segments) || connection->tail);
         ensure(!exchange->over || exchange->answered);
         ensure(!exchange->pending || link != connection->exchanges.head.next);
         ensure(!exchange->discard || !exchange->call);

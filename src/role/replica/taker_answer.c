@@ -271,7 +271,8 @@ int taker_write(struct taker *taker, struct taker_request *public, struct bytes 
     ensure(request->taker == taker && request->begun);
     if (!request->session || public->cancelled)
         return ERROR_CANCELLED;
-    return answer_write(request, part, false);
+    int code = answer_lend_part(request, part);
+    return code == ERROR_UNAVAILABLE ? answer_write(request, part, false) : code;
 }
 
 int answer_write(struct request *request, struct bytes part, bool attached)

@@ -166,6 +166,9 @@ enum answer_put answer_put_parcel(struct request *request, const struct wire_rep
 enum answer_put answer_put_head(struct request *request); /* the head that waited */
 void answer_copy(const struct request *request, uint8_t *at,
                  size_t size); /* of `out`, from rest_start */
+/* A large part of an HTTP answer, copied into a slot and lent: 0; ERROR_AGAIN; ERROR_UNAVAILABLE: it
+ * is to go through the socket. */
+int answer_lend_part(struct request *request, struct bytes part);
 
 /* taker_answer.c */
 size_t answer_part_size(const struct request *request);

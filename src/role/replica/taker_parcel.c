@@ -138,6 +138,24 @@ static int write_inline(struct request *request, const struct parcel *parcel,
     return code;
 }
 
+/* One that is to be lent, as a part by itself.  False: no room for it. */
+static bool put_lent(struct request *request, const struct parcel *parcel,
+                     const struct parcel_form *form)
+{
+    struct channel *channel = &request->session->channel;
+    struct wire_part part = {.body = bytes_of(NULL, (size_t)form->size)};
+    size_t cost =
+        parcel_cost((size_t)form->size, parcel->size, request->session->stream_credit);
+    uint8_t *room = cost <= request->credit ? channel_put_room(channel, wire_part_size(&part)) : NULL;
+    if (!room)
+        return false;
+    size_t head = wire_part_write(&part, WIRE_ATTACHED, request->stream, true, room);
+    parcel_copy(parcel, form, 0, room + head, (size_t)form->size);
+    channel_put_done(channel, head + (size_t)form->size);
+    request->credit -= cost;
+    return true;
+}
+
 int taker_write_parcel(struct taker *taker, struct taker_request *public, struct parcel *parcel)
 {
     struct request *request = (struct request *)public;
@@ -153,19 +171,35 @@ int taker_write_parcel(struct taker *taker, struct taker_request *public, struct
     enum parcel_way way = parcel_lend(&session->parcels, parcel, &form);
     if (way == PARCEL_INLINE)
         return write_inline(request, parcel, &form);
-    struct wire_part part = {.body = bytes_of(NULL, way == PARCEL_LENT ? (size_t)form.size : 0)};
-    uint8_t *room = NULL;
-    if (way == PARCEL_LENT && form.size <= request->credit)
-        room = channel_put_room(&session->channel, wire_part_size(&part));
-    if (!room) {
-        if (way == PARCEL_LENT)
-            parcel_unlend(&session->parcels, &form);
+    if (way == PARCEL_LENT && put_lent(request, parcel, &form))
+        return 0;
+    if (way == PARCEL_LENT)
+        parcel_unlend(&session->parcels, &form);
+    request->room_wanted = true;
+    return ERROR_AGAIN;
+}
+
+/* ---- large parts of an HTTP answer ---- */
+
+int answer_lend_part(struct request *request, struct bytes part)
+{
+    struct session *session = request->session;
+    struct parcel_form form;
+    size_t cost = parcel_cost(0, part.size, session->stream_credit);
+    if (request->public.kind != WIRE_KIND_HTTP || !session->parcels.region_limit ||
+        !parcel_desk_wants(request->taker->desk, part.size))
+        return ERROR_UNAVAILABLE;
+    if (request->rest || request->credit < cost) { /* looked at before anything is copied */
         request->room_wanted = true;
         return ERROR_AGAIN;
     }
-    size_t head = wire_part_write(&part, WIRE_ATTACHED, request->stream, true, room);
-    parcel_copy(parcel, &form, 0, room + head, (size_t)form.size);
-    channel_put_done(&session->channel, head + (size_t)form.size);
-    request->credit -= form.size;
-    return 0;
+    struct parcel *parcel = parcel_of_bytes(request->taker->desk, part);
+    if (!parcel)
+        return ERROR_UNAVAILABLE;
+    enum parcel_way way = parcel_lend(&session->parcels, parcel, &form);
+    bool put = way == PARCEL_LENT && put_lent(request, parcel, &form);
+    if (way == PARCEL_LENT && !put)
+        parcel_unlend(&session->parcels, &form);
+    parcel_unref(parcel);
+    return put ? 0 : ERROR_UNAVAILABLE;
 }

@@ -512,7 +512,7 @@ static void stream_items(bool lent)
             bytes = realloc(bytes, size + event->body.size + 1);
             memcpy(bytes + size, event->body.at, event->body.size);
             size += event->body.size;
-            dispatch_grant(call, event->body.size);
+            dispatch_grant(call, event->cost);
         }
         cr_assert_eq(opened != NULL, lent);
         cr_assert_eq(attached, !lent);
@@ -539,6 +539,55 @@ Test(dispatch_parcels, items_of_a_stream_come_through_the_socket_where_they_must
     prepare();
     given.payload_peer_limit = 0;
     stream_items(false);
+}
+
+/* A slow reader of a stream of large parts is lent two, whatever their size; the writer hears of room
+ * when one has been used. */
+Test(dispatch_parcels, large_parts_of_an_http_answer_are_lent_as_credit_allows)
+{
+    prepare();
+    begin(1);
+    struct dispatch_request request = request_of(BYTES("a stream"));
+    request.stream = true;
+    request.kind = WIRE_KIND_HTTP;
+    struct dispatch_call *call = world_submit(world, &request, &given);
+    struct taker *taker = replicas[0].taker;
+    streaming = take();
+    taker_begin(taker, streaming, &(struct taker_answer){.body_size = UINT64_MAX});
+    cr_assert_not(world_event(world, DISPATCH_REPLY)->end);
+    uint32_t written = 0, read = 0, lent = 0;
+    while (read < 12) {
+        struct taker_event event;
+        while (taker_next(taker, &event))
+            ;
+        while (written < 12 && taker_write(taker, streaming, pattern(MIB, written)) == 0)
+            written++;
+        cr_assert_leq(slot_pool_used_bytes(parcel_desk_slots(taker_desk(taker))), 3 * MIB);
+        const struct dispatch_event *part = world_event(world, DISPATCH_DATA);
+        if (part->parcel) { /* else the reader had not mapped the region yet */
+            lent++;
+            cr_assert_eq(part->cost, (size_t)given.wire_stream_credit / 2);
+            cr_assert(looks_like(part->body, MIB, read++));
+        } else {
+            size_t size = part->body.size;
+            bool more = part->more;
+            dispatch_grant(call, part->cost);
+            while (more) {
+                part = world_event(world, DISPATCH_DATA);
+                size += part->body.size;
+                more = part->more;
+                if (more)
+                    dispatch_grant(call, part->cost);
+            }
+            cr_assert_eq(size, MIB);
+            read++;
+        }
+        dispatch_grant(call, part->cost);
+    }
+    cr_assert_geq(lent, 8);
+    taker_finish(taker, streaming, 0, (struct bytes){0});
+    world_ends(world, &given, 0);
+    finish();
 }
 
 /* ---- all at once ---- */

@@ -470,6 +470,160 @@ Test(proxy_parcels, pipelined_answers_keep_their_order)
     stage_free(stage);
 }
 
+/* ---- streamed answers ---- */
+
+static void part_lent(struct stage *stage, uint64_t stream, uint32_t loan, uint64_t offset,
+                      uint64_t size)
+{
+    uint8_t table[64];
+    struct wire_attach attach = {
+        .count = 1,
+        .flat = true,
+        .at = {{.region = REGION, .loan = loan, .offset = offset, .size = size}}};
+    replica_part(stage, stream, bytes_of(table, wire_attach_write(&attach, table)), WIRE_ATTACHED);
+}
+
+static uint64_t begin_stream(struct stage *stage, struct client *client, const char *minor,
+                             uint64_t body_size)
+{
+    char text[64];
+    snprintf(text, sizeof text, "GET / HTTP/1.%s\r\nHost: h\r\n\r\n", minor);
+    client_say(client, text);
+    uint64_t stream = replica_request(stage, NULL);
+    replica_begin(stage, stream, body_size);
+    return stream;
+}
+
+/* What an answer of "ab", a lent part, "cd" and another lent part is. */
+static void expect_mixture(const struct client *client, size_t first, size_t second)
+{
+    cr_assert_eq(client->body_size, first + second + 4);
+    struct bytes body = bytes_of(client->body, client->body_size);
+    cr_assert(bytes_starts_with(body, BYTES("ab")));
+    body = bytes_skip(body, 2);
+    cr_assert(bytes_starts_with(body, pattern(first)));
+    body = bytes_skip(body, first);
+    cr_assert(bytes_starts_with(body, BYTES("cd")));
+    cr_assert(bytes_equal(bytes_skip(body, 2), pattern(second)));
+}
+
+static void say_mixture(struct stage *stage, uint64_t stream, size_t first, size_t second)
+{
+    replica_part(stage, stream, BYTES("ab"), 0);
+    part_lent(stage, stream, 1, 0, first);
+    replica_part(stage, stream, BYTES("cd"), 0);
+    part_lent(stage, stream, 2, 0, second);
+    replica_end(stage, stream, 0);
+}
+
+Test(proxy_parcels, large_parts_of_a_streamed_answer_are_written_from_where_they_lie)
+{
+    static const struct {
+        const char *minor;
+        bool with_length;
+    } CASES[] = {{"1", false}, {"1", true}, {"0", false}, {"0", true}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct stage *stage = collecting_stage();
+        struct client *client = client_new(stage);
+        struct region region = lend_region(stage, 3 * MIB);
+        size_t first = 700 * KIB, second = 64 * KIB + 1;
+        uint64_t stream = begin_stream(stage, client, CASES[i].minor,
+                                       CASES[i].with_length ? first + second + 4 : UINT64_MAX);
+        say_mixture(stage, stream, first, second);
+        cr_assert_eq(client_status(client), 200);
+        expect_mixture(client, first, second);
+        cr_assert_eq(expect_release(stage), 1);
+        cr_assert_eq(expect_release(stage), 2);
+        client_free(client);
+        region_close(&region);
+        stage_free(stage);
+    }
+}
+
+Test(proxy_parcels, a_client_that_reads_slowly_keeps_the_slots_of_a_stream)
+{
+    struct stage *stage = collecting_stage();
+    int small = 128 * KIB;
+    setsockopt(stage->listener, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    struct client *client = client_new(stage);
+    struct region region = lend_region(stage, 3 * MIB);
+    setsockopt(client->line.descriptor, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    uint64_t stream = begin_stream(stage, client, "1", UINT64_MAX);
+    part_lent(stage, stream, 1, 0, MIB);
+    part_lent(stage, stream, 2, 0, 2 * MIB);
+    replica_end(stage, stream, 0);
+    stage_turns(stage, 20);
+    cr_assert(replica_hears_nothing(stage), "a slot comes back before the client reads");
+    cr_assert_eq(client_status(client), 200);
+    cr_assert_eq(expect_release(stage), 1);
+    cr_assert_eq(expect_release(stage), 2);
+    cr_assert_eq(client->body_size, 3 * MIB);
+    cr_assert(bytes_starts_with(bytes_of(client->body, client->body_size), pattern(MIB)));
+    cr_assert(bytes_equal(bytes_of(client->body + MIB, 2 * MIB), pattern(2 * MIB)));
+    client_free(client);
+    region_close(&region);
+    stage_free(stage);
+}
+
+/* A part that is lent costs its bytes of credit, up to half of the window. */
+Test(proxy_parcels, a_replica_that_lends_more_than_it_was_given_credit_for_is_left)
+{
+    struct stage *stage = collecting_stage();
+    int small = 128 * KIB;
+    setsockopt(stage->listener, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    struct client *client = client_new(stage);
+    struct region region = lend_region(stage, 3 * MIB);
+    setsockopt(client->line.descriptor, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    uint64_t stream = begin_stream(stage, client, "1", UINT64_MAX);
+    for (uint32_t i = 0; i < 3; i++)
+        part_lent(stage, stream, i, 0, MIB);
+    cr_assert_not(client_answer(client, false), "it does not break off");
+    client_free(client);
+    region_close(&region);
+    stage_free(stage);
+}
+
+Test(proxy_parcels, a_client_that_leaves_a_streamed_answer_gives_all_its_slots_back)
+{
+    struct stage *stage = collecting_stage();
+    struct client *client = client_new(stage);
+    struct region region = lend_region(stage, STAGE_ROOM - 4096);
+    uint64_t stream = begin_stream(stage, client, "1", UINT64_MAX);
+    part_lent(stage, stream, 1, 0, STAGE_ROOM - 4096);
+    part_lent(stage, stream, 2, 0, STAGE_ROOM - 4096);
+    stage_turns(stage, 5);
+    client_leave(client);
+    struct wire_header header;
+    replica_frame(stage, WIRE_CANCEL_FRAME, &header);
+    uint32_t given = expect_release(stage);
+    cr_assert_eq(given + expect_release(stage), 3);
+    client_free(client);
+    region_close(&region);
+    stage_free(stage);
+}
+
+Test(proxy_parcels, large_parts_behind_an_unanswered_request_wait_for_their_turn)
+{
+    struct stage *stage = collecting_stage();
+    struct client *client = client_new(stage);
+    struct region region = lend_region(stage, 3 * MIB);
+    client_say(client, "GET /0 HTTP/1.1\r\nHost: h\r\n\r\nGET /1 HTTP/1.1\r\nHost: h\r\n\r\n");
+    uint64_t first = replica_request(stage, NULL), second = replica_request(stage, NULL);
+    replica_begin(stage, second, UINT64_MAX);
+    say_mixture(stage, second, 100 * KIB, 70 * KIB);
+    cr_assert(client_hears_nothing(client), "the first is not answered");
+    replica_begin(stage, first, UINT64_MAX);
+    part_lent(stage, first, 3, 0, MIB);
+    replica_end(stage, first, 0);
+    cr_assert_eq(client_status(client), 200);
+    cr_assert(bytes_equal(bytes_of(client->body, client->body_size), pattern(MIB)));
+    cr_assert_eq(client_status(client), 200);
+    expect_mixture(client, 100 * KIB, 70 * KIB);
+    client_free(client);
+    region_close(&region);
+    stage_free(stage);
+}
+
 Test(proxy_parcels, pipelined_answers_that_nobody_waits_for_go_back)
 {
     struct stage *stage = collecting_stage();
