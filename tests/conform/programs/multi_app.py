@@ -63,7 +63,7 @@ if __name__ == "__main__":
     print(serve.get_deployment_handle("Store", app_name="deep").deployment_name)
 
     serve.run(Store.bind("fruit", color="green"), name="fruit", route_prefix="/vegetable")
-    print(get("/vegetable").json()["store"], get("/").text)
+    print(get("/vegetable").json()["store"], until(lambda: get("/").text == "green"))
     print(until(lambda: get("/fruit").text == "green"))
 
     for wrong in (
