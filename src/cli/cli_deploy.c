@@ -243,10 +243,11 @@ static int print_result(const struct deploy *deploy)
     struct manta_value apps;
     struct manta_pack *pack = manta_pack_new();
     int code = ask_status(deploy, pack, &apps);
-    for (uint32_t i = 0; code != CLI_FAILED && i < deploy->file->app_count; i++)
+    uint32_t count = code == CLI_OK ? deploy->file->app_count : 0;
+    for (uint32_t i = 0; i < count; i++)
         if (!deploy->builds[i].failure.size &&
             print_app(&apps, &deploy->file->apps[i], deploy) != CLI_OK)
-            code = CLI_FAILED;
+            code = CLI_FAILED; /* the others are told of too */
     manta_pack_free(pack);
     return code;
 }

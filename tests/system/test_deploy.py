@@ -200,16 +200,18 @@ def test_one_that_fails_does_not_keep_the_others_from_running(service):
           import_path: {build}/examples/libnoop.so:noop
           deployments: [{{name: nobody}}]
         - {{name: start, route_prefix: /start, import_path: "{build}/tests/objects/liblife.so:open_fails"}}
+        - {{name: again, route_prefix: /again, import_path: "{build}/tests/objects/liblife.so:open_fails"}}
         """)
     assert done.returncode == 1
     assert "there is no shared object" in done.stderr
     assert "has no application 'nothing'" in done.stderr
     assert "its builder was ended by signal 6 (SIGABRT)" in done.stderr
     assert "Deployment 'nobody' does not exist. Available: ['noop']" in done.stderr
-    assert re.search(r"application 'start' is DEPLOY_FAILED: .*failed to start", done.stderr)
+    for name in ("start", "again"):
+        assert re.search(rf"application '{name}' is DEPLOY_FAILED: .*failed to start", done.stderr)
     assert service.get("/good") == (200, b"Hello, world!")
     found = service.applications()
-    assert found.pop("good") == "RUNNING" and set(found.values()) == {"DEPLOY_FAILED"} and len(found) == 5
+    assert found.pop("good") == "RUNNING" and set(found.values()) == {"DEPLOY_FAILED"} and len(found) == 6
     # Each of them says why in the status, too.
     told = service.world.status(NAME)["applications"]
     assert "nobody" in told["over"]["message"] and told["over"]["source"] == "declarative"
