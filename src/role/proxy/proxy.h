@@ -2,11 +2,15 @@
 /*
  * proxy: from client connections to the dispatch and back; one thread, one loop.
  *
- *     listener.c           accepts                      struct proxy
- *     connection.c         what a client sends          struct connection: a phase with a time
- * limit connection_output.c  what it is sent exchange.c           one request struct exchange: a
- * call of the dispatch, exchange_slot.c      a large body on its way in   or an answer of our own
+ *     listener.c           accepts
+ *     connection.c         what a client sends: a phase with a time limit
+ *     connection_output.c  what it is sent
+ *     exchange.c           one request: a call of the dispatch, or an answer of our own
+ *     exchange_slot.c      a large body on its way in
  *     exchange_answer.c    and its answer
+ *     upgrade.c            the handshake of a websocket
+ *     dialogue.c           an accepted one: what its client says, and how it ends
+ *     dialogue_answer.c    and what the replica says
  *     local.c              answers of our own: errors, /-/healthz, /-/routes
  *     access.c             the access log
  *     proxy_check.c        invariants
