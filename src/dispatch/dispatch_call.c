@@ -86,8 +86,11 @@ static void haunt(struct dispatch_call *call)
 void dispatch_call_drop_request(struct dispatch_call *call)
 {
     call->retryable = false;
-    if (call->sent)
+    if (call->sent) {
         dispatch_block_drop(call->dispatch, &call->large);
+        call->frame = (struct bytes){0};
+        arena_clear(&call->arena);
+    }
     if (call->parcel) {
         if (call->end_sent)
             dispatch_parcel_drop(call);

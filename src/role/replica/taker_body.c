@@ -84,8 +84,12 @@ void taker_consume(struct taker *taker, struct taker_request *public, size_t siz
     public->body = bytes_skip(public->body, size);
     if (request->body)
         request->body_start += size;
-    if (request->body && request->body_start == request->body_end)
+    if (request->body && request->body_start == request->body_end) {
+        /* Nothing is held for one that waits, perhaps for long. */
+        request->body = buffer_unref(request->body);
         request->body_start = request->body_end = 0;
+        public->body = (struct bytes){0};
+    }
     body_grant(request, size);
 }
 

@@ -239,6 +239,37 @@ static bool session_make_slot(struct session *session, uint32_t index)
     return true;
 }
 
+/* The slices of the request's frame. */
+static void request_show(struct request *request, const struct wire_request *frame)
+{
+    struct taker_request *public = &request->public;
+    public->method = frame->method;
+    public->path = frame->path;
+    public->query = frame->query;
+    public->route_prefix = frame->route_prefix;
+    public->content_type = frame->content_type;
+    public->request_id = frame->request_id;
+    public->trace = frame->trace;
+    public->model_id = frame->model_id;
+    public->headers = frame->headers;
+    public->body = frame->body;
+}
+
+/*
+ * A websocket lives long and its frame is small: it is copied, so that it does not hold the
+ * channel's buffer.  Without memory it does.
+ */
+static void request_own_frame(struct request *request, struct bytes payload)
+{
+    struct wire_request frame;
+    struct bytes copy = arena_copy(&request->public.arena, payload);
+    if (!copy.at)
+        return;
+    ensure(wire_request_read(&frame, copy) == 0);
+    request_show(request, &frame);
+    request->frame = buffer_unref(request->frame);
+}
+
 static struct request *request_new(struct session *session, const struct wire_request *frame,
                                    uint8_t flags, uint64_t stream)
 {
@@ -268,17 +299,8 @@ static struct request *request_new(struct session *session, const struct wire_re
                                                            : INT64_MAX / 2)
                            : 0,
         .body_size = frame->body_size,
-        .method = frame->method,
-        .path = frame->path,
-        .query = frame->query,
-        .route_prefix = frame->route_prefix,
-        .content_type = frame->content_type,
-        .request_id = frame->request_id,
-        .trace = frame->trace,
-        .model_id = frame->model_id,
-        .headers = frame->headers,
-        .body = frame->body,
     };
+    request_show(request, frame);
     arena_init(&request->public.arena, &taker->arena_blocks,
                (size_t)taker->config.settings->request_arena_limit);
     list_push_back(&session->requests, &request->session_link);
@@ -326,6 +348,8 @@ static bool session_on_request(struct session *session, const struct wire_header
         session_reject(session, header->stream, ERROR_LIMIT);
         return true;
     }
+    if (frame.kind == WIRE_KIND_WEBSOCKET)
+        request_own_frame(request, payload);
     body_set_parcel(request, parcel);
     bool held = !request->public.body_ended && !body_is_streamed(request);
     struct replica_admit admit = {.request = {request->public.id},

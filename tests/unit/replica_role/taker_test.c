@@ -541,6 +541,30 @@ Test(taker, what_the_client_of_a_websocket_closed_with_comes_behind_its_messages
     taker_finish(stage.taker, request, 0, (struct bytes){0});
 }
 
+Test(taker, a_websocket_that_waits_holds_no_buffer)
+{
+    enum { COUNT = 20 };
+    struct taker_config config = {.max_ongoing = COUNT};
+    struct taker_answer accepts = {.status = 101, .body_size = UINT64_MAX};
+    struct taker_request *requests[COUNT];
+    stage_open(&stage, &config);
+    sender_open(&sender, &stage);
+    size_t before = buffer_store_live_bytes(stage.channels.buffers), one = 65536;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        sender_websocket(&sender, stream_id(i, 1));
+        requests[i] = stage_take(&stage);
+        taker_begin(stage.taker, requests[i], &accepts);
+        sender_part(&sender, stream_id(i, 1), BYTES("a message"), 0);
+        while (!requests[i]->body.size)
+            stage_turns(&stage, 1);
+        taker_consume(stage.taker, requests[i], requests[i]->body.size);
+        cr_assert(bytes_equal(requests[i]->method, BYTES("GET")), "what was asked stays");
+    }
+    cr_assert_leq(buffer_store_live_bytes(stage.channels.buffers), before + 4 * one);
+    for (uint32_t i = 0; i < COUNT; i++)
+        taker_finish(stage.taker, requests[i], 0, (struct bytes){0});
+}
+
 Test(taker, a_websocket_whose_sender_is_gone_ended_without_a_close)
 {
     struct taker_answer accepts = {.status = 101, .body_size = UINT64_MAX};
