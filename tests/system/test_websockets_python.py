@@ -30,6 +30,10 @@ async def end_of(path, say=None):
         except ConnectionClosed:
             return ws.close_code, ws.close_reason
 
+def run(app, name):
+    serve.run(app, name=name, route_prefix=f"/{name}")
+    until(lambda: f"/{name}" in json.loads(get("/-/routes")[1]), "the proxy knows the route")
+
 def told():
     return json.loads(get("/told")[1])
 """
@@ -103,7 +107,7 @@ def test_a_rollout_is_1012_for_the_client_and_the_application(talk):
 def test_a_deployment_without_an_asgi_application_says_501(talk):
     talk(
         """
-        serve.run(apps.Plain.bind(), name="plain", route_prefix="/plain")
+        run(apps.Plain.bind(), "plain")
         try:
             asyncio.run(end_of("/plain"))
         except InvalidStatus as refused:
@@ -195,7 +199,7 @@ def test_a_receive_that_is_given_up_loses_no_message(talk):
 def test_an_application_without_a_framework(talk):
     talk(
         """
-        serve.run(apps.Framework.bind(), name="bare", route_prefix="/bare")
+        run(apps.Framework.bind(), "bare")
 
         async def converse():
             async with connect(BASE + "/bare") as ws:
