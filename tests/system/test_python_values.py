@@ -191,6 +191,48 @@ for shape, kind in (((-1, 2), "f8"), (3, object)):
 """)
 
 
+def test_damaged_documents_are_refused_or_read_and_nothing_else(interpreter, python_world):
+    """Every byte of every kind of value changed, cut or doubled; no place in memory is made up."""
+    code = """
+import random, struct
+from manta import _native as native
+
+chance = random.Random(5)
+values = [None, True, -5, 2**40, -2**63, 2**64 - 1, 1.5, "text", "x" * 300, b"bytes", b"b" * 70_000, [1, [2, [3]]], [None] * 40,
+          {"a": {1: [2.0]}}, {i: str(i) for i in range(20)}, "\\u00fc\\U0001f600"]
+corpus = [native.encode(value) for value in values]
+assert [native.decode(document) for document in corpus] == values
+mark = bytes([0x92, 0xd4, 83, 0])
+corpus += [mark + b"\\x80", bytes([0x91]) + mark + b"\\x81\\xa1a\\x01", bytes([0x91, 0xc9, 0, 0, 0, 1, 82, 0x4e]),
+           bytes([0x92, 0xc9, 0, 0, 0, 2, 82, 0x4e, 0x2e, 0xc0]), bytes([0xdc, 0, 2, 0xc9, 0, 0, 0, 2, 82, 0x4e, 0x2e, 0xc4, 1, 7])]
+corpus += [bytes([0xc7, size, kind]) + bytes(size) for kind in (1, 2, 3, 4) for size in (0, 1, 32, 40, 72)]
+corpus += [struct.pack(">BBb4Q", 0xc7, 32, kind, 1, id(corpus), 0, 100) for kind in (1, 3, 4)]
+read = refused = 0
+for document in corpus:
+    for _ in range(400):
+        damaged = bytearray(document[:2000])
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(damaged) or 1)
+            way = chance.randrange(4)
+            if way == 0 and damaged:
+                damaged[at] = chance.randrange(256)
+            elif way == 1:
+                del damaged[at:]
+            elif way == 2:
+                damaged[at:at] = damaged[at : at + chance.randint(1, 8)]
+            elif damaged:
+                damaged[at] ^= 1 << chance.randrange(8)
+        try:
+            native.decode(bytes(damaged))
+            read += 1
+        except Exception:
+            refused += 1
+assert read > 1000 and refused > 1000, (read, refused)
+"""
+    done = subprocess.run([interpreter, "-c", code], env=python_world.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+
+
 def test_memory_stays_flat_after_many_large_values(drive):  # noqa: F811
     drive(VALUES + """
 import pathlib, resource

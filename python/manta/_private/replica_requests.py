@@ -27,6 +27,7 @@ from manta.exceptions import RayTaskError
 from manta.serve.context import _RequestContext, _serve_request_context
 
 native = native_errors.native
+_METHODS_KEPT = 1000  # A function answers to any name, and callers may think of many.
 _new_context = _RequestContext.__new__
 _set_attribute = object.__setattr__
 
@@ -110,7 +111,8 @@ class Requests:
             pass
         method = self._code.method(name)
         found = method if inspect.iscoroutinefunction(method) else None
-        self._asyncs[name] = found
+        if len(self._asyncs) < _METHODS_KEPT:
+            self._asyncs[name] = found
         return found
 
     def _batched_method(self, name: str) -> Optional[tuple[Any, Any]]:
@@ -125,7 +127,8 @@ class Requests:
             return None  # The task will say so.
         put = getattr(method, "_manta_put", None)
         found = None if put is None else (getattr(method, "__self__", None), put)
-        self._batched[name] = found
+        if len(self._batched) < _METHODS_KEPT:
+            self._batched[name] = found
         return found
 
     def _put(self, request: Any, name: str, owner: Any, put: Any) -> None:
