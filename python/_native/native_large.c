@@ -331,6 +331,21 @@ static PyObject *make_array(struct native_state *state, const struct manta_tenso
     return array;
 }
 
+/* A small one came with others in one piece of memory, which it shall not keep: read-only bytes. */
+static PyObject *small_copy(PyObject *take_holder)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(take_holder, &view, PyBUF_SIMPLE) < 0) {
+        Py_DECREF(take_holder);
+        return NULL;
+    }
+    PyObject *copy = view.len < NATIVE_LARGE ? PyBytes_FromStringAndSize(view.buf, view.len)
+                                             : Py_NewRef(take_holder);
+    PyBuffer_Release(&view);
+    Py_DECREF(take_holder);
+    return copy;
+}
+
 PyObject *native_read_tensor(struct native_state *state, const struct manta_tensor *tensor)
 {
     Py_ssize_t offset;
@@ -338,6 +353,9 @@ PyObject *native_read_tensor(struct native_state *state, const struct manta_tens
     int index = tensor->lanes == 1 ? element_of(tensor->kind, tensor->bits) : -1;
     if (!holder || index < 0 || !native_find_numpy(state))
         return holder;
+    holder = small_copy(holder);
+    if (!holder)
+        return NULL;
     PyObject *array = make_array(state, tensor, state->dtypes[index], holder, offset);
     Py_DECREF(holder);
     return array;

@@ -170,6 +170,23 @@ assert part.tolist() == [3.0] * 10
 """)
 
 
+def test_a_small_array_that_is_kept_keeps_nothing_else(drive):  # noqa: F811
+    drive(VALUES + """
+import pathlib, resource
+pid = instance.must_join().status()["applications"]["python"]["deployments"]["Values"]["replicas"][0]["pid"]
+def resident(pid):
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+values.keep.remote(np.ones(128)).result()
+before = resident(pid), resident(os.getpid())
+mine = []
+for i in range(3000):
+    values.keep.remote(np.full(128, i, dtype="f8")).result()
+    mine.append(values.echo.remote(np.full(128, i, dtype="f8")).result())
+assert resident(pid) - before[0] < (24 << 20) and resident(os.getpid()) - before[1] < (24 << 20)
+assert mine[7][0] == 7 and not mine[7].flags.writeable
+""")
+
+
 def test_an_array_born_in_shared_memory_is_sent_as_it_is_and_written_no_more(drive):  # noqa: F811
     drive(VALUES + """
 import manta.tensor
