@@ -78,9 +78,17 @@ def running(kinds, arguments, cpus):
             stack.callback(system.end)
             begun = time.monotonic()
             system.start()
-            narrate(f"{kind.name} answers after {time.monotonic() - begun:.1f} s")
+            system.start_s = time.monotonic() - begun
+            narrate(f"{kind.name} answers after {system.start_s:.1f} s")
             found.append(system)
         yield found
+
+
+def start_row(system):
+    """From nothing to the first 200 of all its applications, and the processes and memory that they take then."""
+    sizes = system.tree.pss_bytes()
+    return {"system": system.name, "app": "all", "what": "start of all applications", "s": system.start_s,
+            "processes": len(sizes), "pss_mib": sum(sizes.values()) / 2**20}
 
 
 def targets_of(systems, connections):
@@ -134,10 +142,11 @@ def phase_ray(arguments, kind):
     with running((kind, python_systems.MantaPython), arguments, cpus) as systems:
         if len(systems) < 2:
             return []
+        started = [start_row(system) for system in systems]
         targets = targets_of(systems, connections)
         python_cells.warm_up(targets, cpus)
         rows = python_cells.interleave(targets, connections, max(arguments.rounds // 2, 1), arguments.seconds, cpus, narrate)
-        rows = [row | {"phase": kind.name} for row in rows]
+        rows = [row | {"phase": kind.name} for row in rows] + started
         rows += [python_cells.first_byte_us(target, 10) | {"system": target.name} for target in targets
                  if target.app == "stream" and target.system is systems[0]]
         rows += python_cells.graph_cells(systems[0], arguments.quick, narrate)

@@ -185,7 +185,8 @@ def others_table(all_rows):
     return verdict.table(("measure", *systems), fields)
 
 
-FIGURES = {"per_s": "1/s", "cpu_us": "us CPU", "p50_us": "us", "p99_us": "us p99", "us": "us", "s": "s", "private_mb": "MB of its own", "import_s": "s import alone"}
+FIGURES = {"per_s": "1/s", "cpu_us": "us CPU", "p50_us": "us", "p99_us": "us p99", "us": "us", "s": "s", "private_mb": "MB of its own", "import_s": "s import alone",
+           "processes": "processes", "pss_mib": "MiB"}
 
 
 def describe(group):
