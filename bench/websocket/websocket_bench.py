@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 
@@ -45,16 +46,18 @@ class UvicornEcho(python_systems.PythonSystem):
         wait_for_answer(self)
 
 
-def wait_for_answer(system):
+def wait_for_answer(system, limit_s=python_systems.START_LIMIT_S):
     """Starlette answers 404 to what is no websocket."""
-    try:
-        python_systems.wait_for_200(f"http://127.0.0.1:{system.port}/", system.failure, 1)
-    except RuntimeError:
-        pass
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{system.port}/", timeout=10)
-    except urllib.error.HTTPError:
-        pass
+    limit = time.monotonic() + limit_s
+    while time.monotonic() < limit:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{system.port}/", timeout=10).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.01)
+    raise system.failure(f"it did not answer within {limit_s} s")
 
 
 def measure(system, options):
