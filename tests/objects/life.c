@@ -177,8 +177,9 @@ MANTA_APPLICATION(close_crashes)
 
 /* ---- health --------------------------------------------------------------------------------- */
 
-enum { WELL, SICK, HANGING };
+enum { WELL, SICK, HANGING, FLAPPING /* sick two times of three */ };
 static atomic_int condition = WELL; /* one replica per process */
+static atomic_int checks;
 
 static void sick_call(void *state, struct manta_request *request)
 {
@@ -188,7 +189,12 @@ static void sick_call(void *state, struct manta_request *request)
         condition = HANGING;
     if (path_is(request, "well"))
         condition = WELL;
-    process_call(state, request);
+    if (path_is(request, "flap"))
+        condition = FLAPPING;
+    if (path_is(request, "checks"))
+        manta_request_reply_int(request, checks);
+    else
+        process_call(state, request);
 }
 
 static int sick_check_health(void *state, struct manta_error *reterr)
@@ -196,7 +202,9 @@ static int sick_check_health(void *state, struct manta_error *reterr)
     (void)state;
     while (condition == HANGING)
         usleep(2000);
-    return condition == SICK ? manta_error_set(reterr, MANTA_EUSER, "not feeling well") : 0;
+    bool sick = condition == SICK || (condition == FLAPPING && checks % 3 != 0);
+    checks++;
+    return sick ? manta_error_set(reterr, MANTA_EUSER, "not feeling well") : 0;
 }
 
 MANTA_DEPLOYMENT(sick, .call = sick_call, .check_health = sick_check_health,
