@@ -102,3 +102,25 @@ assert get("/")[0] == 200
 assert await_line(own, "outer", "a word").startswith("INFO ")
 """
     )
+
+
+def test_lines_outside_of_requests_are_written_too(drive):
+    drive(
+        LOGS
+        + """
+class Early:
+    def __init__(self):
+        logging.getLogger("ray.serve").info("from the constructor")
+        threading.Thread(target=logging.getLogger("ray.serve").info, args=("from a thread",)).start()
+
+    async def __call__(self, request):
+        return "said"
+
+for encoding in ("TEXT", "JSON"):
+    folder = os.path.join(os.path.dirname(__file__), encoding)
+    config = LoggingConfig(encoding=encoding, logs_dir=folder)
+    serve.run(serve.deployment(name=encoding, logging_config=config)(Early).bind())
+    await_line(folder, encoding, "from the constructor")
+    await_line(folder, encoding, "from a thread")
+"""
+    )

@@ -43,7 +43,7 @@ def _reduce_included(router: Any) -> tuple[Any, ...]:
 
 
 def _new_included(kind: type, locks: list[str]) -> Any:
-    router = kind.__new__(kind)
+    router: Any = object.__new__(kind)
     for name in locks:
         vars(router)[name] = threading.Lock()
     return router

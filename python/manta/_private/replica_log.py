@@ -12,7 +12,7 @@ import json
 import logging
 from typing import Any, Optional
 
-from manta.serve.context import _serve_request_context
+from manta.serve.context import _get_serve_request_context
 
 ACCESS_LOG = "serve_access_log"  # in a record's ``extra``: a line about a request, for the file alone
 _EXTRA_FIELDS = "ray_serve_extra_fields"
@@ -69,7 +69,7 @@ class _Text(logging.Formatter):
         self._attributes = attributes
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        request_id = _serve_request_context.get().request_id
+        request_id = _get_serve_request_context().request_id
         parts = [record.levelname, self.formatTime(record), self._who]
         parts += [request_id] if request_id else []
         parts += [str(getattr(record, name, "")) for name in self._attributes]
@@ -92,7 +92,7 @@ class _Json(logging.Formatter):
             "filename": record.filename,
             "lineno": record.lineno,
         }
-        now = _serve_request_context.get()
+        now = _get_serve_request_context()
         told |= {"request_id": now.request_id} if now.request_id else {}
         told |= {"route": now.route} if now.route else {}
         told |= {
