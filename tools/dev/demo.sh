@@ -5,7 +5,7 @@
 demo_help()
 {
     cat <<'END'
-./dev demo: builds, starts the example application, sends it real requests and shows the answers
+./dev demo: builds, starts services in C and in Python, sends them real requests and shows the answers
 usage: ./dev demo [NAME] [options of the demo]
 
 NAME is the name of a folder in examples/ that has a `demo` of its own: xgboost, or python/filetypes.  Without

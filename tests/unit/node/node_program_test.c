@@ -3,6 +3,7 @@
  * What a replica's document says of its process: program, arguments, environment, zygote, log.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "instance.h"
