@@ -224,11 +224,12 @@ static struct manta_handle *handle_for(struct native_state *state, PyObject *own
         native_raise(state, MANTA_EMEMORY, "no memory for a handle");
     if (handle && !capsule)
         manta_handle_free(handle);
-    if (capsule && PyDict_SetItem(handles, key, capsule) < 0)
-        handle = NULL;
+    /* Another thread may have been faster while this one looked; its handle is in use already. */
+    kept = capsule ? PyDict_SetDefault(handles, key, capsule) : NULL;
+    handle = kept ? PyCapsule_GetPointer(kept, HANDLE_NAME) : NULL;
     Py_XDECREF(capsule);
     Py_XDECREF(key);
-    return capsule ? handle : NULL;
+    return handle;
 }
 
 static bool begin(struct native_call *self, struct manta_handle *handle,

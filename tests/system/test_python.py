@@ -85,6 +85,29 @@ def test_methods_of_a_class_are_called_through_a_handle(drive):
         """)
 
 
+def test_many_threads_call_a_deployment_for_the_first_time(drive):
+    drive("""
+        out = []
+        for round in range(5):
+            names = [f"w{round}_{i}" for i in range(2)]
+            for name in names:
+                serve.run(apps.Worker.bind(5), name=name, route_prefix=None)
+            barrier = threading.Barrier(40)
+
+            def call(i):
+                handle = serve.get_app_handle(names[i % 2])
+                barrier.wait()
+                out.append(handle.remote(i).result(timeout_s=30) - i)
+
+            threads = [threading.Thread(target=call, args=(i,)) for i in range(40)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert out == [5] * 200, out
+        """)
+
+
 def test_any_value_travels_and_comes_back_the_same(drive):
     drive("""
         import collections, datetime
