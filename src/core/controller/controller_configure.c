@@ -34,13 +34,29 @@ bool controller_replica_current(const struct controller_replica *replica)
            replica->configuration == replica->deployment->goal.target->configuration;
 }
 
-void controller_telling_end(struct controller_replica *replica)
+void controller_telling_end(struct controller *controller, struct controller_replica *replica)
 {
     if (!replica->telling)
         return;
     ensure(replica->deployment->updating > 0);
     replica->telling = 0;
     replica->deployment->updating--;
+    if (!replica->owes_ns)
+        controller_deadline_clear(controller, replica);
+}
+
+/* The next warning, or the end of its patience (start_timeout_s, which holds for this too). */
+void controller_telling_watch(struct controller *controller, struct controller_replica *replica)
+{
+    if (!replica->telling || replica->owes_ns || replica->unhealthy)
+        return;
+    int64_t slow_ns = controller->config.settings.start_slow_ms * 1000000;
+    int64_t limit_ns = controller_start_timeout_ns(controller, replica->deployment);
+    int64_t spent_ns = controller->now_ns - replica->told_ns;
+    int64_t next_ns = slow_ns - spent_ns % slow_ns;
+    if (limit_ns > 0 && limit_ns - spent_ns < next_ns)
+        next_ns = limit_ns > spent_ns ? limit_ns - spent_ns : 0;
+    controller_deadline_set(controller, replica, controller_after(controller, next_ns));
 }
 
 /* ---- telling ---- */
@@ -50,10 +66,12 @@ static void tell(struct controller *controller, struct controller_replica *repli
     struct controller_deployment *deployment = replica->deployment;
     const struct controller_deployment_target *target = deployment->goal.target;
     replica->telling = ++controller->telling_last;
+    replica->told_ns = controller->now_ns;
     replica->told = target->configuration;
     replica->told_rank = replica->rank;
     replica->told_world_size = target->replicas;
     deployment->updating++;
+    controller_telling_watch(controller, replica);
     struct controller_effect *effect =
         controller_effect_replica(controller, CONTROLLER_CONFIGURE, replica);
     effect->token = replica->telling;
@@ -122,6 +140,36 @@ static void refuse(struct controller *controller, struct controller_replica *rep
                                             words[0] ? words : error_text(event->code));
 }
 
+void controller_telling_due(struct controller *controller, struct controller_replica *replica,
+                            bool late)
+{
+    struct controller_deployment *deployment = replica->deployment;
+    int64_t limit_ns = controller_start_timeout_ns(controller, deployment);
+    int64_t spent_ns = controller->now_ns - replica->told_ns;
+    if (limit_ns == 0 || spent_ns < limit_ns) {
+        controller_say_slow(controller, deployment);
+        controller_progress(controller, deployment->app,
+                            "%.*s: replica %llu has been reconfigured for %lld s",
+                            BYTES_PRINT(deployment->name), (unsigned long long)replica->id.v,
+                            (long long)spent_ns / 1000000000);
+        controller_telling_watch(controller, replica);
+        return;
+    }
+    if (late) { /* we slept: its answer may be about to be read */
+        controller_deadline_set(
+            controller, replica,
+            controller_after(controller, controller->config.settings.late_turn_ms * 1000000));
+        return;
+    }
+    char text[CONTROLLER_TEXT_SIZE];
+    controller_print(text, sizeof(text), "it was not reconfigured after %lld ms (start_timeout_s)",
+                     (long long)spent_ns / 1000000);
+    struct controller_event event = {.code = ERROR_TIMEOUT, .text = bytes_of_string(text)};
+    controller_telling_end(controller, replica);
+    controller_deployment_touch(controller, deployment);
+    refuse(controller, replica, &event);
+}
+
 void controller_configured(struct controller *controller, const struct controller_event *event)
 {
     struct controller_replica *replica =
@@ -130,7 +178,7 @@ void controller_configured(struct controller *controller, const struct controlle
             : controller_index_find(&controller->replicas, event->replica.v);
     if (!replica || !replica->telling || replica->telling != event->token)
         return;
-    controller_telling_end(replica);
+    controller_telling_end(controller, replica);
     controller_deployment_touch(controller, replica->deployment);
     if (replica->unhealthy)
         return;

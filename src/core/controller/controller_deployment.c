@@ -200,6 +200,15 @@ static enum controller_signal news_of(const struct controller_deployment *deploy
                                             : CONTROLLER_SIGNAL_SCALE_DOWN;
 }
 
+/* Ray Serve's words. */
+static void say_scale(struct controller_deployment *deployment, uint32_t before, uint32_t now)
+{
+    if (deployment->status == DEPLOYMENT_STATUS_UPSCALING && now > before)
+        controller_status_say(deployment, "Upscaling from %u to %u replicas.", before, now);
+    if (deployment->status == DEPLOYMENT_STATUS_DOWNSCALING && now < before)
+        controller_status_say(deployment, "Downscaling from %u to %u replicas.", before, now);
+}
+
 /* Another goal may promise less. */
 static void lower_floor(struct controller_deployment *deployment)
 {
@@ -231,6 +240,7 @@ void controller_deployment_aim(struct controller *controller,
     struct controller_goal *goal = &deployment->goal, *good = &deployment->good;
     enum controller_signal news = news_of(deployment, target);
     bool proven = has_run(deployment, target);
+    uint32_t before = goal->plan ? goal->target->replicas : 0;
     if (deployment->leaving) {
         deployment->leaving = false;
         list_remove(&deployment->app_link);
@@ -243,8 +253,10 @@ void controller_deployment_aim(struct controller *controller,
     deployment->drain_ns = target->graceful_shutdown_timeout_ns;
     lower_floor(deployment);
     if (news != CONTROLLER_SIGNAL_COUNT) {
-        deployment->message[0] = '\0';
+        if (news == CONTROLLER_SIGNAL_CONFIG || deployment->status != DEPLOYMENT_STATUS_UNHEALTHY)
+            deployment->message[0] = '\0';
         controller_status_signal(controller, deployment, news);
+        say_scale(deployment, before, target->replicas);
     }
     controller_deployment_touch(controller, deployment);
 }

@@ -115,10 +115,11 @@ static void running_lost(struct controller *controller, struct controller_deploy
     bool short_life = life_ns < nanoseconds(controller->config.settings.start_backoff_limit_ms);
     uint32_t attempt = short_life ? replica->attempt + 1 : 0;
     controller_print(deployment->last_failure, sizeof(deployment->last_failure), "%s", text);
-    if (!deployment->failed)
+    if (!deployment->failed) { /* else it is of the version before, and what failed is told */
         controller_status_say(deployment, "Replica %llu %s", (unsigned long long)replica->id.v,
                               text);
-    controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_HEALTH_FAILED);
+        controller_status_signal(controller, deployment, CONTROLLER_SIGNAL_HEALTH_FAILED);
+    }
     controller_progress(controller, deployment->app, "%.*s: replica %llu %.*s",
                         BYTES_PRINT(deployment->name), (unsigned long long)replica->id.v,
                         BYTES_PRINT(controller_last_line(text)));
@@ -183,7 +184,7 @@ static void hear_configuration(struct controller *controller, struct controller_
         replica->told_rank = event->rank - 1;
         replica->told_world_size = event->world_size;
     }
-    controller_telling_end(replica);
+    controller_telling_end(controller, replica);
     if (replica->deployment)
         controller_deployment_touch(controller, replica->deployment);
 }
@@ -429,13 +430,39 @@ static void warn_slow(struct controller *controller, struct controller_replica *
     if (!deployment || deployment->failed || !deployment->goal.plan ||
         !controller_replica_fits(replica))
         return;
-    controller_status_say(
-        deployment,
-        "Replica %llu has been starting for %lld s; its constructor may be slow or stuck.",
-        (unsigned long long)replica->id.v, seconds);
+    controller_say_slow(controller, deployment);
     controller_progress(controller, deployment->app,
                         "%.*s: replica %llu has been starting for %lld s",
                         BYTES_PRINT(deployment->name), (unsigned long long)replica->id.v, seconds);
+}
+
+static bool is_slow(const struct controller *controller, int64_t since_ns)
+{
+    return controller->now_ns - since_ns >= nanoseconds(controller->config.settings.start_slow_ms);
+}
+
+/* Ray Serve's words, and its rule: what failed is told rather than what is slow. */
+void controller_say_slow(struct controller *controller, struct controller_deployment *deployment)
+{
+    struct list_link *link;
+    uint32_t count = 0;
+    if (deployment->status == DEPLOYMENT_STATUS_UNHEALTHY ||
+        deployment->status == DEPLOYMENT_STATUS_DEPLOY_FAILED)
+        return;
+    list_each (link, &deployment->replicas.in[REPLICA_STATE_STARTING])
+        count +=
+            is_slow(controller, list_entry(link, struct controller_replica, state_link)->since_ns);
+    list_each (link, &deployment->replicas.in[REPLICA_STATE_RUNNING]) {
+        const struct controller_replica *replica =
+            list_entry(link, struct controller_replica, state_link);
+        count += replica->telling && is_slow(controller, replica->told_ns);
+    }
+    controller_status_say(
+        deployment,
+        "Deployment '%.*s' in application '%.*s' has %u replicas that have taken more than %llds "
+        "to initialize.\nThis may be caused by a slow __init__ or reconfigure method.",
+        BYTES_PRINT(deployment->name), BYTES_PRINT(deployment->app->name), count,
+        (long long)controller->config.settings.start_slow_ms / 1000);
 }
 
 static void start_timed_out(struct controller *controller, struct controller_replica *replica)
@@ -459,6 +486,8 @@ void controller_replica_due(struct controller *controller, struct controller_rep
         controller_deployment_touch(controller, replica->deployment);
     } else if (replica->owes_ns) {
         controller_silence_due(controller, replica, late);
+    } else if (replica->telling) {
+        controller_telling_due(controller, replica, late);
     } else if (starting && !limit_passed) {
         warn_slow(controller, replica);
     } else if (late) { /* we slept, not the replica: judge it by a new turn */

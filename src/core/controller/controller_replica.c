@@ -132,7 +132,7 @@ static void leave(struct controller *controller, struct controller_replica *repl
     controller_deadline_clear(controller, replica);
     if (!replica->deployment)
         return;
-    controller_telling_end(replica);
+    controller_telling_end(controller, replica);
     if (replica_state_routable(replica->state))
         controller_silence_leave(controller, replica);
     controller_deployment_touch(controller, replica->deployment);
@@ -245,6 +245,14 @@ void controller_replica_want(struct controller *controller,
         controller_deadline_set(controller, replica, controller_after(controller, pause_ns));
 }
 
+int64_t controller_start_timeout_ns(const struct controller *controller,
+                                    const struct controller_deployment *deployment)
+{
+    int64_t own_ns =
+        deployment->goal.target ? deployment->goal.target->rollout.start_timeout_ns : 0;
+    return own_ns ? own_ns : nanoseconds(controller->config.settings.start_timeout_ms);
+}
+
 void controller_replica_start(struct controller *controller, struct controller_replica *replica)
 {
     const struct settings *settings = &controller->config.settings;
@@ -252,9 +260,7 @@ void controller_replica_start(struct controller *controller, struct controller_r
     ensure_tag(C1, deployment && deployment->goal.plan && deployment->goal.plan->stored);
     controller_replica_move(controller, replica, REPLICA_STATE_STARTING);
     int64_t warn_ns = controller_after(controller, nanoseconds(settings->start_slow_ms));
-    int64_t limit_ns = deployment->goal.target->rollout.start_timeout_ns;
-    if (limit_ns == 0)
-        limit_ns = nanoseconds(settings->start_timeout_ms);
+    int64_t limit_ns = controller_start_timeout_ns(controller, deployment);
     if (limit_ns > 0)
         replica->limit_ns = controller_after(controller, limit_ns);
     bool limit_first = replica->limit_ns && replica->limit_ns < warn_ns;

@@ -91,6 +91,7 @@ void controller_silence_end(struct controller *controller, struct controller_rep
     replica->owes_ns = 0;
     controller->answering++;
     controller_deadline_clear(controller, replica);
+    controller_telling_watch(controller, replica);
     controller_deployment_touch(controller, replica->deployment);
     if (!replica->silent)
         return;

@@ -116,6 +116,7 @@ struct controller_replica {
     uint64_t configuration; /* what it runs with, as far as it has said; 0: not known */
     uint64_t telling;       /* token of the CONFIGURE that it has not answered; 0: none */
     uint64_t told;          /* the configuration in that CONFIGURE */
+    int64_t told_ns;        /* when it was told */
     uint32_t rank;          /* its place; CONTROLLER_NO_RANK: none (yet) */
     uint32_t told_rank, told_world_size;    /* what it knows of that */
     struct heap_link deadline;              /* in controller->deadlines, or in none */
@@ -359,7 +360,11 @@ void controller_reconcile(struct controller *controller, struct controller_deplo
 void controller_configure(struct controller *controller, struct controller_deployment *deployment);
 void controller_configured(struct controller *controller, const struct controller_event *event);
 /* No answer is waited for any more. */
-void controller_telling_end(struct controller_replica *replica);
+void controller_telling_end(struct controller *controller, struct controller_replica *replica);
+/* The next look at one that is at it; nothing while it owes an answer to a ping. */
+void controller_telling_watch(struct controller *controller, struct controller_replica *replica);
+void controller_telling_due(struct controller *controller, struct controller_replica *replica,
+                            bool late);
 /* It runs with what its deployment is steered to. */
 bool controller_replica_current(const struct controller_replica *replica);
 
@@ -389,6 +394,8 @@ void controller_loaded(struct controller *controller, const struct controller_ev
 /* The deployment has a record now: replicas found before are its own. */
 void controller_claim_strays(struct controller *controller,
                              struct controller_deployment *deployment);
+/* How many replicas take long to start or to be reconfigured, as the deployment's message. */
+void controller_say_slow(struct controller *controller, struct controller_deployment *deployment);
 void controller_replica_due(struct controller *controller, struct controller_replica *replica,
                             bool late);
 
@@ -409,6 +416,9 @@ void controller_replica_set_address(struct controller *controller,
 void controller_replica_want(struct controller *controller,
                              struct controller_deployment *deployment, uint32_t attempt,
                              int64_t pause_ns);
+/* Of one start or reconfigure; 0: none. */
+int64_t controller_start_timeout_ns(const struct controller *controller,
+                                    const struct controller_deployment *deployment);
 void controller_replica_start(struct controller *controller, struct controller_replica *replica);
 void controller_replica_drain(struct controller *controller, struct controller_replica *replica);
 void controller_replica_tell_drain(struct controller *controller,

@@ -116,7 +116,7 @@ bool controller_replica_at(const struct controller *controller, uint32_t index,
         .pid = replica->pid,
         .address = replica->address,
         .silent = replica->silent,
-        .updating = replica->telling != 0,
+        .updating = replica->telling && replica->told != replica->configuration,
         .rank = replica->rank == CONTROLLER_NO_RANK ? -1 : (int32_t)replica->rank,
     };
     return true;
