@@ -345,6 +345,12 @@ static void override_one(struct manta_app *app, const struct manta_deploy_overri
         changed.health_check_timeout_s = override->health_check_timeout_s;
     if (override->user_config)
         changed.user_config = override->user_config;
+    if (override->max_surge_percent >= 0)
+        changed.max_surge_percent = override->max_surge_percent;
+    if (override->rolling_update_percentage >= 0)
+        changed.rolling_update_percentage = override->rolling_update_percentage;
+    if (override->max_constructor_retry_count >= 0)
+        changed.max_constructor_retry_count = override->max_constructor_retry_count;
     if (library_check_deployment(&changed, &bound->deployment, &app->error) == 0 &&
         override->user_config) {
         text_done(&bound->user_config);

@@ -74,7 +74,10 @@ static _Noreturn void build_library(const struct deploy_file_app *app, const cha
             .graceful_shutdown_timeout_s = given->graceful_shutdown_timeout_s,
             .health_check_period_s = given->health_check_period_s,
             .health_check_timeout_s = given->health_check_timeout_s,
-            .user_config = given->user_config};
+            .user_config = given->user_config,
+            .max_surge_percent = given->max_surge_percent,
+            .rolling_update_percentage = given->rolling_update_percentage,
+            .max_constructor_retry_count = -1};
     }
     bool absolute = app->import_path[0] == '/';
     snprintf(target, sizeof target, "%s%s%s", absolute ? "" : directory, absolute ? "" : "/",

@@ -356,6 +356,59 @@ def test_a_user_config_that_reconfigure_refuses_goes_back_and_is_told_with_its_t
         """)
 
 
+def test_options_of_a_rollout_are_acted_upon(drive):
+    drive("""
+        @serve.deployment(max_constructor_retry_count=1)
+        class Broken:
+            def __init__(self):
+                raise OSError("no weights")
+        @serve.deployment(ray_actor_options={"runtime_env": {"env_vars": {"MANTA_START_TIMEOUT_MS": "300"}}},
+                          max_constructor_retry_count=1)
+        class Slow:
+            def __init__(self):
+                time.sleep(600)
+        for thing, words in ((Broken, "failed to start 1 time in a row"), (Slow, "(start_timeout_s)")):
+            try:
+                serve.run(thing.bind(), name=thing.name, route_prefix=None)
+            except RuntimeError as error:
+                assert words in str(error), error
+            else:
+                raise AssertionError("no error")
+            found = serve.status().applications[thing.name]
+            assert found.status == "DEPLOY_FAILED", found
+            assert found.deployments[thing.name].status_trigger == "REPLICA_STARTUP_FAILED", found
+        one = apps.Worker.options(max_surge_percent=0, num_replicas=1)
+        first = serve.run(one.bind(1), route_prefix=None).pid.remote().result()
+        handle = serve.run(one.bind(2), route_prefix=None)  # The old one stops first, and calls wait.
+        assert handle.pid.remote().result() != first
+        """)
+
+
+def test_statuses_have_the_triggers_of_ray_serve(drive):
+    drive("""
+        def told():
+            found = serve.status().applications["default"]
+            deployment = found.deployments["Worker"]
+            return found.status.value, deployment.status.value, deployment.status_trigger.value
+        serve.run(apps.Worker.bind(), route_prefix=None)
+        assert told() == ("RUNNING", "HEALTHY", "CONFIG_UPDATE_COMPLETED")
+        serve.run(apps.Worker.options(num_replicas=2).bind(), route_prefix=None)
+        assert told() == ("RUNNING", "HEALTHY", "UPSCALE_COMPLETED")
+        handle = serve.run(apps.Worker.options(num_replicas=1).bind(), route_prefix=None)
+        assert told() == ("RUNNING", "HEALTHY", "DOWNSCALE_COMPLETED")
+        os.kill(handle.pid.remote().result(), 9)
+        until(lambda: told() == ("RUNNING", "HEALTHY", "UNSPECIFIED"), "it is replaced")
+        handle = serve.run(apps.Worker.options(user_config={"a": 1}).bind(), route_prefix=None)
+        assert told() == ("RUNNING", "HEALTHY", "CONFIG_UPDATE_COMPLETED")
+        call = handle.sleep.remote(1.5)
+        until(lambda: handle.pid.remote().result(), "the call before has begun")
+        threading.Thread(target=serve.delete, args=("default",)).start()
+        until(lambda: told() == ("DELETING", "UPDATING", "DELETING"), "it drains")
+        call.result()
+        until(lambda: not serve.status().applications, "it is gone")
+        """)
+
+
 def test_a_user_config_without_reconfigure_is_an_error(drive):
     drive("""
         @serve.deployment(user_config={"a": 1})

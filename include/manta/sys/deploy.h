@@ -102,9 +102,13 @@ struct manta_deploy_override {
     double      health_check_period_s;       /* -1 */
     double      health_check_timeout_s;      /* -1 */
     const char *user_config;                 /* JSON; null */
+    int32_t     max_surge_percent;           /* -1 */
+    double      rolling_update_percentage;   /* -1 */
+    int32_t     max_constructor_retry_count; /* -1 */
 };
 #define MANTA_DEPLOY_OVERRIDE .size = sizeof(struct manta_deploy_override), .num_replicas = -1, .max_queued_requests = -2, \
-    .graceful_shutdown_timeout_s = -1, .health_check_period_s = -1, .health_check_timeout_s = -1
+    .graceful_shutdown_timeout_s = -1, .health_check_period_s = -1, .health_check_timeout_s = -1, .max_surge_percent = -1, \
+    .rolling_update_percentage = -1, .max_constructor_retry_count = -1
 
 /*
  * The document of what manta_run would run of "path/to/lib.so:application": its builder is called in this process.  `options`

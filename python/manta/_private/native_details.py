@@ -45,13 +45,16 @@ def _application(name: str, app: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deployment(name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    # A schema knows no deployment without replicas; one that is being deleted wants none.
+    wanted = facts.get("target_num_replicas", 0)
+    config = {"name": name, "num_replicas": wanted} if wanted else {"name": name}
     return {
         "name": name,
         "status": facts["status"],
         "status_trigger": facts.get("status_trigger", "UNSPECIFIED"),
         "message": facts.get("message", ""),
-        "deployment_config": {"name": name, "num_replicas": facts.get("target_num_replicas", 0)},
-        "target_num_replicas": facts.get("target_num_replicas", 0),
+        "deployment_config": config,
+        "target_num_replicas": wanted,
         "required_resources": {},
         "replicas": [_replica(replica) for replica in facts.get("replicas") or ()],
     }

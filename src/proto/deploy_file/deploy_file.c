@@ -87,8 +87,7 @@ static double get_number(const struct node_pairs *pairs, const char *key, double
     return scalar.kind == SCALAR_INT ? (double)scalar.integer : scalar.number;
 }
 
-static const char *get_json(struct node_reader *reader, struct deploy_file *file,
-                            yaml_node_t *node)
+static const char *get_json(struct node_reader *reader, struct deploy_file *file, yaml_node_t *node)
 {
     struct text json;
     text_init(&json, 64 << 20);
@@ -113,6 +112,8 @@ static void take_override(struct node_reader *reader, struct deploy_file *file, 
     override->graceful_shutdown_timeout_s = get_number(&pairs, "graceful_shutdown_timeout_s", -1);
     override->health_check_period_s = get_number(&pairs, "health_check_period_s", -1);
     override->health_check_timeout_s = get_number(&pairs, "health_check_timeout_s", -1);
+    override->max_surge_percent = (int32_t)get_number(&pairs, "max_surge_percent", -1);
+    override->rolling_update_percentage = get_number(&pairs, "rolling_update_percentage", -1);
     if (config)
         override->user_config = get_json(reader, file, config->value);
     node_pairs_done(&pairs);
@@ -229,8 +230,7 @@ static void check_unique(struct node_reader *reader, const yaml_node_t *node, st
         node_complain(reader, node, "memory is exhausted");
 }
 
-static void take_apps(struct node_reader *reader, struct deploy_file *file,
-                      const yaml_node_t *list)
+static void take_apps(struct node_reader *reader, struct deploy_file *file, const yaml_node_t *list)
 {
     struct map names, routes;
     uint32_t count = list ? node_count(list) : 0;

@@ -40,6 +40,8 @@ struct deploy_file_override {
     int32_t num_replicas, max_ongoing_requests, max_queued_requests;
     double graceful_shutdown_timeout_s, health_check_period_s, health_check_timeout_s;
     const char *user_config; /* JSON, or null */
+    int32_t max_surge_percent;
+    double rolling_update_percentage;
 };
 
 struct deploy_file_app {

@@ -162,7 +162,7 @@ SCHEMA(WHOLE, "file", FILE_FIELDS);
 static const char LIBRARY_DEPLOYMENT_KEYS[] =
     "name num_replicas max_ongoing_requests max_queued_requests user_config "
     "graceful_shutdown_wait_loop_s graceful_shutdown_timeout_s health_check_period_s "
-    "health_check_timeout_s";
+    "health_check_timeout_s max_surge_percent rolling_update_percentage";
 
 /* ---- scalars ---- */
 
@@ -209,8 +209,8 @@ static void print_range(const struct field *field, bool whole, char *out, size_t
     else if (field->most >= SECONDS && field->least < 1e-3 && field->least > 0)
         snprintf(out, size, "%s above 0", noun);
     else
-        snprintf(out, size, "%s from %.10g to %.10g", noun, field->least < 1e-3 && field->least > 0
-                 ? 0.0 : field->least, field->most);
+        snprintf(out, size, "%s from %.10g to %.10g", noun,
+                 field->least < 1e-3 && field->least > 0 ? 0.0 : field->least, field->most);
 }
 
 static bool in_range(const struct field *field, const struct scalar *scalar, bool whole)
@@ -290,9 +290,10 @@ static void check_list(struct node_reader *reader, const struct schema *of, yaml
 static void check_scalar(struct node_reader *reader, const struct field *field, yaml_node_t *node)
 {
     struct scalar scalar = {.kind = SCALAR_NULL};
-    static const char *const NOUNS[] = {[FIELD_TEXT] = "a text",       [FIELD_BOOL] = "true or false",
-                                        [FIELD_INT] = "a whole number", [FIELD_NUMBER] = "a number",
-                                        [FIELD_COUNT] = "a whole number", [FIELD_LEVEL] = "a level"};
+    static const char *const NOUNS[] = {
+        [FIELD_TEXT] = "a text",          [FIELD_BOOL] = "true or false",
+        [FIELD_INT] = "a whole number",   [FIELD_NUMBER] = "a number",
+        [FIELD_COUNT] = "a whole number", [FIELD_LEVEL] = "a level"};
     if (node->type != YAML_SCALAR_NODE) {
         complain_value(reader, node, NOUNS[field->kind]);
         return;

@@ -165,10 +165,17 @@ static void write_replicas(struct page *page, uint32_t deployment)
     value_write_array(out, chain->count);
     for (uint32_t row = chain->first; row; row = page->replicas.next[row - 1]) {
         controller_replica_at(page->mind, row - 1, &view);
-        value_write_map(out, 5);
+        value_write_map(out, 6);
+        value_write_string(out, BYTES("rank"));
+        if (view.rank < 0)
+            value_write_nil(out);
+        else
+            value_write_int(out, view.rank);
         value_write_string(out, BYTES("replica_id"));
         value_write_uint(out, view.id.v);
-        write_text(out, "state", bytes_of_string(replica_state_word(view.state)));
+        write_text(out, "state",
+                   view.updating ? BYTES("UPDATING")
+                                 : bytes_of_string(replica_state_word(view.state)));
         value_write_string(out, BYTES("pid"));
         value_write_int(out, view.pid);
         write_text(out, "address", view.address);

@@ -53,8 +53,8 @@ static struct built build_as(const char *target, const char *name, const char *c
     struct built built = {0};
     struct error error = {0};
     text_init(&built.document, 1 << 26);
-    cr_assert_eq(app_build(target, name, arguments, NULL, &built.document, &error), 0, "%s: %s", target,
-                 error.text);
+    cr_assert_eq(app_build(target, name, arguments, NULL, &built.document, &error), 0, "%s: %s",
+                 target, error.text);
     read_target(&built);
     return built;
 }
@@ -146,6 +146,8 @@ Test(api_bind, options_from_outside_stand_above_those_of_the_code)
                                         .graceful_shutdown_timeout_s = 0,
                                         .health_check_period_s = 3,
                                         .user_config = "{\"a\":2}",
+                                        .max_surge_percent = 0,
+                                        .rolling_update_percentage = 0.25,
                                     },
                                     0, &error);
     const struct target_deployment *deployment = &after.deployments[0];
@@ -154,6 +156,9 @@ Test(api_bind, options_from_outside_stand_above_those_of_the_code)
     cr_assert_eq(deployment->max_queued_requests, -1);
     cr_assert_eq(deployment->graceful_shutdown_timeout_us, 0);
     cr_assert_eq(deployment->health_check_period_us, 3000000);
+    cr_assert_eq(deployment->max_surge_percent, 0);
+    cr_assert_eq(deployment->rolling_update_millionths, 250000);
+    cr_assert_eq(deployment->max_constructor_retry_count, 20);
     cr_assert_eq(deployment->health_check_timeout_us,
                  before.deployments[0].health_check_timeout_us);
     cr_assert(bytes_equal(after.replicas[0].user_config, BYTES("{\"a\":2}")));
@@ -165,15 +170,14 @@ Test(api_bind, options_from_outside_that_are_wrong_are_named)
 {
     struct error error = {0};
     struct built built = build_over(
-        GRAPHS "single",
-        (struct manta_deploy_override){MANTA_DEPLOY_OVERRIDE, .name = "nobody"}, ERROR_INVALID,
-        &error);
+        GRAPHS "single", (struct manta_deploy_override){MANTA_DEPLOY_OVERRIDE, .name = "nobody"},
+        ERROR_INVALID, &error);
     cr_assert_str_eq(error.text, "Deployment 'nobody' does not exist. Available: ['leaf']");
     text_done(&built.document);
     error = (struct error){0};
     built = build_over(GRAPHS "single",
-                       (struct manta_deploy_override){
-                           MANTA_DEPLOY_OVERRIDE, .name = "leaf", .max_ongoing_requests = -4},
+                       (struct manta_deploy_override){MANTA_DEPLOY_OVERRIDE, .name = "leaf",
+                                                      .max_ongoing_requests = -4},
                        ERROR_INVALID, &error);
     cr_assert(strstr(error.text, "max_ongoing_requests"), "%s", error.text);
     text_done(&built.document);

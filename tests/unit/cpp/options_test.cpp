@@ -149,6 +149,10 @@ Test(options, of_deployments_are_those_of_c)
     cr_assert_eq(made.graceful_shutdown_timeout_s, wanted.graceful_shutdown_timeout_s);
     cr_assert_eq(made.health_check_period_s, wanted.health_check_period_s);
     cr_assert_eq(made.health_check_timeout_s, wanted.health_check_timeout_s);
+    cr_assert_eq(made.max_surge_percent, wanted.max_surge_percent);
+    cr_assert_eq(made.rolling_update_percentage, wanted.rolling_update_percentage);
+    cr_assert_eq(made.max_constructor_retry_count, wanted.max_constructor_retry_count);
+    cr_assert_eq(made.start_timeout_s, wanted.start_timeout_s);
     cr_assert(is_same_text(made.user_config, wanted.user_config));
     cr_assert_eq(made.stream_body, wanted.stream_body);
     cr_assert_str_eq(made.symbol, "plain");

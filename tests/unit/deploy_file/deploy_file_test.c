@@ -63,7 +63,8 @@ Test(deploy_file, an_application_of_a_shared_object_is_taken_apart)
                   "  args: {number: 3, text: 'a b', none: }\n"
                   "  deployments:\n"
                   "  - {name: x, num_replicas: 0, max_queued_requests: -1, user_config: {a: 1}}\n"
-                  "  - {name: y, graceful_shutdown_timeout_s: 0, health_check_period_s: .5}\n");
+                  "  - {name: y, graceful_shutdown_timeout_s: 0, health_check_period_s: .5}\n"
+                  "  - {name: z, max_surge_percent: 0, rolling_update_percentage: .25}\n");
     const struct deploy_file_app *app = &file->apps[0];
     cr_assert(app->is_library);
     cr_assert_str_eq(app->name, "default");
@@ -72,7 +73,7 @@ Test(deploy_file, an_application_of_a_shared_object_is_taken_apart)
     cr_assert_str_eq(app->arguments[1], "text=a b");
     cr_assert_str_eq(app->arguments[2], "none=");
     cr_assert_null(app->arguments[3]);
-    cr_assert_eq(app->override_count, 2);
+    cr_assert_eq(app->override_count, 3);
     cr_assert_eq(app->overrides[0].num_replicas, 0);
     cr_assert_eq(app->overrides[0].max_ongoing_requests, 0);
     cr_assert_eq(app->overrides[0].max_queued_requests, -1);
@@ -83,6 +84,10 @@ Test(deploy_file, an_application_of_a_shared_object_is_taken_apart)
     cr_assert_eq(app->overrides[1].health_check_period_s, 0.5);
     cr_assert_eq(app->overrides[1].health_check_timeout_s, -1);
     cr_assert_null(app->overrides[1].user_config);
+    cr_assert_eq(app->overrides[1].max_surge_percent, -1);
+    cr_assert_eq(app->overrides[1].rolling_update_percentage, -1);
+    cr_assert_eq(app->overrides[2].max_surge_percent, 0);
+    cr_assert_eq(app->overrides[2].rolling_update_percentage, 0.25);
     deploy_file_free(file);
 }
 
