@@ -558,6 +558,8 @@ static double measure_recovery(void)
     uint32_t starts = crowd.starts;
     kill(crowd.pid, SIGKILL);
     waitpid(crowd.pid, NULL, 0);
+    channel_close(&crowd.command); /* what the dead one still said is not to be read */
+    channel_close(&crowd.reader);
     crowd.snapshot_rows = 0;
     int64_t began = now_ns();
     start_controller(1);

@@ -100,7 +100,7 @@ struct buffer *buffer_try_new(struct buffer_store *store, size_t size)
     size_t capacity = standard ? store->standard_size : size;
     struct buffer *buffer = standard ? store_pop(store) : NULL;
     if (!buffer)
-        buffer = mem_try(sizeof(*buffer) + capacity);
+        buffer = mem_try_raw(sizeof(*buffer) + capacity); /* a used one is not zeroed either */
     if (!buffer)
         return NULL;
     poison_lift(buffer->data, capacity);

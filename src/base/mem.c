@@ -48,6 +48,16 @@ void *mem_try(size_t size)
     return memory;
 }
 
+void *mem_try_raw(size_t size)
+{
+    if (must_fail())
+        return NULL;
+    void *memory = malloc(size ? size : 1);
+    if (memory)
+        atomic_fetch_add_explicit(&allocated, 1, memory_order_relaxed);
+    return memory;
+}
+
 void *mem_new(size_t size)
 {
     void *memory = mem_try(size);

@@ -15,6 +15,8 @@
 
 void *mem_new(size_t size);                                     /* dies on exhaustion */
 void *mem_try(size_t size) __attribute__((warn_unused_result)); /* null on exhaustion */
+/* The same, not zeroed: for large memory of which nothing is read before it is written. */
+void *mem_try_raw(size_t size) __attribute__((warn_unused_result));
 /* Grows or shrinks; new bytes are zero.  Null on exhaustion, and then `old` stays valid. */
 void *mem_try_resize(void *old, size_t old_size, size_t new_size)
     __attribute__((warn_unused_result));
