@@ -4,7 +4,7 @@
 
 An open-loop load of 500 requests a second (of 5,000 for C too, of 100 for Ray Serve) meets each scenario (scenarios.py), and every
 request is accounted for: answered, lost and how, how late, and the longest time without any answer.  Then
-how long deploys take (deploy_times.py).  Beside Ray Serve, with --ray, for the scenarios that make sense there.
+how long deploys take (deploy_times.py), and what many deployments cost the controller (crowd_bench.c).  Beside Ray Serve, with --ray, for the scenarios that make sense there.
 """
 
 import argparse
@@ -113,6 +113,9 @@ TARGETS = [
     ("c_unchanged_ms", "unchanged `manta run --non-blocking` of 8 C replicas, the whole command", 20),
     ("c_rollout_ms", "rollout of 8 C replicas, the whole command", 1000),
     ("c_shutdown_ms", "`manta shutdown` of 8 C replicas, the whole command", 300),
+    ("crowd_decided_ms", "1,000 deployments, 4,000 replicas: from a redeploy's frame to the first order for it", 5),
+    ("crowd_recovery_ms", "the same: from a new controller's start to its first snapshot", 2000),
+    ("crowd_rest_percent", "the same: the controller at rest, per cent of a core", 5),
 ]
 REPLICAS = 8
 
@@ -136,6 +139,16 @@ def times_of_c(arguments):
     return figures
 
 
+def times_of_crowd(arguments):
+    build = pathlib.Path(arguments.build).resolve()
+    with tempfile.TemporaryDirectory(prefix="manta-life-", dir="/tmp") as directory:
+        done = subprocess.run([build / "bench/lifecycle/crowd_bench", build / "libexec/manta/manta-controller", directory],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"crowd_bench ended with {done.returncode}\n{done.stderr[-2000:]}")
+    return {f"crowd_{key}": value for key, value in json.loads(done.stdout).items()}
+
+
 def times_of_python(arguments):
     build = pathlib.Path(arguments.build).resolve()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MANTA_")}
@@ -156,7 +169,7 @@ def figures_table(figures):
         if key in figures:
             rows.append([f"replicas that the unchanged run restarted ({key.split('_')[0]})", str(figures[key]), "<= 0",
                          "holds" if figures[key] == 0 else "**misses**"])
-    return verdict.table(["", "measured, ms", "target", ""], rows)
+    return verdict.table(["", "measured", "target", ""], rows)
 
 
 def table(cells):
@@ -184,6 +197,7 @@ def main():
     if not arguments.only:
         figures |= times_of_c(arguments) if "c" in arguments.systems else {}
         figures |= times_of_python(arguments) if "python" in arguments.systems else {}
+        figures |= times_of_crowd(arguments) if "c" in arguments.systems and not arguments.quick else {}
     described = machine.describe()
     text = "\n\n".join([f"{described['processor']}, {described['processors']} processors, Linux {described['kernel']}, commit {described['commit']}",
                         table(cells), figures_table(figures)]) + "\n"
