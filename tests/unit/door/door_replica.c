@@ -22,8 +22,17 @@ static struct {
     struct manta_taker_thread *thread;
     struct manta_request *waiting;  /* of "wait", until it is cancelled */
     struct manta_request *streaming; /* of "flood" */
-    int batches, cancels, flood;
+    int batches, cancels, flood, reconfigures;
 } door;
+
+/* A configuration with "later" in it is answered when "configured" is asked for. */
+static void configure(const struct manta_taker_configuration *configuration)
+{
+    const char *text = configuration->user_config ? configuration->user_config : "";
+    door.reconfigures += configuration->user_config_changed || configuration->rank_changed;
+    if (!strstr(text, "later"))
+        manta_taker_configured(door.taker, strstr(text, "refuse") ? "refused as asked" : NULL);
+}
 
 /* ---- the language --------------------------------------------------------------------------- */
 
@@ -108,7 +117,17 @@ static void run(struct manta_request *request)
         manta_request_reply_int(request, door.cancels);
     else if (strcmp(word, "batches") == 0)
         manta_request_reply_int(request, door.batches);
-    else if (strcmp(word, "unwell") == 0) {
+    else if (strcmp(word, "configuration") == 0) {
+        char text[200];
+        const struct manta_replica *replica = manta_taker_replica(door.taker);
+        snprintf(text, sizeof text, "%d %s rank %d of %d", door.reconfigures,
+                 manta_replica_user_config(replica), (int)manta_replica_rank(replica),
+                 (int)manta_replica_world_size(replica));
+        manta_request_reply_string(request, text);
+    } else if (strcmp(word, "configured") == 0) {
+        manta_taker_configured(door.taker, NULL);
+        manta_request_reply_nil(request);
+    } else if (strcmp(word, "unwell") == 0) {
         manta_taker_unhealthy(door.taker, "unwell as asked");
         manta_request_reply_nil(request);
     } else if (strcmp(word, "wait") == 0) {
@@ -159,6 +178,8 @@ static bool take_events(void)
             }
         } else if (event.type == MANTA_TAKER_HAS_ROOM && event.request == door.streaming) {
             flood();
+        } else if (event.type == MANTA_TAKER_CONFIGURE) {
+            configure(&event.configuration);
         } else if (event.type == MANTA_TAKER_DRAINED) {
             goes_on = false;
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public door: a program with an event loop of its own is a replica (door_replica.c); this test is
- * its node, its controller and its callers, frame by frame.
+ * The public door: a program with an event loop of its own is a replica (door_replica.c); this test
+ * is its node, its controller and its callers, frame by frame.
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -166,9 +166,8 @@ static void ask(uint32_t index, const char *word, uint8_t flags)
                                    .request_id = BYTES("id"),
                                    .body = text_bytes(&args)};
     uint8_t *room = line_room(wire_request_size(&request));
-    line_put(&scene.caller,
-             bytes_of(room, wire_request_write(&request, flags | WIRE_END, stream_of(index), false,
-                                               room)));
+    line_put(&scene.caller, bytes_of(room, wire_request_write(&request, flags | WIRE_END,
+                                                              stream_of(index), false, room)));
     text_done(&args);
 }
 
@@ -362,6 +361,117 @@ Test(door, a_health_report_reaches_the_controller, .timeout = 60)
     end();
 }
 
+/* ---- what may change while it runs ---- */
+
+static void tell(uint64_t stream, const char *user_config, int64_t hash, int64_t rank)
+{
+    struct target_configuration configuration = {.user_config = bytes_of_string(user_config),
+                                                 .max_ongoing_requests = 2,
+                                                 .health_check_period_us = 10000000,
+                                                 .health_check_timeout_us = 30000000,
+                                                 .configuration = hash,
+                                                 .rank = rank,
+                                                 .world_size = 4};
+    struct text body;
+    text_init(&body, 1 << 16);
+    target_write_configuration(&body, &configuration);
+    line_say_on(&scene.desk, stream, reconfigure, .max_ongoing = 2, .body = text_bytes(&body));
+    text_done(&body);
+}
+
+/* The outcome on the stream: its code, and the text that came with it. */
+static int outcome_on(uint64_t stream, const char *text)
+{
+    struct wire_outcome outcome;
+    line_await(&scene.desk, WIRE_OUTCOME_FRAME);
+    cr_assert_eq(scene.desk.header.stream, stream);
+    cr_assert_eq(wire_outcome_read(&outcome, scene.desk.payload), 0);
+    cr_assert(bytes_equal(outcome.text, bytes_of_string(text)), "%.*s", BYTES_PRINT(outcome.text));
+    return outcome.code;
+}
+
+/* What is told comes on another connection than requests do. */
+static void await_configuration(uint32_t index, const char *json)
+{
+    for (int waited = 0;; waited++) {
+        ask(index + (uint32_t)waited, "configuration", 0);
+        if (strcmp(answer_json(index + (uint32_t)waited), json) == 0)
+            return;
+        cr_assert_lt(waited, LINE_WAIT_MS, "it is not told: %s", json);
+        usleep(1000);
+    }
+}
+
+Test(door, a_configuration_is_in_force_before_its_outcome, .timeout = 60)
+{
+    begin_plainly();
+    ask(1, "configuration", 0);
+    cr_assert_str_eq(answer_json(1), "\"0 {\\\"a\\\":1} rank -1 of 0\"");
+    tell(5, "{\"a\":2}", 77, 3);
+    cr_assert_eq(outcome_on(5, ""), 0);
+    ask(2, "configuration", 0);
+    cr_assert_str_eq(answer_json(2), "\"1 {\\\"a\\\":2} rank 3 of 4\"");
+    tell(6, "{\"a\":2}", 77, 3); /* nothing new for user code */
+    cr_assert_eq(outcome_on(6, ""), 0);
+    ask(3, "configuration", 0);
+    cr_assert_str_eq(answer_json(3), "\"1 {\\\"a\\\":2} rank 3 of 4\"");
+    tell(7, "refuse", 78, 3);
+    cr_assert_eq(outcome_on(7, "refused as asked"), ERROR_USER);
+    end();
+}
+
+Test(door, a_broken_configuration_is_refused_and_changes_nothing, .timeout = 60)
+{
+    begin_plainly();
+    line_say_on(&scene.desk, 5, reconfigure, .max_ongoing = 2, .body = BYTES("\xc1"));
+    cr_assert_eq(outcome_on(5, "configuration: no MessagePack at byte 0"), ERROR_INVALID);
+    ask(1, "configuration", 0);
+    cr_assert_str_eq(answer_json(1), "\"0 {\\\"a\\\":1} rank -1 of 0\"");
+    end();
+}
+
+Test(door, the_last_of_several_configurations_counts, .timeout = 60)
+{
+    begin_plainly();
+    tell(5, "later", 71, 0);
+    await_configuration(10, "\"1 later rank 0 of 4\"");
+    tell(6, "skipped", 72, 0);
+    tell(7, "last", 73, 1);
+    line_say(&scene.desk, ping, .token = 1);
+    line_await(&scene.desk, WIRE_PONG_FRAME); /* they have come */
+    ask(1, "configured", 0); /* the first is over; of the others user code sees the last */
+    cr_assert_eq(outcome_on(7, ""), 0);
+    ask(2, "configuration", 0);
+    cr_assert_str_eq(answer_json(2), "\"2 last rank 1 of 4\"");
+    end();
+}
+
+Test(door, another_controller_hears_what_is_in_force_and_nothing_of_what_was_asked_before,
+     .timeout = 60)
+{
+    struct wire_replica_ready ready;
+    begin_plainly();
+    tell(5, "first", 71, 2);
+    cr_assert_eq(outcome_on(5, ""), 0);
+    tell(6, "later", 72, 2);
+    await_configuration(10, "\"2 later rank 2 of 4\"");
+    line_close(&scene.desk);
+    accept_desk();
+    line_await(&scene.desk, WIRE_REPLICA_READY_FRAME);
+    cr_assert_eq(wire_replica_ready_read(&ready, scene.desk.payload), 0);
+    cr_assert_eq(ready.configuration, 71);
+    cr_assert_eq(ready.rank, 3);
+    cr_assert_eq(ready.world_size, 4);
+    tell(9, "later", 72, 2); /* it asks for the same, which is under way */
+    line_say(&scene.desk, ping, .token = 1);
+    line_await(&scene.desk, WIRE_PONG_FRAME);
+    ask(2, "configured", 0);
+    cr_assert_eq(outcome_on(9, ""), 0);
+    ask(3, "configuration", 0);
+    cr_assert_str_eq(answer_json(3), "\"2 later rank 2 of 4\"");
+    end();
+}
+
 Test(door, a_drain_lets_what_runs_end, .timeout = 60)
 {
     begin_plainly();
@@ -438,9 +548,9 @@ static void begin_both(struct line desks[2], struct line callers[2])
         execl(DOOR_REPLICA, "door_replica", "--instance", scene.directory, "--controller",
               scene.controller, "--replica", "7", "--version-hash", "ab", "--document-descriptor",
               documents[0], "--log-directory", scene.directory, "--and", "--instance",
-              scene.directory, "--controller", scene.controller, "--replica", "8",
-              "--version-hash", "cd", "--document-descriptor", documents[1], "--log-directory",
-              scene.directory, NULL);
+              scene.directory, "--controller", scene.controller, "--replica", "8", "--version-hash",
+              "cd", "--document-descriptor", documents[1], "--log-directory", scene.directory,
+              NULL);
         _exit(127);
     }
     for (int i = 0; i < 2; i++) {
