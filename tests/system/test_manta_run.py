@@ -221,6 +221,27 @@ def test_a_signal_at_any_moment_of_the_start_ends_everything(python_world, folde
     assert outcomes <= {0, 1, -number}
 
 
+def test_ctrl_c_at_any_moment_of_a_program_that_serves_leaves_nothing(python_world, folder, interpreter):
+    program = folder / "program.py"
+    program.write_text("import told\nfrom manta import serve\nserve.start(http_options={'port': 0})\nserve.run(told.app, blocking=True)\n")
+    for moment in moments():
+        process = subprocess.Popen(
+            [interpreter, program],
+            env=python_world.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(moment)  # as above
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) != 0, moment
+        wait_until(
+            lambda: not python_world.processes() and not python_world.instances(),
+            f"nothing is left of a program that was interrupted after {moment} s",
+        )
+
+
 @pytest.mark.parametrize("where", ["while it imports", "while it constructs"])
 def test_ctrl_c_ends_a_start_that_hangs(start, folder, where):
     hang = "\nimport time\nopen(os.path.join(os.path.dirname(__file__), 'hangs'), 'w').close()\ntime.sleep(1000)\n"
