@@ -110,6 +110,36 @@ Test(api_call, an_answer_may_come_from_another_thread)
     world_end();
 }
 
+/* The second answer breaks off the first, and says whose mistake that was. */
+Test(api_call, an_answer_given_twice_is_the_deployments_error)
+{
+    world_start();
+    struct manta_handle *twice = world_serve(OBJECT("answer") "twice");
+    for (int i = 0; i < 3; i++) {
+        struct manta_error error = call_failure(call_word(twice, ""));
+        cr_assert_eq(error.code, MANTA_EANSWERED, "%s", error.text);
+        cr_assert_str_eq(error.text, "answered while a streamed answer was open");
+    }
+    manta_handle_free(twice);
+    world_end();
+}
+
+/* Its caller is told when the deadline passes, and others of the deployment are served. */
+Test(api_call, an_answer_that_never_comes_ends_with_the_deadline)
+{
+    struct manta_call_options options = {MANTA_CALL_OPTIONS, .timeout_s = 0.05};
+    struct manta_error error = {0};
+    struct manta_call *call = NULL;
+    world_start();
+    struct manta_handle *never = world_serve(OBJECT("answer") "never");
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(manta_call(never, &options, NULL, 0, &call, &error), 0, "%s", error.text);
+        cr_assert_eq(call_failure(call).code, MANTA_ETIMEOUT);
+    }
+    manta_handle_free(never);
+    world_end();
+}
+
 Test(api_call, calls_are_batched_too)
 {
     enum { COUNT = 30 };
