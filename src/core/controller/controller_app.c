@@ -76,14 +76,18 @@ void controller_app_release_route(struct controller *controller, struct controll
         map_remove_name(&controller->routes, route);
 }
 
-void controller_app_return_route(struct controller *controller, struct application_id id,
-                                 struct bytes route)
+void controller_app_return_route(struct controller *controller, struct bytes route)
 {
-    struct controller_app *app = controller_index_find(&controller->apps, id.v);
-    if (!app || !claims_route(app, route) || map_get_name(&controller->routes, route))
+    if (route.size == 0 || map_get_name(&controller->routes, route))
         return;
-    int put = map_try_put_name(&controller->routes, route, app);
-    ensure(put == 0);
+    for (uint32_t i = 0; i < controller->apps.count; i++) {
+        struct controller_app *app = controller->apps.at[i].object;
+        if (!claims_route(app, route))
+            continue;
+        int put = map_try_put_name(&controller->routes, route, app);
+        ensure(put == 0);
+        return;
+    }
 }
 
 /* Whoever waited for what is no longer wanted. */

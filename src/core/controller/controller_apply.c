@@ -273,9 +273,6 @@ static void claim_route(struct controller *controller, struct controller_store *
     struct bytes route = store->plan->target.route_prefix;
     if (route.size == 0)
         return;
-    const struct controller_app *owner = map_get_name(&controller->routes, route);
-    if (owner && owner != store->app)
-        store->displaced = owner->id;
     int put = map_try_put_name(&controller->routes, route, store->app);
     ensure(put == 0);
 }

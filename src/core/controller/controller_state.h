@@ -87,7 +87,6 @@ struct controller_store {
     struct controller_transaction *transaction;
     struct controller_app *app;
     struct controller_plan *plan;    /* null: deletion */
-    struct application_id displaced; /* who had its route prefix, and gives it up; none: nobody */
     bool done;                       /* stored, but a newer one is still under way */
     uint64_t new_deployments,
         new_replicas; /* what it adds to what there was when it was accepted */
@@ -288,9 +287,8 @@ void controller_app_commit(struct controller *controller, struct controller_app 
 /* Gives up the route prefix unless another target of the application claims it. */
 void controller_app_release_route(struct controller *controller, struct controller_app *app,
                                   struct bytes route);
-/* A claim that came to nothing: who had the route before has it again, if it still claims it. */
-void controller_app_return_route(struct controller *controller, struct application_id app,
-                                 struct bytes route);
+/* A claim that came to nothing: who had the route before, and still claims it, has it again. */
+void controller_app_return_route(struct controller *controller, struct bytes route);
 void controller_app_touch(struct controller *controller, struct controller_app *app);
 void controller_app_reconcile(struct controller *controller, struct controller_app *app);
 void controller_app_free(struct controller *controller, struct controller_app *app);

@@ -142,23 +142,24 @@ static void refuse(struct controller *controller, struct controller_store *store
 {
     char message[CONTROLLER_MESSAGE_SIZE], text[CONTROLLER_TEXT_SIZE];
     struct controller_app *app = store->app;
-    struct application_id displaced = store->displaced;
     struct bytes route = store->plan ? store->plan->target.route_prefix : (struct bytes){0};
     controller_copy_tail(text, sizeof(text), event->text);
     controller_print(message, sizeof(message), "application '%.*s' could not be stored: %s",
                      BYTES_PRINT(app->name), text[0] ? text : error_text(event->code));
     controller_waits_end(controller, &store->waits, event->code, message);
     controller_store_drop(controller, store);
-    controller_app_return_route(controller, displaced, route);
+    controller_app_return_route(controller, route);
 }
 
-/* Each entry's fate first, then what comes into force: together, so that one snapshot shows it. */
+/* Each entry's fate first, then what comes into force: together, so that one snapshot shows it.  Of
+ * several nobody waits for a newer one of its own: a route may have gone from one to the other. */
 void controller_stored(struct controller *controller, const struct controller_event *event)
 {
     struct controller_transaction *transaction = map_get(&controller->transactions, event->token);
     struct list_link *link, *after;
     if (!transaction || transaction->answered)
         return;
+    bool several = transaction->stores.length > 1;
     transaction->answered = transaction->held = true;
     list_each_safe (link, after, &transaction->stores) {
         struct controller_store *store =
@@ -170,8 +171,14 @@ void controller_stored(struct controller *controller, const struct controller_ev
         refuse(controller, store, event);
         settle(controller, app);
     }
-    list_each_safe (link, after, &transaction->stores)
-        settle(controller, list_entry(link, struct controller_store, transaction_link)->app);
+    list_each_safe (link, after, &transaction->stores) {
+        struct controller_store *store =
+            list_entry(link, struct controller_store, transaction_link);
+        if (several)
+            commit(controller, store);
+        else
+            settle(controller, store->app);
+    }
     transaction->held = false;
     if (list_empty(&transaction->stores))
         transaction_free(controller, transaction);

@@ -2,7 +2,7 @@
 /*
  * controller_random: chance against the mind.
  *
- * Users deploy, redeploy and delete at random; constructors fail, processes die, hang and are
+ * Users deploy, redeploy, delete and give whole targets at random; constructors fail, processes die, hang and are
  * unhealthy or silent, the store fails, events come twice and turns too late, the controller
  * restarts.  The world checks every step.  Then faults stop, every application gets a version that
  * works, and the world must come to rest with actual equal to target (C5).  The same seed says the
@@ -75,11 +75,31 @@ static void nonsense(struct world *world)
     world_step(world, &event);
 }
 
+/* Some of the applications, each once; now and then one that could not be built. */
+static void whole_target(struct world *world)
+{
+    struct world_target targets[APPS];
+    uint32_t count = 0;
+    for (uint32_t app = 0; app < APPS; app++) {
+        if (rng_chance(&world->rng, 1, 2))
+            continue;
+        draw_target(world, &targets[count]);
+        targets[count].app = app;
+        targets[count].unbuilt = rng_chance(&world->rng, 1, 8);
+        if (targets[count].unbuilt)
+            targets[count].row_count = 0;
+        count++;
+    }
+    world_apply(world, targets, count, rng_chance(&world->rng, 3, 4));
+}
+
 static void user_acts(struct world *world, uint64_t dice)
 {
     struct world_target target;
     draw_target(world, &target);
-    if (dice < 30)
+    if (dice < 8)
+        whole_target(world);
+    else if (dice < 30)
         world_deploy(world, &target);
     else if (dice < 36)
         world_delete(world, target.app);

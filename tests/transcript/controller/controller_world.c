@@ -81,6 +81,8 @@ static void spell(struct names *names, const struct world_target *target)
         .ingress = names->deployments[0].name,
         .deployments = names->deployments,
         .deployment_count = target->row_count,
+        .declarative = target->declarative,
+        .build_failure = target->unbuilt ? BYTES("Traceback") : (struct bytes){0},
     };
 }
 
@@ -90,6 +92,7 @@ static void read_target(struct world_target *ret_target, const struct controller
     ret_target->app = number_of(target->name, 'a');
     ret_target->id = target->id.v;
     ret_target->row_count = target->deployment_count;
+    ret_target->declarative = target->declarative;
     if (target->route_prefix.size)
         ret_target->route = number_of(bytes_skip(target->route_prefix, 1), 'r');
     for (uint32_t i = 0; i < target->deployment_count; i++) {
@@ -238,6 +241,7 @@ static void perform_store(struct world *world, const struct controller_effect *e
     uint32_t at = world->store_count++;
     memset(world->stores + at, 0, sizeof(world->stores[at]));
     world->stores[at].token = effect->token;
+    world->stores[at].more = effect->more;
     world->stores[at].due_ns = some_ms(world, 0, 20);
     if (effect->target) {
         const struct world_target *target = &world->stores[at].target;
@@ -466,6 +470,27 @@ uint64_t world_deploy(struct world *world, const struct world_target *target)
     return event.token;
 }
 
+uint64_t world_apply(struct world *world, const struct world_target *targets, uint32_t count,
+                     bool declarative)
+{
+    struct names names[WORLD_APP_LIMIT];
+    struct controller_app_target given[WORLD_APP_LIMIT];
+    struct controller_event event = {.type = CONTROLLER_APPLY,
+                                     .targets = given,
+                                     .target_count = count,
+                                     .declarative = declarative};
+    ensure(count <= WORLD_APP_LIMIT);
+    for (uint32_t i = 0; i < count; i++) {
+        struct world_target target = targets[i];
+        target.declarative = declarative;
+        spell(&names[i], &target);
+        given[i] = names[i].target;
+    }
+    event.token = next_token(world);
+    world_step(world, &event);
+    return event.token;
+}
+
 uint64_t world_delete(struct world *world, uint32_t app)
 {
     char name[16];
@@ -485,17 +510,28 @@ uint64_t world_shutdown(struct world *world)
     return event.token;
 }
 
+/* Of the oldest transaction. */
+static uint32_t transaction_size(const struct world *world, uint32_t from)
+{
+    uint32_t size = 1;
+    while (world->stores[from + size - 1].more)
+        size++;
+    ensure(from + size <= world->store_count);
+    return size;
+}
+
 bool world_store_answers(struct world *world)
 {
     if (world->store_count == 0)
         return false;
-    struct world_target target = world->stores[0].target;
+    uint32_t size = transaction_size(world, 0);
     struct controller_event event = {.type = CONTROLLER_STORED, .token = world->stores[0].token};
-    memmove(world->stores, world->stores + 1, --world->store_count * sizeof(world->stores[0]));
     if (rng_chance(&world->rng, world->faults.store_failure, 1000))
         event.code = ERROR_SYSTEM;
-    else
-        world->durable[target.app] = target;
+    for (uint32_t i = 0; i < size && event.code == 0; i++)
+        world->durable[world->stores[i].target.app] = world->stores[i].target;
+    world->store_count -= size;
+    memmove(world->stores, world->stores + size, world->store_count * sizeof(world->stores[0]));
     event_twice_perhaps(world, &event);
     return true;
 }
@@ -568,9 +604,10 @@ void world_restart(struct world *world)
     struct controller_event loaded = {.type = CONTROLLER_LOADED, .version = world->snapshot};
     controller_free(world->controller);
     /* Of what was under way to the store some was performed, in order, and nobody was told. */
-    for (uint64_t i = 0, performed = rng_below(&world->rng, world->store_count + 1u); i < performed;
-         i++)
-        world->durable[world->stores[i].target.app] = world->stores[i].target;
+    uint32_t performed = (uint32_t)rng_below(&world->rng, world->store_count + 1u);
+    for (uint32_t i = 0; i < performed;) /* a transaction whole */
+        for (uint32_t end = i + transaction_size(world, i); i < end; i++)
+            world->durable[world->stores[i].target.app] = world->stores[i].target;
     world->store_count = 0;
     forget_waiting(world);
     world->config.replica_last = world->started_last;

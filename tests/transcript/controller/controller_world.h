@@ -49,6 +49,7 @@ struct world_target {
     uint32_t app; /* 0: "a0" */
     uint32_t row_count;
     uint32_t route; /* 0: none */
+    bool declarative, unbuilt; /* unbuilt: of a whole target, and it could not be built */
     uint64_t id;
     struct world_row rows[WORLD_ROW_LIMIT];
 };
@@ -83,6 +84,7 @@ struct world {
     struct {
         uint64_t token;
         int64_t due_ns;
+        bool more;                  /* the next one is of the same transaction */
         struct world_target target; /* row_count 0: deletion */
     } stores[WORLD_STORE_LIMIT];    /* oldest first; performed in order */
     uint32_t store_count;
@@ -109,6 +111,9 @@ struct world *world_free(struct world *world);
 void world_step(struct world *world, const struct controller_event *event);
 /* Returns the token. */
 uint64_t world_deploy(struct world *world, const struct world_target *target);
+/* Several at once, of different applications; a declarative whole target, or not. */
+uint64_t world_apply(struct world *world, const struct world_target *targets, uint32_t count,
+                     bool declarative);
 uint64_t world_delete(struct world *world, uint32_t app); /* WORLD_APP_LIMIT: all */
 uint64_t world_shutdown(struct world *world);
 /* The oldest store effect is answered now; false: there is none. */
