@@ -238,3 +238,46 @@ def test_models_that_fail_or_go_while_they_are_used(driver):
         "ValueError",
         "TypeError",
     ]
+
+
+def test_whoever_waits_for_an_answer_hears_of_the_end_of_the_instance(driver):
+    told = driver("""
+        @serve.deployment(max_ongoing_requests=100, graceful_shutdown_timeout_s=0.2)
+        class D:
+            async def sleep(self):
+                await asyncio.sleep(3600)
+
+            async def pause(self):
+                yield 1
+                await asyncio.sleep(3600)
+
+            async def many(self):
+                for i in range(10**9):
+                    yield i
+
+        handle = serve.run(D.bind(), route_prefix=None)
+        stream = handle.options(stream=True)
+        first, begun = [], threading.Barrier(4)
+
+        def read(items):
+            items = iter(items)
+            next(items)
+            begun.wait()
+            first.append(outcome(lambda: [None for _ in items]))
+
+        def wait():
+            call = handle.sleep.remote()
+            begun.wait()
+            first.append(outcome(call.result))
+
+        threads = [threading.Thread(target=wait)]
+        threads += [threading.Thread(target=read, args=(s,)) for s in (stream.pause.remote(), stream.many.remote())]
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        serve.shutdown()
+        for thread in threads:
+            thread.join(20)
+        print(len(first), all(isinstance(error, Exception) for error in first))
+        """)
+    assert told == ["3 True"]

@@ -124,6 +124,8 @@ def _default_http_options() -> dict[str, Any]:
 class NativeInstance(instance.Instance):
     """An instance that this process started, joined, or is a part of."""
 
+    transport: NativeTransport
+
     def __init__(
         self,
         joined: Optional[Any],
@@ -235,7 +237,7 @@ class NativeInstance(instance.Instance):
         except native.Error as error:
             raise RayServeException(error.args[1]) from None
         finally:
-            joined.stop()
+            self.transport.when_streams_end(joined.stop)
 
     def _leave(self) -> None:
         """At the end of the driver: a private instance ends with it."""

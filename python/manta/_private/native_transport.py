@@ -9,6 +9,8 @@ the route and the session, and that an exception may come back as a pickle.
 from __future__ import annotations
 
 import contextvars
+import threading
+from collections.abc import Callable
 from typing import Any, Optional
 
 from manta._private import native_errors
@@ -32,6 +34,25 @@ class NativeTransport(Transport):
 
     def __init__(self, caller: Any) -> None:
         self._caller = caller
+        self._lock = threading.Lock()
+        self._streams = 0  # that have not come to their end
+        self._after_streams: Optional[Callable[[], None]] = None
+
+    def when_streams_end(self, function: Callable[[], None]) -> None:
+        """Called once, at once if none is open: what a reader has not taken is still to be told."""
+        with self._lock:
+            if self._streams:
+                self._after_streams = function
+                return
+        function()
+
+    def _stream_ended(self) -> None:
+        with self._lock:
+            self._streams -= 1
+            function = None if self._streams else self._after_streams
+            self._after_streams = self._after_streams if self._streams else None
+        if function is not None:
+            function()
 
     def submit(self, request: Request, reply: Reply) -> None:
         parent = current.get()
@@ -59,6 +80,9 @@ class NativeTransport(Transport):
         reply.on_cancel(call.cancel)
         if isinstance(reply, StreamReply):
             reply.resume = call.resume
+            with self._lock:
+                self._streams += 1
+            reply.add_done_callback(self._stream_ended)
         else:
             reply.block = call.wait
 
