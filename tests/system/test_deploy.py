@@ -369,7 +369,12 @@ def test_applications_of_python_stand_beside_those_of_c(shop):
     # The file stands above the code, and what it does not say stays.
     assert len(shop.replicas("tea", "Shop")) == 2 and len(shop.replicas("plain", "Shop")) == 1
     before = shop.replicas("tea", "Shop")
-    assert deploy_python(shop, (shop.world.directory / "file.yaml").read_text()).returncode == 0
+    text = (shop.world.directory / "file.yaml").read_text()
+    assert deploy_python(shop, text).returncode == 0
+    assert shop.replicas("tea", "Shop") == before
+    # What need not restart them is told to them.
+    assert deploy_python(shop, text.replace("leaves: 3", "leaves: 4")).returncode == 0
+    assert json.loads(shop.get("/tea")[1])["config"] == {"leaves": 4}
     assert shop.replicas("tea", "Shop") == before
 
 
