@@ -170,7 +170,7 @@ assert part.tolist() == [3.0] * 10
 """)
 
 
-def test_a_small_array_that_is_kept_keeps_nothing_else(drive):  # noqa: F811
+def test_memory_is_flat_but_for_the_small_arrays_that_are_kept(drive):  # noqa: F811
     drive(VALUES + """
 import pathlib, resource
 pid = instance.must_join().status()["applications"]["python"]["deployments"]["Values"]["replicas"][0]["pid"]

@@ -177,7 +177,7 @@ native_tests()
     local build=$1 options=(--tb=short -q) status=0
     shift
     [ -z "$only" ] || options+=(-k "$only")
-    [ -n "$only" ] || options+=(-k "not flat and not blocks")
+    [ -n "$only" ] || options+=(-k "not flat and not blocks") # memory and time of sanitizers are their own
     [ -z "$verbose" ] || options+=(-v)
     say "native: the build $build with $*"
     MANTA_BUILD="$PWD/build/$build" PYTHONDONTWRITEBYTECODE=1 sanitizer_environment "$build" env "$@" timeout --foreground -k 10 600 \
