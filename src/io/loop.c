@@ -19,6 +19,9 @@
  * turn reads the clock.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "ensure.h"
@@ -57,8 +60,9 @@ static void do_nothing_async(uv_async_t *handle)
 }
 
 /*
- * Its due timers are fired by run_turn, whatever ended the wait.  libuv looks at its timers before it
- * waits, too: an alarm that rings there must keep it from waiting, for nothing would end that wait.
+ * Its due timers are fired by run_turn, whatever ended the wait.  libuv looks at its timers before
+ * it waits, too: an alarm that rings there must keep it from waiting, for nothing would end that
+ * wait.
  */
 static void alarm_rang(uv_timer_t *handle)
 {
@@ -442,6 +446,52 @@ static void signal_came(uv_signal_t *signal, int signal_number)
     handle->fire(handle->owner, signal_number);
 }
 
+/*
+ * The handler writes to a pipe that a forked child shares: a signal for the child would be told to
+ * the parent.  So the child has the standard way again for each signal whose handler is still ours.
+ */
+typedef void signal_handler(int);
+static _Atomic(signal_handler *) our_handlers[NSIG]; /* null: none of ours was set */
+
+static _Thread_local sigset_t mask_before_fork;
+
+/* A signal that comes to the child before it has done the below waits. */
+static void hold_signals(void)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &mask_before_fork);
+}
+
+static void let_signals(void)
+{
+    pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
+}
+
+static void forget_signals_in_child(void)
+{
+    const struct sigaction standard = {.sa_handler = SIG_DFL};
+    struct sigaction now;
+    for (int i = 1; i < NSIG; i++)
+        if (our_handlers[i] && sigaction(i, NULL, &now) == 0 && now.sa_handler == our_handlers[i])
+            sigaction(i, &standard, NULL);
+    let_signals();
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(hold_signals, let_signals, forget_signals_in_child);
+}
+
+static void note_handler(int signal_number)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct sigaction now;
+    pthread_once(&once, watch_forks);
+    if (sigaction(signal_number, NULL, &now) == 0)
+        our_handlers[signal_number] = now.sa_handler;
+}
+
 int loop_on_signal(struct loop *loop, int signal_number,
                    void (*fire)(void *owner, int signal_number), void *owner)
 {
@@ -462,6 +512,8 @@ int loop_on_signal(struct loop *loop, int signal_number,
     if (rc != 0) {
         list_remove(&handle->link);
         uv_close((uv_handle_t *)&handle->signal, signal_closed);
+        return rc;
     }
-    return rc;
+    note_handler(signal_number);
+    return 0;
 }

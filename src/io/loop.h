@@ -87,7 +87,8 @@ void loop_turn_again(struct loop *loop);
 /* Calls the turn functions now: for a thread that takes part in a loop without running it (helm.h). */
 void loop_end_turn(struct loop *loop);
 
-/* Signals as events (roles only; a library changes no signal dispositions).  0, or a negative errno. */
+/* Signals as events (roles only; a library changes no signal dispositions).  A forked child has the standard way again.
+ * 0, or a negative errno. */
 int loop_on_signal(struct loop *loop, int signal_number, void (*fire)(void *owner, int signal_number), void *owner);
 
 #endif

@@ -190,12 +190,24 @@ def test_a_handler_may_fork_beside_threads(drive):
             def pool(self):
                 with multiprocessing.get_context("fork").Pool(2) as pool:
                     return pool.map(abs, range(-5, 0))
+            def terminated(self):
+                child = os.fork()
+                if child == 0:
+                    time.sleep(60)
+                    os._exit(0)
+                os.kill(child, signal.SIGTERM)  # The child's, not ours.
+                return os.waitpid(child, 0)[1]
+            def pid(self):
+                return os.getpid()
         handle = serve.run(Forks.bind())
+        pid = handle.pid.remote().result()
         calls = [handle.run.remote(str(i)) for i in range(20)]
         assert [call.result(timeout_s=30) for call in calls] == [f"{i}\\n" for i in range(20)]
         assert handle.fork.remote().result(timeout_s=30)
         assert handle.pool.remote().result(timeout_s=30) == [5, 4, 3, 2, 1]
+        assert handle.terminated.remote().result(timeout_s=30) == signal.SIGTERM
         assert handle.run.remote("after").result(timeout_s=30) == "after\\n"
+        assert handle.pid.remote().result() == pid
         """)
 
 

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -458,6 +459,25 @@ Test(loop, a_signal_is_an_event)
     cr_assert_eq(loop_on_signal(stage->loop, SIGUSR1, on_signal, stage), 0);
     cr_assert_neq(loop_on_signal(stage->loop, SIGKILL, on_signal, stage), 0);
     raise(SIGUSR1);
+    loop_run(stage->loop);
+    cr_assert_eq(stage->calls, SIGUSR1);
+    finish(stage);
+}
+
+Test(loop, a_signal_for_a_forked_child_is_the_childs)
+{
+    struct stage *stage = begin();
+    int status = 0;
+    cr_assert_eq(loop_on_signal(stage->loop, SIGTERM, on_signal, stage), 0);
+    cr_assert_eq(loop_on_signal(stage->loop, SIGUSR1, on_signal, stage), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        raise(SIGTERM);
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+    raise(SIGUSR1); /* the next event, when there was none before it */
     loop_run(stage->loop);
     cr_assert_eq(stage->calls, SIGUSR1);
     finish(stage);
