@@ -29,7 +29,12 @@ _ONE_ARGUMENT = (
     "(str), but got {}"
 )
 _MARK = "__serve_multiplexed_function__"
-_MISSING: Any = object()
+
+
+class _MISSING:
+    """No model.  A class, because a loader that travels by value takes its module's names along."""
+
+
 # A model that is there is found in less time than a metric takes to record; so requests are counted in such lots.
 _COUNTED_TOGETHER = 100
 
