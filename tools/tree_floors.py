@@ -118,7 +118,7 @@ _CHECKED = re.compile(r"__(\w+)_chk$")
 BASE_DOORS = {
     "mem.c": (
         "the one door to the heap",
-        {"calloc", "realloc", "free", "abort", "fprintf", "fflush", "stderr"},
+        {"malloc", "calloc", "realloc", "free", "abort", "fprintf", "fflush", "stderr"},
     ),
     "ensure.c": ("the end of a process with a mistake", {"abort", "fprintf", "fflush", "stderr"}),
     "buffer.c": (
