@@ -54,11 +54,16 @@ def test_a_rollout_without_a_surge_never_has_more_replicas_than_wanted(service):
     options = ("num_replicas=2", "max_surge_percent=0", "graceful_shutdown_timeout_s=0")
     deploy(service, "configured", "threads=1", *options)
     deploy(service, "configured", "threads=2", *options)
-    log = service.logs()["controller.log"]
-    drains = [line for line in log.splitlines() if "drains" in line or "is ready" in line or "is started" in line]
+
+    def words():
+        lines = service.logs()["controller.log"].splitlines()
+        known = ("drains", "is ready", "is started")
+        return [word for line in lines for word in known if word in line]
+
     # Started, ready twice; then each time one drains before its successor starts.
-    words = [next(word for word in ("drains", "ready", "started") if word in line) for line in drains]
-    assert words == ["started", "started", "ready", "ready"] + ["drains", "started", "ready"] * 2, words
+    wanted = ["is started", "is started", "is ready", "is ready"] + ["drains", "is started", "is ready"] * 2
+    wait_until(lambda: len(words()) >= len(wanted), "the log is written")
+    assert words() == wanted
 
 
 def test_a_constructor_that_never_returns_fails_after_its_own_time_limit(service):
