@@ -5,7 +5,7 @@
  * Everything in the house allocates here, so that tests can count allocations, and can make the
  * n-th one fail.  The plain forms die on exhaustion (small, internal, bounded sizes); the try_
  * forms return null and must be checked (sizes that came from outside, after a comparison with a
- * limit). All memory comes zeroed.  Thread-safe.
+ * limit).  All memory comes zeroed, but that of mem_try_raw.  Thread-safe.
  */
 #ifndef MANTA_BASE_MEM_H
 #define MANTA_BASE_MEM_H
