@@ -389,7 +389,7 @@ void door_wake(void *owner)
     struct manta_taker *taker = owner;
     struct taker_event event;
     struct manta_taker_event told;
-    if (!taker->leader->turning)
+    if (taker->leader->turning != taker) /* else the one behind the turn looks for itself alone */
         door_ring(taker);
     while (!taker->events && taker_next(taker->replica.taker, &event))
         act(taker, &event, &told);

@@ -78,7 +78,7 @@ struct manta_taker {
     bool configuring;           /* a thread is at it */
     manta_taker_configure_function *configure; /* null: user code is told nothing */
     void *configure_owner;
-    bool turning; /* inside manta_taker_turn */
+    struct manta_taker *turning; /* of the leader: whose manta_taker_turn it is in; or null */
 };
 
 struct manta_taker_thread {

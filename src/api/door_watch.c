@@ -4,8 +4,8 @@
  *
  * It watches an epoll descriptor that holds two others: the loop's, and a bell that only this door
  * reads.  The bell tells of what another thread has read off the network already (requests to take,
- * events), of a turn that is due earlier than the attendant thinks, and of whatever a runner rings it
- * for.
+ * events), of a turn that is due earlier than the attendant thinks, and of whatever a runner rings
+ * it for.
  */
 #include <errno.h>
 #include <string.h>
@@ -95,9 +95,9 @@ void manta_taker_turn(struct manta_taker *taker)
         return; /* inside a function that a turn has called */
     helm_take(helm);
     read_bell(leader);
-    leader->turning = true;
+    leader->turning = taker;
     helm_turn(helm);
-    leader->turning = false;
+    leader->turning = NULL;
     helm_give(helm);
 }
 
