@@ -4,7 +4,7 @@
  *
  *     tensors   `numbers`, which others call: it looks at tensors and other values, and makes them
  *     relay     `relay`, which calls: GET ?METHOD asks another application's deployment, all three
- *               named by arguments (instance, application, deployment)
+ *               named by arguments (application, deployment)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,17 +179,15 @@ struct relay {
 static int relay_open(struct manta_replica *replica, void **ret_state, struct manta_error *reterr)
 {
     struct relay *relay = calloc(1, sizeof *relay);
-    const char *instance, *application, *deployment;
+    const char *application, *deployment;
     const struct manta_args *args = manta_replica_args(replica);
     int code = relay ? 0 : manta_error_set(reterr, MANTA_EMEMORY, "no memory");
     if (code == 0)
-        code = manta_args_string(args, 0, &instance, reterr);
+        code = manta_args_string(args, 0, &application, reterr);
     if (code == 0)
-        code = manta_args_string(args, 1, &application, reterr);
+        code = manta_args_string(args, 1, &deployment, reterr);
     if (code == 0)
-        code = manta_args_string(args, 2, &deployment, reterr);
-    if (code == 0)
-        code = manta_connect(instance, &relay->instance, reterr);
+        code = manta_connect(NULL, &relay->instance, reterr); /* the one that this is a part of */
     if (code == 0)
         code = manta_get_deployment_handle(relay->instance, application, deployment, &relay->python,
                                            reterr);
@@ -257,7 +255,6 @@ MANTA_DEPLOYMENT(relay, .open = relay_open, .close = relay_close, .call = relay_
 
 MANTA_APPLICATION(relay)
 {
-    return manta_bind(app, &relay, manta_string(manta_app_argument(app, "instance", "default")),
-                      manta_string(manta_app_argument(app, "application", "python")),
+    return manta_bind(app, &relay, manta_string(manta_app_argument(app, "application", "python")),
                       manta_string(manta_app_argument(app, "deployment", "Numbers")));
 }

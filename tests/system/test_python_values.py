@@ -387,8 +387,7 @@ class Numbers:
 
 serve.run(Numbers.bind(), name="python", route_prefix=None)
 """)
-    mixed.deploy("relay", "/relay", "tests/objects/libtensors.so:relay", "application=python", "deployment=Numbers",
-                 f"instance={mixed.NAME}")  # fmt: skip
+    mixed.deploy("relay", "/relay", "tests/objects/libtensors.so:relay", "application=python", "deployment=Numbers")
 
     def get(method):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", mixed.port, timeout=PATIENCE_S)) as connection:

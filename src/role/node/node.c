@@ -264,7 +264,7 @@ static char **make_environment(const char *const *added, size_t added_count)
 static void prepare_children(struct node *node)
 {
     static char parent[40], words[40]; /* live as long as the environments */
-    const char *added[4] = {parent};
+    const char *added[5] = {parent};
     size_t count = 1;
     snprintf(parent, sizeof parent, PARENT_VARIABLE "=%d", PARENT_DESCRIPTOR);
     snprintf(words, sizeof words, PARENT_WORDS_VARIABLE "=%d", PARENT_WORDS);
@@ -275,8 +275,12 @@ static void prepare_children(struct node *node)
         added[count++] = node->socket_variable;
     }
     node->environment = make_environment(added, count);
-    added[count] = words;
-    node->replica_environment = make_environment(added, count + !node->options.is_private);
+    /* User code that joins an instance, or starts programs that do, means the one around it. */
+    snprintf(node->instance_variable, sizeof node->instance_variable, "MANTA_INSTANCE=%s",
+             node->instance.name);
+    added[count] = node->instance_variable;
+    added[count + 1] = words;
+    node->replica_environment = make_environment(added, count + 1 + !node->options.is_private);
     if (node->options.request_timeout_ms >= 0) {
         snprintf(node->request_timeout, sizeof node->request_timeout,
                  "MANTA_HTTP_REQUEST_TIMEOUT_MS=%lld", (long long)node->options.request_timeout_ms);

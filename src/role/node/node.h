@@ -180,6 +180,7 @@ struct node {
     int lifeline[2];              /* [0] stays here, [1] is every child's (parent.h) */
 
     char libexec[NODE_PATH_SIZE];
+    char instance_variable[INSTANCE_NAME_SIZE + 16]; /* MANTA_INSTANCE, for user code */
     char log_level[16], request_timeout[64], keep_alive[64], socket_variable[160];
     char **environment;         /* of the controller */
     char **proxy_environment;   /* with the HTTP settings */
