@@ -205,17 +205,18 @@ static void free_handle(PyObject *capsule)
     manta_handle_free(PyCapsule_GetPointer(capsule, HANDLE_NAME));
 }
 
-/* Kept by name, so that a call looks nothing up; null: an exception is set. */
-static struct manta_handle *handle_for(struct native_state *state, PyObject *owner,
-                                       PyObject *handles, const struct wanted *wanted,
-                                       struct manta_handle *(*find)(PyObject *, const char *,
-                                                                    const char *))
+/* The capsule of the handle, kept by name, so that a call looks nothing up; the caller holds it for
+ * as long as it uses the handle, since another thread may leave the instance meanwhile.  Null: an
+ * exception is set. */
+static PyObject *handle_for(struct native_state *state, PyObject *owner, PyObject *handles,
+                            const struct wanted *wanted,
+                            struct manta_handle *(*find)(PyObject *, const char *, const char *))
 {
     PyObject *key = PyUnicode_FromFormat("%s#%s", wanted->app, wanted->deployment);
     PyObject *kept = key ? PyDict_GetItemWithError(handles, key) : NULL;
     if (kept) {
         Py_DECREF(key);
-        return PyCapsule_GetPointer(kept, HANDLE_NAME);
+        return Py_NewRef(kept);
     }
     struct manta_handle *handle =
         key && !PyErr_Occurred() ? find(owner, wanted->app, wanted->deployment) : NULL;
@@ -226,10 +227,10 @@ static struct manta_handle *handle_for(struct native_state *state, PyObject *own
         manta_handle_free(handle);
     /* Another thread may have been faster while this one looked; its handle is in use already. */
     kept = capsule ? PyDict_SetDefault(handles, key, capsule) : NULL;
-    handle = kept ? PyCapsule_GetPointer(kept, HANDLE_NAME) : NULL;
+    Py_XINCREF(kept);
     Py_XDECREF(capsule);
     Py_XDECREF(key);
-    return handle;
+    return kept;
 }
 
 static bool begin(struct native_call *self, struct manta_handle *handle,
@@ -283,9 +284,11 @@ PyObject *native_call_begin(struct native_state *state, PyObject *owner, struct 
     struct native_args args;
     if (!read_wanted(given, count, &wanted) || !read_fields(wanted.fields, fields))
         return NULL;
-    struct manta_handle *handle = handle_for(state, owner, handles, &wanted, find);
-    if (!handle || !native_write_args(state, &args, wanted.args, wanted.kwargs))
+    PyObject *capsule = handle_for(state, owner, handles, &wanted, find);
+    if (!capsule || !native_write_args(state, &args, wanted.args, wanted.kwargs)) {
+        Py_XDECREF(capsule);
         return NULL;
+    }
     struct native_call *self = PyObject_GC_New(struct native_call, state->call_type);
     if (self) {
         self->state = state;
@@ -297,10 +300,12 @@ PyObject *native_call_begin(struct native_state *state, PyObject *owner, struct 
         self->call = NULL;
         self->reply = Py_NewRef(wanted.reply);
         PyObject_GC_Track((PyObject *)self);
+        struct manta_handle *handle = PyCapsule_GetPointer(capsule, HANDLE_NAME);
         if (!begin(self, handle, &wanted, fields, &args))
             Py_CLEAR(self);
     }
     native_args_done(&args);
+    Py_DECREF(capsule);
     return (PyObject *)self;
 }
 
