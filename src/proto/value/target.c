@@ -351,19 +351,47 @@ int target_read_app(struct bytes document, struct bytes *ret_ingress, uint32_t *
     return 0;
 }
 
+static int read_row(const struct value *item, uint32_t index,
+                    struct target_deployment *ret_deployment, struct error *reterr)
+{
+    struct target_deployment deployment = {0};
+    if (item->type != VALUE_MAP)
+        return error_set(reterr, ERROR_INVALID, "target: deployment %u is not a map", index);
+    int code =
+        read_fields(DEPLOYMENT_FIELDS, DEPLOYMENT_FIELD_COUNT, item->raw, &deployment, reterr);
+    if (code == 0)
+        *ret_deployment = deployment;
+    return code;
+}
+
 int target_read_deployment(struct bytes document, uint32_t index,
                            struct target_deployment *ret_deployment, struct error *reterr)
 {
     struct value deployments, item;
-    struct target_deployment deployment = {0};
     if (!value_map_find(document, BYTES("deployments"), &deployments) ||
-        !value_array_at(deployments.raw, index, &item) || item.type != VALUE_MAP)
+        !value_array_at(deployments.raw, index, &item))
         return error_set(reterr, ERROR_INVALID, "target: deployment %u is not a map", index);
-    int code =
-        read_fields(DEPLOYMENT_FIELDS, DEPLOYMENT_FIELD_COUNT, item.raw, &deployment, reterr);
-    if (code == 0)
-        *ret_deployment = deployment;
-    return code;
+    return read_row(&item, index, ret_deployment, reterr);
+}
+
+int target_next_deployment(struct bytes document, uint32_t index, struct bytes *rest,
+                           struct target_deployment *ret_deployment, struct error *reterr)
+{
+    struct value deployments, item = {0};
+    struct value_reader reader;
+    if (index == 0) {
+        if (!value_map_find(document, BYTES("deployments"), &deployments))
+            return error_set(reterr, ERROR_INVALID, "target: there are no deployments");
+        value_read_init(&reader, deployments.raw);
+        value_next(&reader, &deployments); /* it stands before the first row */
+    } else {
+        value_read_init(&reader, *rest);
+    }
+    struct value_reader behind = reader;
+    if (!value_next(&reader, &item) || !value_skip(&behind))
+        return error_set(reterr, ERROR_INVALID, "target: deployment %u is not a map", index);
+    *rest = behind.rest;
+    return read_row(&item, index, ret_deployment, reterr);
 }
 
 int target_read_whole(struct bytes document, uint32_t *ret_count, struct error *reterr)

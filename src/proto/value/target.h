@@ -107,6 +107,10 @@ int target_read_app(struct bytes document, struct bytes *ret_ingress, uint32_t *
                     struct error *reterr);
 int target_read_deployment(struct bytes document, uint32_t index,
                            struct target_deployment *ret_deployment, struct error *reterr);
+/* The same, one after the other from index 0 on, without a walk from the beginning for each: *rest
+ * is kept from call to call. */
+int target_next_deployment(struct bytes document, uint32_t index, struct bytes *rest,
+                           struct target_deployment *ret_deployment, struct error *reterr);
 void target_write_whole(struct text *out, const struct target_app *apps, uint32_t app_count);
 int target_read_whole(struct bytes document, uint32_t *ret_count, struct error *reterr);
 int target_read_whole_app(struct bytes document, uint32_t index, struct target_app *ret_app,

@@ -119,9 +119,10 @@ static int fill_row(struct controller_deployment_target *row,
 static int read_rows(struct bytes document, struct controller_deployment_target *rows,
                      uint32_t count, struct text *bodies, struct error *reterr)
 {
+    struct bytes rest = {0};
     for (uint32_t i = 0; i < count; i++) {
         struct target_deployment deployment;
-        if (target_read_deployment(document, i, &deployment, reterr) < 0 ||
+        if (target_next_deployment(document, i, &rest, &deployment, reterr) < 0 ||
             fill_row(rows + i, &deployment, reterr) < 0)
             return error_set(reterr, reterr->code, "deployment %u: %s", i, reterr->text);
         size_t begin = bodies->size;

@@ -70,12 +70,18 @@ static void try_app(struct bytes document)
         ensure(error.text[0]);
         return;
     }
+    struct target_deployment other;
+    struct bytes rest = {0};
     for (uint32_t i = 0; i < count && i < 16; i++) {
         error = (struct error){0};
-        if (target_read_deployment(document, i, &deployment, &error) < 0)
+        int code = target_read_deployment(document, i, &deployment, &error);
+        ensure(target_next_deployment(document, i, &rest, &other, &error) == code);
+        if (code < 0) {
             ensure(error.text[0]);
-        else
-            try_replica(deployment.replica);
+            continue;
+        }
+        ensure(deployment.replica.at == other.replica.at && deployment.version == other.version);
+        try_replica(deployment.replica);
     }
 }
 
