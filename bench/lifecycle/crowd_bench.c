@@ -7,7 +7,8 @@
  *
  * The controller is the real executable with its store.  All others are played here, in one
  * process: the node, every replica (a connection that says ready and answers pings), the command
- * that deploys, and a reader of snapshots.  Prints one line of JSON.
+ * that deploys (what it sends: crowd_target.c), and a reader of snapshots.  Prints one line of
+ * JSON.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "crowd_target.h"
 #include "ensure.h"
 #include "loop.h"
 #include "map.h"
@@ -36,7 +38,6 @@ enum {
     PATIENCE_S = 120,
     BACKLOG = 16384,
     FRAME_MOST = 16 << 20,
-    NAME_SIZE = 48,
     MEMBERS_MOST = 1 << 20
 };
 static const int64_t SECOND = 1000000000;
@@ -47,7 +48,7 @@ struct member { /* a replica */
     struct loop_timer timer; /* connects again */
     uint64_t id, version;
     int64_t configuration, rank, world_size;
-    char app[NAME_SIZE], deployment[NAME_SIZE];
+    char app[CROWD_NAME_SIZE], deployment[CROWD_NAME_SIZE];
 };
 
 static struct crowd {
@@ -234,8 +235,8 @@ static void node_start(struct bytes payload)
     member->rank = document.rank;
     member->world_size = document.world_size;
     member->channel.descriptor = -1;
-    snprintf(member->app, NAME_SIZE, "%.*s", BYTES_PRINT(start.app));
-    snprintf(member->deployment, NAME_SIZE, "%.*s", BYTES_PRINT(start.deployment));
+    snprintf(member->app, CROWD_NAME_SIZE, "%.*s", BYTES_PRINT(start.app));
+    snprintf(member->deployment, CROWD_NAME_SIZE, "%.*s", BYTES_PRINT(start.deployment));
     list_push_back(&crowd.members, &member->link);
     int bad = map_try_put(&crowd.by_id, member->id, member);
     ensure(bad == 0);
@@ -357,53 +358,17 @@ static bool open_peer(struct channel *channel, enum wire_role role, const char *
     return true;
 }
 
-static void write_deployment(struct text *replica, struct target_deployment *row, char *name,
-                             const char *app, uint32_t number, uint64_t version)
-{
-    struct target_replica document = {.app = bytes_of_string(app),
-                                      .args = BYTES("\x90"),
-                                      .library = BYTES("/nowhere/libcrowd.so"),
-                                      .symbol = BYTES("crowd"),
-                                      .threads = 1,
-                                      .max_ongoing_requests = 5,
-                                      .max_batch_size = 1,
-                                      .max_concurrent_batches = 1,
-                                      .health_check_period_us = 10000000,
-                                      .health_check_timeout_us = 30000000,
-                                      .graceful_shutdown_timeout_us = 20000000};
-    snprintf(name, NAME_SIZE, "deployment-%u", number);
-    document.deployment = bytes_of_string(name);
-    text_init(replica, FRAME_MOST);
-    target_write_replica(replica, &document);
-    *row = (struct target_deployment){TARGET_ROLLOUT_DEFAULTS,
-                                      .name = bytes_of_string(name),
-                                      .runner = BYTES("c"),
-                                      .replica = text_bytes(replica),
-                                      .version = version,
-                                      .num_replicas = crowd.replicas,
-                                      .max_ongoing_requests = 5,
-                                      .max_queued_requests = -1,
-                                      .graceful_shutdown_timeout_us = 20000000,
-                                      .health_check_period_us = 10000000,
-                                      .health_check_timeout_us = 30000000};
-}
-
 /* Application `app`, all of version 1 but `changed`, which gets `version`. */
 static void put_deploy(uint32_t app, uint32_t changed, uint64_t version)
 {
-    static struct text replicas[APP_DEPLOYMENTS];
-    static struct target_deployment rows[APP_DEPLOYMENTS];
-    static char names[APP_DEPLOYMENTS][NAME_SIZE];
-    char name[NAME_SIZE], prefix[NAME_SIZE];
+    char name[CROWD_NAME_SIZE], prefix[CROWD_NAME_SIZE];
     struct text document;
     uint32_t count = crowd.deployments - app * APP_DEPLOYMENTS;
     count = count < APP_DEPLOYMENTS ? count : APP_DEPLOYMENTS;
     snprintf(name, sizeof name, "app-%u", app);
     snprintf(prefix, sizeof prefix, "/app-%u", app);
-    for (uint32_t i = 0; i < count; i++)
-        write_deployment(&replicas[i], &rows[i], names[i], name, i, i == changed ? version : 1);
     text_init(&document, FRAME_MOST);
-    target_write_app(&document, rows[0].name, rows, count);
+    crowd_target_write(&document, name, count, crowd.replicas, changed, version);
     struct wire_deploy frame = {.app = bytes_of_string(name),
                                 .route_prefix = bytes_of_string(prefix),
                                 .body = text_bytes(&document)};
@@ -412,8 +377,6 @@ static void put_deploy(uint32_t app, uint32_t changed, uint64_t version)
     channel_put_done(&crowd.command, wire_deploy_write(&frame, 0, ++crowd.versions, false, room));
     channel_set_flush(&crowd.channels); /* now, not behind the next turn */
     text_done(&document);
-    for (uint32_t i = 0; i < count; i++)
-        text_done(&replicas[i]);
 }
 
 /* ---- the controller's process ---- */
