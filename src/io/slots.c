@@ -269,9 +269,10 @@ static void give_own(struct slot_pool *pool, struct slot *slot)
     ensure(region->used_count > 0);
     region->used_count--;
     atomic_fetch_sub_explicit(&pool->used_bytes, slot->size, memory_order_relaxed);
-    poison_lay(slot->at, slot->size);
+    /* Of a peer that was lost nobody knows whether it still reads, perhaps in this very process. */
     if (region->retired || pool->closed)
         return;
+    poison_lay(slot->at, slot->size);
     list_push_front(&pool->free[class_of(slot->size)], &slot->link);
 }
 
