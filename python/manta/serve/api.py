@@ -8,9 +8,10 @@ they run, in ``manta._private.graph``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, List, Optional, Union
 
@@ -276,15 +277,16 @@ def run_many(
         _local_testing_mode: Run everything inside this process.
         controller_options: Environment of the controller's process, if this starts it.
     """
-    handles = _run_many(
-        targets,
-        wait_for_ingress_deployment_creation=wait_for_ingress_deployment_creation,
-        wait_for_applications_running=wait_for_applications_running,
-        _local_testing_mode=_local_testing_mode,
-        controller_options=controller_options,
-    )
-    if blocking:
-        _park()
+    with _told_of_interrupt(blocking):
+        handles = _run_many(
+            targets,
+            wait_for_ingress_deployment_creation=wait_for_ingress_deployment_creation,
+            wait_for_applications_running=wait_for_applications_running,
+            _local_testing_mode=_local_testing_mode,
+            controller_options=controller_options,
+        )
+        if blocking:
+            _park()
     return handles
 
 
@@ -310,17 +312,18 @@ def run(
         external_scaler_enabled: Somebody else changes the number of replicas.
         controller_options: Environment of the controller's process, if this starts it.
     """
-    handle = _run(
-        target,
-        name=name,
-        route_prefix=route_prefix,
-        logging_config=logging_config,
-        _local_testing_mode=_local_testing_mode,
-        external_scaler_enabled=external_scaler_enabled,
-        controller_options=controller_options,
-    )
-    if blocking:
-        _park()
+    with _told_of_interrupt(blocking):
+        handle = _run(
+            target,
+            name=name,
+            route_prefix=route_prefix,
+            logging_config=logging_config,
+            _local_testing_mode=_local_testing_mode,
+            external_scaler_enabled=external_scaler_enabled,
+            controller_options=controller_options,
+        )
+        if blocking:
+            _park()
     return handle
 
 
@@ -355,13 +358,20 @@ def _config_options(config: ServeDeploySchema) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _park() -> None:
+@contextlib.contextmanager
+def _told_of_interrupt(blocking: bool) -> Iterator[None]:
+    """Whoever stays until Ctrl-C is told that it came, also when it came a moment before he stayed."""
     try:
-        while True:
-            time.sleep(10)
+        yield
     except KeyboardInterrupt:
-        logger.warning("Got KeyboardInterrupt, exiting...")
+        if blocking:
+            logger.warning("Got KeyboardInterrupt, exiting...")
         raise
+
+
+def _park() -> None:
+    while True:
+        time.sleep(10)
 
 
 def delete(name: str, _blocking: bool = True) -> None:
