@@ -271,6 +271,7 @@ def test_a_store_of_a_newer_version_is_refused_and_kept(world):
     end(service)
     path = state_directory(world) / "controller.store"
     with contextlib.closing(sqlite3.connect(path)) as shell:
+        ((version,),) = shell.execute("PRAGMA user_version")
         shell.execute("PRAGMA user_version = 999")
     content = path.read_bytes()
     node = subprocess.run(
@@ -285,7 +286,7 @@ def test_a_store_of_a_newer_version_is_refused_and_kept(world):
     assert node.stderr.count("newer version of Manta") == 1, node.stderr
     assert path.read_bytes() == content
     with contextlib.closing(sqlite3.connect(path)) as shell:
-        shell.execute("PRAGMA user_version = 1")
+        shell.execute(f"PRAGMA user_version = {version}")
     await_answer(start(world), "/")
 
 

@@ -34,7 +34,9 @@ int store_failed(const struct store *store, int rc, const char *what, struct err
 {
     int number = store->database ? sqlite3_system_errno(store->database) : 0;
     bool system = number != 0 && ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN);
-    const char *own = store->database ? sqlite3_errmsg(store->database) : sqlite3_errstr(rc);
+    /* What was rolled back since has taken the database's own words. */
+    bool told = store->database && sqlite3_errcode(store->database) != SQLITE_OK;
+    const char *own = told ? sqlite3_errmsg(store->database) : sqlite3_errstr(rc);
     const char *reason = (rc & 0xff) == SQLITE_BUSY ? "another process holds it" : own;
     return error_set(reterr, ERROR_SYSTEM, "the store %s %s: %s%s%s", store->path, what, reason,
                      system ? ": " : "", system ? strerror(number) : "");
